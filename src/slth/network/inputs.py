@@ -1,0 +1,77 @@
+"""The input shape of a module that came without an example: found by trial, on tensors without storage."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Iterator
+
+import torch
+
+from slth.errors import ArgumentError
+
+logger = logging.getLogger(__name__)
+
+_COMMON = {
+    1: (128, 256, 512, 1024, 16000, 64, 100, 784, 32),
+    2: (32, 224, 64, 28, 96, 112, 128, 160, 192, 256, 299, 8, 16),
+    3: (16, 32, 8, 28, 64),
+}
+"""Sizes of a spatial axis that are tried first, by the number of spatial axes."""
+_LARGEST = {1: 4096, 2: 512, 3: 64}
+_CONVOLUTIONS = (torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.Conv3d)
+
+
+def infer_input(model: torch.nn.Module, dtype: torch.dtype) -> torch.Tensor:
+    """A batch of one on which the module runs, its spatial axes of equal size.
+
+    The first layer says how many channels or features there are. The spatial size before a flattening layer is found
+    by trial, the usual sizes first (28 for one channel, 32 for more); with global pooling any size runs, and the first
+    is taken.
+
+    Raises
+    ------
+    ArgumentError
+        If no size fits.
+    """
+    first = next((m for m in model.modules() if isinstance(m, (torch.nn.Linear, *_CONVOLUTIONS))), None)
+    if first is None:
+        raise _unknown("no Linear or Conv layer to tell it from")
+    try:
+        probe = copy.deepcopy(model).to("meta").eval()
+    except (RuntimeError, NotImplementedError, TypeError) as error:
+        raise _unknown(str(error)) from error
+    for shape in _candidates(first):
+        if _runs(probe, shape, dtype):
+            logger.info("input shape %s found by trial", shape)
+            return torch.zeros(1, *shape, dtype=dtype)
+    raise _unknown(f"a first layer {first} and no input of a usual shape that the network runs on")
+
+
+def _candidates(first: torch.nn.Module) -> Iterator[tuple[int, ...]]:
+    if isinstance(first, torch.nn.Linear):
+        yield (first.in_features,)
+        for channels in (1, 3):
+            side = round((first.in_features / channels) ** 0.5)
+            if channels * side * side == first.in_features:
+                yield (channels, side, side)
+        return
+    assert isinstance(first, _CONVOLUTIONS)
+    n = len(first.kernel_size)
+    grey_images = (28,) if n == 2 and first.in_channels == 1 else ()
+    for size in dict.fromkeys((*grey_images, *_COMMON[n], *range(1, _LARGEST[n] + 1))):
+        yield (first.in_channels, *(size,) * n)
+
+
+def _runs(model: torch.nn.Module, shape: tuple[int, ...], dtype: torch.dtype) -> bool:
+    try:
+        with torch.no_grad():
+            return bool(model(torch.empty(1, *shape, dtype=dtype, device="meta")).dim() >= 2)
+    except Exception:
+        return False
+
+
+def _unknown(got: str) -> ArgumentError:
+    return ArgumentError(
+        "input shape", got, "the shape of one input", "--input-shape 1,28,28, or a factory that returns (module, input)"
+    )

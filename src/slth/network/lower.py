@@ -1,0 +1,157 @@
+"""From traced calls to the graph and its weights; what is not covered is refused by name, before any work."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+
+from slth.errors import UnsupportedError
+from slth.network.calls import Call, Reference
+from slth.network.graph import INPUT, Graph, Node
+from slth.network.operators import OPERATORS, Operator, WeightOperator
+
+IDENTITIES = frozenset(
+    {"dropout", "dropout_", "feature_dropout", "alpha_dropout", "feature_alpha_dropout"}
+    | {
+        "native_dropout",
+        "detach",
+        "detach_",
+        "alias",
+        "contiguous",
+        "clone",
+        "lift_fresh_copy",
+        "_to_copy",
+        "to",
+    }
+)
+"""Calls that give back their input when the network is not in training."""
+
+REMEDIES: Mapping[str, str] = {
+    "batch_norm": "folding it into the convolution before it with torch.nn.utils.fusion.fuse_conv_bn_eval",
+    "add": "a network without residual connections; sums of branches are not supported yet",
+    "cat": "a network without branches; concatenation is not supported yet",
+    "mul": "folding constant factors into the next layer's weights",
+    "sub": "folding constant shifts into the next layer's bias",
+    "div": "folding constant factors into the next layer's weights",
+    "mean": "AdaptiveAvgPool followed by Flatten, which computes the same mean",
+    "matmul": "torch.nn.Linear, which computes the same product",
+    "mm": "torch.nn.Linear, which computes the same product",
+    "addmm": "torch.nn.Linear, which computes the same product",
+    "conv_transpose2d": "a network without transposed convolutions",
+    "softmax": "ending the target at the logits, before the softmax",
+    "log_softmax": "ending the target at the logits, before the log-softmax",
+}
+_ACTIVATIONS = (
+    "leaky_relu",
+    "tanh",
+    "sigmoid",
+    "gelu",
+    "silu",
+    "elu",
+    "softplus",
+    "prelu",
+    "hardtanh",
+    "relu6",
+)
+
+_BY_ATEN: dict[str, Operator] = {aten: operator for operator in OPERATORS.values() for aten in operator.aten}
+
+
+def refuse(name: str, op: str) -> UnsupportedError:
+    """The error for an operation that no operator here covers."""
+    op = op.rstrip("_")
+    key = next((key for key in REMEDIES if key in op), "")
+    remedy = REMEDIES.get(key, "a network of Linear, Conv, ReLU, pooling, flatten and dropout layers")
+    if any(op.startswith(activation) for activation in _ACTIVATIONS):
+        remedy = "ReLU between the layers; other activations are not supported yet"
+    return UnsupportedError(f"layer {name!r}", f"the operation {op}", "a supported layer", remedy)
+
+
+def lower(
+    calls: Sequence[Call],
+    input_shape: tuple[int, ...],
+    input_name: str,
+    output_name: str,
+    names: Mapping[str, str],
+) -> tuple[Graph, dict[str, tuple[torch.Tensor, torch.Tensor | None]]]:
+    """Graph and weights of a traced network.
+
+    Parameters
+    ----------
+    calls : sequence of Call
+        In the order of evaluation.
+    input_shape : tuple of int
+        Shape of one input, without the batch axis.
+    input_name, output_name : str
+        Names of the traced values that are the network's input and output.
+    names : mapping of str to str
+        Names of the parameters in the target's own state dict, by traced name.
+
+    Returns
+    -------
+    Graph, and for each weight layer its weight and bias (or None).
+
+    Raises
+    ------
+    UnsupportedError
+        For the first operation that is not covered, by name and with what to do instead.
+    """
+    for call in calls:
+        if call.op not in _BY_ATEN and call.op not in IDENTITIES:
+            raise refuse(_module_path(call, names) or call.name, call.op)
+    value_of = {input_name: INPUT}
+    shapes = {INPUT: input_shape}
+    nodes: list[Node] = []
+    weights: dict[str, tuple[torch.Tensor, torch.Tensor | None]] = {}
+    for call in calls:
+        (source,) = _single_source(call)
+        here = value_of[source]
+        if call.op in IDENTITIES:
+            value_of[call.name] = here
+            continue
+        operator = _BY_ATEN[call.op]
+        attributes = operator.lower(call, shapes[here])
+        name = call.name
+        if isinstance(operator, WeightOperator):
+            name = _module_path(call, names) or call.name
+            if name in weights:
+                raise UnsupportedError(
+                    f"layer {name!r}",
+                    "a weight that two layers share",
+                    "one use of each weight",
+                    "copying the layer",
+                )
+            weights[name] = (call.weight, call.bias)
+        elif name in names.values() or name in shapes:
+            name = f"{name}_"
+        node = Node(name, operator.name, here, attributes, operator.shape(attributes, shapes[here]))
+        nodes.append(node)
+        shapes[name] = node.shape
+        value_of[call.name] = name
+    return _cut(Graph(input_shape, tuple(nodes)), value_of.get(output_name, "")), weights
+
+
+def _cut(graph: Graph, output: str) -> Graph:
+    """The chain that leads to the output; other branches do not reach it."""
+    by_name = {node.name: node for node in graph}
+    chain: list[Node] = []
+    while output in by_name:
+        chain.append(by_name[output])
+        output = by_name[output].source
+    if output != INPUT:
+        raise UnsupportedError("network", "an output that is not computed from the input", "one input and one output")
+    return Graph(graph.input_shape, tuple(reversed(chain)))
+
+
+def _single_source(call: Call) -> list[str]:
+    sources = call.tensors
+    if len(sources) != 1:
+        raise refuse(call.name, call.op)
+    return sources
+
+
+def _module_path(call: Call, names: Mapping[str, str]) -> str:
+    reference = call.arguments.get("weight")
+    full = names.get(reference.name, "") if isinstance(reference, Reference) else ""
+    return full.rpartition(".")[0]

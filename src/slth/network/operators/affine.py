@@ -1,0 +1,214 @@
+"""Weight layers: Linear and convolutions in one, two and three dimensions.
+
+Both are the same map for the constructions: a weight of shape (outputs, inputs per group, *kernel) where a Linear
+layer has no kernel axes and one group.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from slth.errors import UnsupportedError
+from slth.network.calls import Call
+from slth.network.graph import Attribute, Sign
+from slth.network.operators.base import Operator, spatial
+from slth.network.operators.shape import Padding
+
+
+class WeightOperator(Operator):
+    """An affine map. Attributes always hold ``weight_shape`` and ``bias``."""
+
+    def sign(self, sign: Sign) -> Sign:
+        """Nothing is known after an affine map."""
+        return Sign.SIGNED
+
+    def groups(self, attributes: Mapping[str, Any]) -> int:
+        """Number of groups that share no weights."""
+        return 1
+
+    def padding(self, attributes: Mapping[str, Any]) -> tuple[int, ...]:
+        """Zeros before and after each spatial axis, in ``torch.nn.functional.pad``'s order (last axis first)."""
+        return ()
+
+    def layer(self, attributes: Mapping[str, Any], weight_shape: tuple[int, ...], bias: bool) -> torch.nn.Module:
+        """A torch layer with uninitialised weights of ``weight_shape`` and this one's geometry, but no padding."""
+        raise NotImplementedError
+
+    def pointwise(
+        self, attributes: Mapping[str, Any], outputs: int, inputs_per_group: int, bias: bool
+    ) -> torch.nn.Module:
+        """A torch layer with uninitialised weights that maps each position by itself (a 1x1 convolution)."""
+        raise NotImplementedError
+
+    def apply(
+        self, attributes: Mapping[str, Any], x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
+    ) -> torch.Tensor:
+        """The map on a batch, padding included."""
+        raise NotImplementedError
+
+    def module(self, attributes: Mapping[str, Any]) -> torch.nn.Module:
+        """The target's own layer with uninitialised weights, padding included."""
+        weight_shape = attributes["weight_shape"]
+        layer = self.layer(attributes, weight_shape, attributes["bias"])
+        padding = self.padding(attributes)
+        if not any(padding):
+            return layer
+        pairs = [padding[i : i + 2] for i in range(0, len(padding), 2)][::-1]
+        if all(low == high for low, high in pairs):
+            layer.padding = tuple(low for low, _ in pairs)
+            layer._reversed_padding_repeated_twice = list(padding)
+            return layer
+        return _Padded(padding, layer)
+
+    def shape(self, attributes: Mapping[str, Any], shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Output shape without the batch axis."""
+        raise NotImplementedError
+
+
+class _Padded(torch.nn.Sequential):
+    def __init__(self, padding: tuple[int, ...], layer: torch.nn.Module) -> None:
+        super().__init__()
+        self.pad, self.layer = Padding(padding), layer
+
+
+class Linear(WeightOperator):
+    """x W^T + b on the last axis."""
+
+    name = "linear"
+    aten = ("linear",)
+    kinds = {"weight_shape": tuple, "bias": bool}
+
+    def lower(self, call: Call, shape: tuple[int, ...]) -> dict[str, Attribute]:
+        """Shape of the weight and whether there is a bias."""
+        return {"weight_shape": tuple(call.weight.shape), "bias": call.bias is not None}
+
+    def layer(self, attributes: Mapping[str, Any], weight_shape: tuple[int, ...], bias: bool) -> torch.nn.Module:
+        """``torch.nn.Linear``."""
+        return self.pointwise(attributes, *weight_shape, bias)
+
+    def pointwise(
+        self, attributes: Mapping[str, Any], outputs: int, inputs_per_group: int, bias: bool
+    ) -> torch.nn.Module:
+        """``torch.nn.Linear``."""
+        layer: torch.nn.Module = torch.nn.utils.skip_init(torch.nn.Linear, inputs_per_group, outputs, bias)
+        return layer
+
+    def apply(
+        self, attributes: Mapping[str, Any], x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
+    ) -> torch.Tensor:
+        """``torch.nn.functional.linear``."""
+        return torch.nn.functional.linear(x, weight, bias)
+
+    def shape(self, attributes: Mapping[str, Any], shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The input's with the last axis replaced."""
+        outputs, inputs = attributes["weight_shape"]
+        if shape[-1] != inputs:
+            raise ValueError(f"a Linear layer of {inputs} inputs on {shape}")
+        return (*shape[:-1], outputs)
+
+
+class Conv(WeightOperator):
+    """Cross-correlation with stride, zero padding, dilation and groups, as torch defines it."""
+
+    name = "conv"
+    aten = ("conv1d", "conv2d", "conv3d", "convolution")
+    kinds = {
+        "weight_shape": tuple,
+        "bias": bool,
+        "stride": tuple,
+        "padding": tuple,
+        "dilation": tuple,
+        "groups": int,
+    }
+
+    def lower(self, call: Call, shape: tuple[int, ...]) -> dict[str, Attribute]:
+        """Kernel shape, stride, padding before and after each axis, dilation and groups."""
+        n = call.weight.dim() - 2
+        if call.arguments.get("transposed"):
+            raise UnsupportedError(call.name, "a transposed convolution", "Conv1d, Conv2d or Conv3d")
+        dilation = spatial(call.arguments.get("dilation", 1), n)
+        return {
+            "weight_shape": tuple(call.weight.shape),
+            "bias": call.bias is not None,
+            "stride": spatial(call.arguments.get("stride", 1), n),
+            "padding": _pairs(call.arguments.get("padding", 0), tuple(call.weight.shape[2:]), dilation),
+            "dilation": dilation,
+            "groups": int(call.arguments.get("groups", 1)),
+        }
+
+    def groups(self, attributes: Mapping[str, Any]) -> int:
+        """Number of groups that share no weights."""
+        groups: int = attributes["groups"]
+        return groups
+
+    def padding(self, attributes: Mapping[str, Any]) -> tuple[int, ...]:
+        """Zeros before and after each spatial axis, last axis first."""
+        padding: tuple[int, ...] = attributes["padding"]
+        return padding
+
+    def layer(self, attributes: Mapping[str, Any], weight_shape: tuple[int, ...], bias: bool) -> torch.nn.Module:
+        """``torch.nn.Conv1d``, ``2d`` or ``3d`` without padding."""
+        geometry = {key: attributes[key] for key in ("stride", "dilation", "groups")}
+        return self._convolution(weight_shape, bias, **geometry)
+
+    def pointwise(
+        self, attributes: Mapping[str, Any], outputs: int, inputs_per_group: int, bias: bool
+    ) -> torch.nn.Module:
+        """A convolution with a kernel of one entry, in the target's groups."""
+        ones = (1,) * (len(attributes["weight_shape"]) - 2)
+        return self._convolution((outputs, inputs_per_group, *ones), bias, groups=attributes["groups"])
+
+    def _convolution(self, weight_shape: tuple[int, ...], bias: bool, groups: int, **geometry: Any) -> torch.nn.Module:
+        outputs, inputs_per_group, *kernel = weight_shape
+        layer: torch.nn.Module = torch.nn.utils.skip_init(
+            getattr(torch.nn, f"Conv{len(kernel)}d"),
+            inputs_per_group * groups,
+            outputs,
+            kernel,
+            groups=groups,
+            bias=bias,
+            **geometry,
+        )
+        return layer
+
+    def apply(
+        self, attributes: Mapping[str, Any], x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
+    ) -> torch.Tensor:
+        """The functional convolution on an explicitly padded batch."""
+        convolve = getattr(torch.nn.functional, f"conv{weight.dim() - 2}d")
+        padded = torch.nn.functional.pad(x, attributes["padding"]) if any(attributes["padding"]) else x
+        result: torch.Tensor = convolve(
+            padded,
+            weight,
+            bias,
+            stride=attributes["stride"],
+            dilation=attributes["dilation"],
+            groups=attributes["groups"],
+        )
+        return result
+
+    def shape(self, attributes: Mapping[str, Any], shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Output channels and the spatial sizes that torch computes, asked on a single channel."""
+        outputs, inputs_per_group, *kernel = attributes["weight_shape"]
+        if shape[0] != inputs_per_group * attributes["groups"] or outputs % attributes["groups"]:
+            raise ValueError(f"a convolution of {inputs_per_group * attributes['groups']} channels on {shape}")
+        single = {**attributes, "groups": 1}
+        sizes = self.apply(single, torch.zeros(1, 1, *shape[1:]), torch.zeros(1, 1, *kernel), None).shape[2:]
+        return (outputs, *sizes)
+
+
+def _pairs(padding: Any, kernel: tuple[int, ...], dilation: tuple[int, ...]) -> tuple[int, ...]:
+    """Padding before and after each axis, last axis first, from torch's numbers or the words same and valid."""
+    n = len(kernel)
+    if padding == "same":
+        totals = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
+        pairs = [(total // 2, total - total // 2) for total in totals]
+    else:
+        pairs = [(width, width) for width in spatial(0 if padding == "valid" else padding, n)]
+    return tuple(width for pair in reversed(pairs) for width in pair)
+
+
+WEIGHT_OPERATORS: dict[str, WeightOperator] = {operator.name: operator for operator in (Linear(), Conv())}

@@ -1,0 +1,60 @@
+"""What every operation says of itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from slth.network.calls import Call
+from slth.network.graph import Attribute, Sign
+
+
+class Operator:
+    """An operation without weights; subclasses with weights are in :mod:`slth.network.operators.affine`."""
+
+    name: str
+    aten: tuple[str, ...] = ()
+    """Names (without overload) of the torch operations that this one stands for."""
+    kinds: Mapping[str, type] = {}
+    """Attribute names and their types; a ``tuple`` is one of whole numbers."""
+
+    def lower(self, call: Call, shape: tuple[int, ...]) -> dict[str, Attribute]:
+        """Attributes of a traced call on an input of ``shape`` (no batch axis); refuses what is not covered."""
+        return {}
+
+    def module(self, attributes: Mapping[str, Any]) -> torch.nn.Module:
+        """The torch module that evaluates the operation on a batch."""
+        raise NotImplementedError
+
+    def sign(self, sign: Sign) -> Sign:
+        """Sign of the output, given the input's."""
+        return sign
+
+    def shape(self, attributes: Mapping[str, Any], shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Output shape without the batch axis; torch itself is asked, on a single channel."""
+        with torch.no_grad():
+            return (shape[0], *self.module(attributes)(torch.zeros(1, 1, *shape[1:])).shape[2:])
+
+    def check(self, attributes: dict[str, Any]) -> dict[str, Attribute]:
+        """Attributes read from a file: names and types checked, lists made tuples."""
+        if set(attributes) != set(self.kinds):
+            raise ValueError(f"{self.name}: attributes {sorted(attributes)} instead of {sorted(self.kinds)}")
+        return {key: _checked(f"{self.name}.{key}", attributes[key], kind) for key, kind in self.kinds.items()}
+
+
+def _checked(where: str, value: Any, kind: type) -> Attribute:
+    if kind is tuple and isinstance(value, list):
+        value = tuple(value)
+    if type(value) is not kind:
+        raise ValueError(f"{where}: {value!r} is not a {kind.__name__}")
+    if kind is tuple and any(type(entry) is not int for entry in value):
+        raise ValueError(f"{where}: {value!r} holds something that is not a whole number")
+    return value  # type: ignore[no-any-return]
+
+
+def spatial(value: Any, n: int) -> tuple[int, ...]:
+    """``n`` whole numbers from one or ``n`` of them, as torch's pooling and convolution arguments allow."""
+    values = (value,) if isinstance(value, int) else tuple(value)
+    return values * n if len(values) == 1 else values

@@ -1,0 +1,88 @@
+"""Operations that only move entries: flatten, reshape, padding."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from slth.errors import UnsupportedError
+from slth.network.calls import Call
+from slth.network.graph import Attribute
+from slth.network.operators.base import Operator
+
+
+class Reshape(Operator):
+    """The same entries in another shape; the batch axis stays."""
+
+    name = "reshape"
+    aten = ("flatten", "view", "reshape", "_unsafe_view", "unflatten", "squeeze", "unsqueeze")
+    kinds = {"shape": tuple}
+
+    def lower(self, call: Call, shape: tuple[int, ...]) -> dict[str, Attribute]:
+        """Shape that the traced call produced, without its batch axis."""
+        batch, *rest = call.shape
+        if math.prod(rest) != math.prod(shape) or (isinstance(batch, int) and batch != call.batch):
+            raise UnsupportedError(
+                call.name,
+                f"{call.op} to {tuple(call.shape)} across the batch axis",
+                "a reshape that keeps the first axis",
+                "torch.flatten(x, 1)",
+            )
+        return {"shape": tuple(int(size) for size in rest)}
+
+    def module(self, attributes: Mapping[str, Any]) -> torch.nn.Module:
+        """``torch.nn.Flatten`` or ``torch.nn.Unflatten``-like module."""
+        return torch.nn.Flatten() if len(attributes["shape"]) == 1 else _Reshape(attributes["shape"])
+
+    def shape(self, attributes: Mapping[str, Any], shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The attribute's, if it holds as many entries."""
+        wanted: tuple[int, ...] = attributes["shape"]
+        if math.prod(wanted) != math.prod(shape):
+            raise ValueError(f"{shape} reshaped to {wanted}")
+        return wanted
+
+
+class _Reshape(torch.nn.Module):
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.shape = shape
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.reshape(x.shape[0], *self.shape)
+
+
+class Pad(Operator):
+    """Zeros (or reflected, replicated, circular entries) around the spatial axes."""
+
+    name = "pad"
+    aten = ("pad", "constant_pad_nd")
+    kinds = {"widths": tuple, "mode": str}
+
+    def lower(self, call: Call, shape: tuple[int, ...]) -> dict[str, Attribute]:
+        """Widths in torch's order (last axis first) and the mode."""
+        mode = str(call.arguments.get("mode", "constant"))
+        value = call.arguments.get("value") or 0
+        if mode == "constant" and value != 0:
+            raise UnsupportedError(
+                call.name, f"padding with {value}", "padding with 0", "subtracting the constant first"
+            )
+        return {"widths": tuple(int(width) for width in call.arguments["pad"]), "mode": mode}
+
+    def module(self, attributes: Mapping[str, Any]) -> torch.nn.Module:
+        """A module around ``torch.nn.functional.pad``."""
+        return Padding(attributes["widths"], attributes["mode"])
+
+
+class Padding(torch.nn.Module):
+    """``torch.nn.functional.pad`` as a module."""
+
+    def __init__(self, widths: tuple[int, ...], mode: str = "constant") -> None:
+        super().__init__()
+        self.widths, self.mode = tuple(widths), mode
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Pad the last axes of a batch."""
+        return torch.nn.functional.pad(x, self.widths, self.mode)
