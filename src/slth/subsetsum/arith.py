@@ -1,0 +1,156 @@
+"""Sums of float64 numbers without error, for settling what the fixed-point search leaves open.
+
+A sum is first taken in compensated form (Knuth's two-sum, the errors added up on the side) with a bound on what that
+may be off. Only where the bound leaves the rounding or an order undecided is it taken exactly, as an expansion of
+non-overlapping terms (Shewchuk 1997, the method of ``math.fsum``).
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+_ONE = np.uint64(1)
+EXACT_SCALE = 2.0**1000
+"""Above this magnitude of |target| + sum |x| the two-sums could overflow: such problems are solved in integers."""
+_ROUNDING = 2.0**-104
+
+
+@numba.njit(inline="never")
+def grow(parts, n, x):  # type: ignore[no-untyped-def]
+    """Add x to the expansion ``parts[:n]`` exactly; return its new length."""
+    kept = 0
+    for j in range(n):
+        y = parts[j]
+        if abs(x) < abs(y):
+            x, y = y, x
+        high = x + y
+        low = y - (high - x)
+        if low != 0.0:
+            parts[kept] = low
+            kept += 1
+        x = high
+    parts[kept] = x
+    return kept + 1
+
+
+@numba.njit(inline="never")
+def rounded(parts, n):  # type: ignore[no-untyped-def]
+    """The float64 nearest to the expansion ``parts[:n]``, ties to even."""
+    high = parts[n - 1]
+    low = 0.0
+    k = n - 1
+    while k > 0 and low == 0.0:
+        k -= 1
+        x = high
+        high = x + parts[k]
+        low = parts[k] - (high - x)
+    # Half way between two floats, what is left below decides.
+    if k > 0 and ((low < 0.0 and parts[k - 1] < 0.0) or (low > 0.0 and parts[k - 1] > 0.0)):
+        twice = low * 2.0
+        x = high + twice
+        if twice == x - high:
+            high = x
+    return high
+
+
+@numba.njit(inline="never")
+def sign(parts, n):  # type: ignore[no-untyped-def]
+    """-1, 0 or 1. The terms do not overlap, so the largest one that is not zero decides (the last may cancel)."""
+    for k in range(n - 1, -1, -1):
+        if parts[k] != 0.0:
+            return -1.0 if parts[k] < 0.0 else 1.0
+    return 0.0
+
+
+@numba.njit(inline="never")
+def grow_residual(parts, n, base, m, mask, target, factor):  # type: ignore[no-untyped-def]
+    """Add ``factor * (target - sum of the chosen elements)`` to the expansion; return its new length."""
+    n = grow(parts, n, factor * target)
+    for k in range(m):
+        if (mask >> np.uint64(k)) & _ONE:
+            n = grow(parts, n, -factor * base[k])
+    return n
+
+
+@numba.njit(inline="never")
+def exact_order(base, m, target, one, two, parts):  # type: ignore[no-untyped-def]
+    """-1, 0 or 1 as |target - sum(one)| is below, equal to or above |target - sum(two)|, exactly."""
+    first = sign(parts, grow_residual(parts, 0, base, m, one, target, 1.0))
+    second = sign(parts, grow_residual(parts, 0, base, m, two, target, 1.0))
+    n = grow_residual(parts, 0, base, m, one, target, first)
+    n = grow_residual(parts, n, base, m, two, target, -second)
+    return sign(parts, n)
+
+
+@numba.njit
+def compensated(base, m, mask, target):  # type: ignore[no-untyped-def]
+    """The chosen sum as high + low and the residual target - sum as high + low, all unevaluated.
+
+    With n <= 44 additions each two-sum is exact, so only adding up the errors rounds: by less than
+    ``(m + 2)^2 * 2^-104`` times the sum of all magnitudes.
+    """
+    total, low = 0.0, 0.0
+    for k in range(m):
+        x = base[k] if (mask >> np.uint64(k)) & _ONE else 0.0
+        new = total + x
+        back = new - total
+        low += (total - (new - back)) + (x - back)
+        total = new
+    gap = target - total
+    back = gap - target
+    gap_low = ((target - (gap - back)) + (-total - back)) - low
+    high = gap + gap_low
+    return total, low, high, gap_low - (high - gap)
+
+
+@numba.njit(inline="never")
+def exact_answer(base, m, mask, target, parts):  # type: ignore[no-untyped-def]
+    """(sum, error) of a choice, correctly rounded by expansions."""
+    n = grow_residual(parts, 0, base, m, mask, 0.0, -1.0)
+    total = rounded(parts, n)
+    n = grow_residual(parts, 0, base, m, mask, target, 1.0)
+    return total + 0.0, abs(rounded(parts, n))
+
+
+@numba.njit
+def answer(base, m, mask, target, scale, parts):  # type: ignore[no-untyped-def]
+    """(sum, error) of a choice, each the float64 nearest to the exact value.
+
+    `scale` is at least |target| + sum |x|.
+    """
+    total, low, high, high_low = compensated(base, m, mask, target)
+    slack = (m + 2.0) * (m + 2.0) * _ROUNDING * scale
+    if total + (low - slack) == total + (low + slack) and high + (high_low - slack) == high + (high_low + slack):
+        return total + low, abs(high + high_low)
+    return exact_answer(base, m, mask, target, parts)
+
+
+@numba.njit
+def popcount(mask):  # type: ignore[no-untyped-def]
+    """Number of bits set."""
+    mask = mask - ((mask >> _ONE) & np.uint64(0x5555555555555555))
+    mask = (mask & np.uint64(0x3333333333333333)) + ((mask >> np.uint64(2)) & np.uint64(0x3333333333333333))
+    mask = (mask + (mask >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
+    return np.int64((mask * np.uint64(0x0101010101010101)) >> np.uint64(56))
+
+
+@numba.njit(inline="never")
+def better(base, m, target, scale, one, two, parts):  # type: ignore[no-untyped-def]
+    """Whether choice `one` beats choice `two`: closer, or as close with fewer elements, or with the lower mask."""
+    _, _, high_1, low_1 = compensated(base, m, one, target)
+    _, _, high_2, low_2 = compensated(base, m, two, target)
+    difference = (abs(high_1) - abs(high_2)) + (
+        (low_1 if high_1 >= 0.0 else -low_1) - (low_2 if high_2 >= 0.0 else -low_2)
+    )
+    slack = 4.0 * (m + 2.0) * (m + 2.0) * _ROUNDING * scale + 2.0**-50 * (abs(low_1) + abs(low_2))
+    slack += 2.0**-52 * abs(abs(high_1) - abs(high_2))
+    if difference < -slack:
+        return True
+    if difference > slack:
+        return False
+    order = exact_order(base, m, target, one, two, parts)
+    if order != 0:
+        return order < 0
+    size_1, size_2 = popcount(one), popcount(two)
+    return size_1 < size_2 or (size_1 == size_2 and one < two)

@@ -1,0 +1,385 @@
+"""The kernel of `best`: meet in the middle over fixed-point sums, several problems in lockstep.
+
+Every element is flipped to be positive (choosing -x is not choosing x, with the target moved by x), scaled by a power of
+two and rounded to whole quanta. A sum is then one int64: quanta above, below them the bits of the elements chosen, so
+that sorting sums sorts subsets. The left list holds all sums of the first elements, the right list those of the last;
+one element in between belongs to neither and is tried both ways by two walks, which saves the last merge of the left
+list. Lists grow by merging one with itself shifted (:func:`slth.subsetsum.lanes.make_merge`).
+
+What is proved: a chosen set's true residual differs from its fixed-point one by at most (m + 1) / 2 quanta (m elements
+and the target, each rounded once), so the optimum lies within m + 1 quanta of the fixed-point optimum. The walk hands on
+every pair in that band, and they are compared without rounding error (:mod:`slth.subsetsum.arith`). Where a band holds
+more than fits, the problem is flagged and left to :mod:`slth.subsetsum.exact`.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numba
+import numpy as np
+from numba import types
+
+from slth.subsetsum.arith import EXACT_SCALE, answer, better
+from slth.subsetsum.lanes import COLUMNS, FRONT, ROWS, make_merge, make_mirror, make_scan
+
+WIDE = 4
+"""Problems in lockstep where the lists are short enough for the cache."""
+WIDE_BITS = 17
+NARROW_BITS = 22
+_SKEW = 56
+"""Extra elements between buffers (chosen): spreads lanes over the cache's sets instead of piling them on one."""
+_WIDE_BUFFER = FRONT + 2**WIDE_BITS + 16 + _SKEW
+_NARROW_BUFFER = FRONT + 2**NARROW_BITS + 16 + _SKEW
+WIDE_SCRATCH = 4 * WIDE * _WIDE_BUFFER
+NARROW_SCRATCH = 4 * _NARROW_BUFFER
+CANDIDATES = 2**16
+"""Pairs that a problem's band may hold before it is left to the exact solver."""
+_TILES = 8
+"""Tiles walked between two looks at what was found."""
+_VALUE_BITS = 60
+_FAR = 2**62
+_ANYTHING = 2**61
+
+_merge_wide = make_merge(2 * WIDE, 2 * _WIDE_BUFFER)
+_merge_wide_right = make_merge(WIDE, 4 * _WIDE_BUFFER)
+_scan_wide = make_scan(WIDE, 2 * _WIDE_BUFFER)
+_merge_one = make_merge(2, 2 * _NARROW_BUFFER)
+_merge_one_right = make_merge(1, 4 * _NARROW_BUFFER)
+_scan_one = make_scan(1, 2 * _NARROW_BUFFER)
+_mirror = make_mirror()
+
+
+@numba.njit
+def _gather(values, start, stop, base, place):  # type: ignore[no-untyped-def]
+    """Copy the elements that are not zero; return how many there are and the sum of their magnitudes."""
+    m, scale = 0, 0.0
+    for k in range(start, stop):
+        x = values[k]
+        if x != 0.0:
+            base[m] = x
+            place[m] = k - start
+            m += 1
+            scale += abs(x)
+    return m, scale
+
+
+@numba.njit
+def _quantise(base, m, target, scale, bits, quanta):  # type: ignore[no-untyped-def]
+    """Whole quanta of every magnitude (into `quanta`), the target's, the set of flipped elements, the first band."""
+    exponent = np.int64(_VALUE_BITS) - bits - np.int64(math.frexp(scale)[1])
+    half = exponent >> 1
+    one, two = math.ldexp(1.0, half), math.ldexp(1.0, exponent - half)
+    flipped = np.uint64(0)
+    total, negative = np.int64(0), np.int64(0)
+    squares = 0.0
+    for k in range(m):
+        x = abs(base[k]) * one * two
+        squares += x * x
+        q = np.int64(np.rint(x))
+        quanta[k] = q
+        total += q
+        if base[k] < 0.0:
+            flipped |= np.uint64(1) << np.uint64(k)
+            negative += q
+    # Beyond everything or nothing, that choice is the answer and distances no longer matter.
+    goal = np.int64(np.rint(min(max(target * one * two, -(2.0**60)), 2.0**60))) + negative
+    goal = min(max(goal, -2 * m - 2), total + 2 * m + 2)
+    # Sums spread about like a normal distribution: ask for a band that holds a few of them.
+    deviation = np.sqrt(squares) * 0.5
+    away = (goal - 0.5 * total) / deviation
+    guess = 5.0 * deviation * np.exp(min(0.5 * away * away, 300.0)) * math.ldexp(1.0, -m)
+    band = np.int64(min(guess, 2.0**60)) + m + 4
+    return goal, flipped, min(band, np.int64(_ANYTHING) >> bits) << bits
+
+
+@numba.njit
+def _build(scratch, address, buffer, lanes, keys, totals, starts, n_left, n_right):  # type: ignore[no-untyped-def]
+    """Make all lists; lane l's list ends up in its buffer of parity (its number of elements) % 2."""
+    wide = lanes > 2
+    for lane in range(lanes):
+        scratch[lane * 2 * buffer + FRONT] = 0
+        totals[lane] = 0
+        starts[lane] = 0
+    totals_address, starts_address = np.uint64(totals.ctypes.data), np.uint64(starts.ctypes.data)
+    for level in range(n_right):
+        length = np.uint64(1) << np.uint64(level)
+        source = address + np.uint64(8) * np.uint64((level & 1) * buffer + FRONT)
+        target = address + np.uint64(8) * np.uint64((1 - (level & 1)) * buffer + FRONT)
+        both = level < n_left
+        step = 1 if both else 2
+        first_lane = 0 if both else 1
+        n = 0
+        for lane in range(first_lane, lanes, step):
+            totals[n] = (totals[lane] if both else totals[lane]) + keys[lane, level]
+            n += 1
+        if both:
+            if wide:
+                _merge_wide(source, target, totals_address, length, np.uint64(0), starts_address)
+            else:
+                _merge_one(source, target, totals_address, length, np.uint64(0), starts_address)
+        else:
+            offset = np.uint64(16 * buffer)
+            if wide:
+                _merge_wide_right(
+                    source + offset, target + offset, totals_address, length, np.uint64(0), starts_address
+                )
+            else:
+                _merge_one_right(
+                    source + offset, target + offset, totals_address, length, np.uint64(0), starts_address
+                )
+        n = 0
+        for lane in range(first_lane, lanes, step):
+            at = lane * 2 * buffer + (1 - (level & 1)) * buffer + FRONT
+            if length >= np.uint64(COLUMNS):
+                _mirror(address + np.uint64(8 * at), length, np.uint64(totals[n]))
+            else:
+                for k in range(np.int64(length)):
+                    scratch[at + 2 * np.int64(length) - 1 - k] = totals[n] - scratch[at + k]
+            n += 1
+
+
+@numba.njit(inline="never")
+def _offer(pair, goal, bits, p, best, n_found, residuals, masks, mask, m):  # type: ignore[no-untyped-def]
+    """Keep a pair if it lies in problem p's band; compact or flag when there is no room."""
+    d = pair - goal
+    if abs(d) > best[p] + m + 1:
+        return
+    if n_found[p] == CANDIDATES:
+        kept = 0
+        for k in range(CANDIDATES):
+            if abs(residuals[p, k]) <= best[p] + m + 1:
+                residuals[p, kept] = residuals[p, k]
+                masks[p, kept] = masks[p, k]
+                kept += 1
+        n_found[p] = kept if kept <= CANDIDATES // 2 else CANDIDATES + 1
+    if n_found[p] < CANDIDATES:
+        residuals[p, n_found[p]] = d
+        masks[p, n_found[p]] = mask
+        n_found[p] += 1
+
+
+@numba.njit(inline="never")
+def _inspect(  # type: ignore[no-untyped-def]
+    scratch, left, right, made, first, count, w, goals, bands, bits, n_left, m, best, n_found, residuals, masks
+):
+    """Walk `count` tiles once more, pair by pair, and keep what lies in the band."""
+    p = w >> 1
+    goal = goals[w]
+    low_bits = (np.int64(1) << bits) - 1
+    extra = np.uint64(w & 1) << np.uint64(n_left)
+    moves = made >> 4
+    for tile in range(first, first + count):
+        i = left + ROWS * moves
+        j = right - COLUMNS * (tile - moves)
+        forward = scratch[i + ROWS - 1] + scratch[j] < goal
+        hit = False
+        for r in range(ROWS):
+            for c in range(COLUMNS):
+                hit |= abs(scratch[i + r] + scratch[j + c] - goal) <= bands[w]
+        if hit:
+            for again in range(2):
+                for r in range(ROWS):
+                    for c in range(COLUMNS):
+                        a, b = scratch[i + r], scratch[j + c]
+                        if abs(a + b - goal) > bands[w]:
+                            continue
+                        pair = (a >> bits) + (b >> bits)
+                        if again == 0:
+                            best[p] = min(best[p], abs(pair - (goal >> bits)))
+                            band = min(bands[w], (best[p] + m + 4) << bits)
+                            bands[2 * p] = band
+                            bands[2 * p + 1] = band
+                        else:
+                            mask = np.uint64(a & low_bits) | extra | (np.uint64(b & low_bits) << np.uint64(n_left + 1))
+                            _offer(pair, goal >> bits, bits, p, best, n_found, residuals, masks, mask, m)
+            _explore(
+                scratch, i, j, forward, w, goal, bands, bits, n_left, m, best, n_found, residuals, masks
+            )
+        moves += forward
+        if n_found[p] > CANDIDATES:
+            # Given up: no pair lies in an empty band around a target out of reach.
+            for e in range(2):
+                goals[2 * p + e] = _ANYTHING
+                bands[2 * p + e] = 0
+            return
+
+
+@numba.njit(inline="never")
+def _explore(  # type: ignore[no-untyped-def]
+    scratch, i, j, forward, w, goal, bands, bits, n_left, m, best, n_found, residuals, masks
+):
+    """Pairs of the band that the walk passes over when it leaves a tile.
+
+    Leaving the rows, what they still had to meet lies below the target and falls; leaving the window, what it still had
+    to meet lies above and rises. So each run ends at the band's edge.
+    """
+    p = w >> 1
+    low_bits = (np.int64(1) << bits) - 1
+    extra = np.uint64(w & 1) << np.uint64(n_left)
+    for run in range(ROWS if forward else COLUMNS):
+        r = i + run if forward else i + ROWS
+        c = j - 1 if forward else j + run
+        while abs(scratch[r] + scratch[c] - goal) <= bands[w] and n_found[p] <= CANDIDATES:
+            a, b = scratch[r], scratch[c]
+            mask = np.uint64(a & low_bits) | extra | (np.uint64(b & low_bits) << np.uint64(n_left + 1))
+            pair = (a >> bits) + (b >> bits)
+            best[p] = min(best[p], abs(pair - (goal >> bits)))
+            _offer(pair, goal >> bits, bits, p, best, n_found, residuals, masks, mask, m)
+            if forward:
+                c -= 1
+            else:
+                r += 1
+
+
+@numba.njit
+def _search(  # type: ignore[no-untyped-def]
+    scratch, address, buffer, problems, n_left, n_right, bits, m, goals, bands, best, n_found, residuals, masks, state
+):
+    """Walk all staircases, once with the first bands and again without for problems that have found nothing."""
+    walks, before = state[0], state[1]
+    left = (n_left & 1) * buffer + FRONT
+    right = 2 * buffer + (n_right & 1) * buffer + FRONT + (1 << n_right) - COLUMNS
+    left_address = address + np.uint64(8 * left)
+    right_address = address + np.uint64(8 * right)
+    tiles = max((1 << n_left) // ROWS, 1) + max((1 << n_right) // COLUMNS, 1)
+    goals_address, bands_address = np.uint64(goals.ctypes.data), np.uint64(bands.ctypes.data)
+    for attempt in range(2):
+        walks[:] = 0
+        first = 0
+        while first < tiles:
+            count = min(_TILES, tiles - first)
+            before[:] = walks
+            a, b = np.uint64(first), np.uint64(count)
+            where = np.uint64(walks.ctypes.data)
+            if problems > 1:
+                found = _scan_wide(left_address, right_address, goals_address, bands_address, where, a, b)
+            else:
+                found = _scan_one(left_address, right_address, goals_address, bands_address, where, a, b)
+            w = 0
+            while found:
+                if found & np.uint64(1):
+                    here = (w >> 1) * 4 * buffer
+                    _inspect(
+                        scratch, here + left, here + right, before[w], first, count, w,
+                        goals, bands, bits, n_left, m, best, n_found, residuals, masks,
+                    )  # fmt: skip
+                found >>= np.uint64(1)
+                w += 1
+            first += count
+        missed = False
+        for p in range(problems):
+            if n_found[p] == 0 and goals[2 * p] != _ANYTHING:
+                bands[2 * p] = bands[2 * p + 1] = _ANYTHING
+                missed = True
+            else:
+                bands[2 * p] = bands[2 * p + 1] = 0
+                goals[2 * p] = goals[2 * p + 1] = _ANYTHING
+        if not missed:
+            return
+
+
+@numba.njit
+def _settle(base, m, target, scale, flipped, best, n_found, residuals, masks, parts):  # type: ignore[no-untyped-def]
+    """The best of the candidates, compared exactly."""
+    winner = np.uint64(0)
+    first = True
+    for k in range(n_found):
+        if abs(residuals[k]) <= best + m + 1:
+            mask = masks[k] ^ flipped
+            if first or better(base, m, target, scale, mask, winner, parts):
+                winner = mask
+                first = False
+    return winner
+
+
+_SIGNATURE = types.void(
+    types.float64[::1], types.int64[::1], types.float64[::1], types.int64[::1],
+    types.int64, types.int64, types.int64, types.boolean,
+    types.int64[::1], types.uint64, types.int64[:, ::1], types.uint64[:, ::1],
+    types.uint64[::1], types.float64[::1], types.float64[::1], types.uint8[::1],
+    types.int64[::1], types.int64,
+)  # fmt: skip
+
+
+@numba.njit(_SIGNATURE, nogil=True, cache=True)
+def closest(  # type: ignore[no-untyped-def]
+    values, offsets, targets, order, start, stop, m, wide,
+    scratch, address, residuals, masks,
+    selected, sums, errors, flags,
+    shared, slot,
+):  # fmt: skip
+    """Solve the problems ``order[start:stop]``, all of `m` elements that are not zero.
+
+    `shared[0]` is the order to stop; ``shared[slot]`` counts problems done. ``flags[p]`` becomes 1 where the exact
+    solver has to take over.
+    """
+    problems = WIDE if wide else 1
+    buffer = _WIDE_BUFFER if wide else _NARROW_BUFFER
+    n_left = (m - 1) // 2
+    n_right = m - 1 - n_left
+    bits = max(n_right, 1)
+    base = np.empty((problems, 64))
+    place = np.empty((problems, 64), np.int64)
+    scales = np.empty(problems)
+    quanta = np.empty(64, np.int64)
+    keys = np.zeros((2 * problems, 32), np.int64)
+    flipped = np.zeros(problems, np.uint64)
+    goals = np.empty(2 * problems, np.int64)
+    bands = np.empty(2 * problems, np.int64)
+    best = np.empty(problems, np.int64)
+    n_found = np.empty(problems, np.int64)
+    totals = np.empty(2 * problems, np.int64)
+    starts = np.empty(2 * problems, np.int64)
+    state = np.zeros((2, 2 * problems), np.int64)
+    parts = np.empty(128)
+    for group in range(start, stop, problems):
+        if shared[0]:
+            return
+        for p in range(problems):
+            index = order[min(group + p, stop - 1)]
+            target = targets[index]
+            _, scale = _gather(values, offsets[index], offsets[index + 1], base[p], place[p])
+            scales[p] = scale + abs(target)
+            best[p] = _FAR
+            n_found[p] = 0
+            if not scales[p] < EXACT_SCALE:
+                keys[2 * p] = 0
+                keys[2 * p + 1] = 0
+                goals[2 * p] = goals[2 * p + 1] = _ANYTHING
+                bands[2 * p] = bands[2 * p + 1] = 0
+                n_found[p] = CANDIDATES + 1
+                continue
+            goal, flipped[p], band = _quantise(base[p], m, target, scale, bits, quanta)
+            for k in range(n_left):
+                keys[2 * p, k] = (quanta[k] << bits) | (1 << k)
+            for k in range(n_right):
+                keys[2 * p + 1, k] = (quanta[n_left + 1 + k] << bits) | (1 << k)
+            goals[2 * p] = goal << bits
+            goals[2 * p + 1] = (goal - quanta[n_left]) << bits
+            bands[2 * p] = bands[2 * p + 1] = band
+        _build(scratch, address, buffer, 2 * problems, keys, totals, starts, n_left, n_right)
+        for p in range(problems):
+            end = p * 4 * buffer + (n_left & 1) * buffer + FRONT + (1 << n_left)
+            scratch[end : end + 8] = _FAR
+            front = p * 4 * buffer + 2 * buffer + (n_right & 1) * buffer
+            scratch[front : front + FRONT] = -_FAR
+        _search(
+            scratch, address, buffer, problems, n_left, n_right, bits, m,
+            goals, bands, best, n_found, residuals, masks, state,
+        )  # fmt: skip
+        for p in range(min(problems, stop - group)):
+            index = order[group + p]
+            if n_found[p] > CANDIDATES:
+                flags[index] = 1
+                continue
+            target = targets[index]
+            winner = _settle(
+                base[p], m, target, scales[p], flipped[p], best[p], n_found[p], residuals[p], masks[p], parts
+            )
+            sums[index], errors[index] = answer(base[p], m, winner, target, scales[p], parts)
+            chosen = np.uint64(0)
+            for k in range(m):
+                chosen |= ((winner >> np.uint64(k)) & np.uint64(1)) << np.uint64(place[p, k])
+            selected[index] = chosen
+        shared[slot] += min(problems, stop - group)

@@ -1,0 +1,246 @@
+"""The two inner loops of the search, as portable LLVM vector code unrolled over independent problems.
+
+A step of either loop is a short chain of dependent instructions (load, add, compare, add). One problem alone leaves
+most of a core idle, so the loops run several problems in lockstep, each a *lane* at a constant distance in memory.
+Python unrolls the lanes while it builds the code, which keeps type inference out of it and the compile time low. Only
+generic vectors are used (no inline assembly, no target intrinsics): LLVM splits them where registers are narrower.
+
+Memory of one lane (counted in int64): two buffers of ``stride`` elements, so that a level is merged from one into the
+other. A list starts ``FRONT`` elements into its buffer; the space before and behind holds sentinels.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+FRONT = 16
+"""Elements before a list: at least one window of ``COLUMNS``, and a whole cache line."""
+COLUMNS = 8
+"""Right-hand sums in one window of the scan (one 512-bit vector)."""
+ROWS = 2
+"""Left-hand sums compared with a window at once."""
+
+_I64 = ir.IntType(64)
+_VECTOR = ir.VectorType(_I64, COLUMNS)
+_UINT = types.uint64
+
+
+def _const(value: int) -> Any:
+    return ir.Constant(_I64, value)
+
+
+def _pointer(builder: Any, address: Any, byte_offset: int, kind: Any = _I64) -> Any:
+    """`address` (an integer) plus a constant, as a pointer to `kind`."""
+    return builder.inttoptr(builder.add(address, _const(byte_offset)), kind.as_pointer())
+
+
+def _load(builder: Any, address: Any, byte_offset: int = 0, kind: Any = _I64) -> Any:
+    # Eight bytes is all that a window may rely on: it starts at any element.
+    return builder.load(_pointer(builder, address, byte_offset, kind), align=8)
+
+
+def _store(builder: Any, value: Any, address: Any, byte_offset: int = 0) -> None:
+    builder.store(value, _pointer(builder, address, byte_offset, value.type), align=8)
+
+
+def _splat(builder: Any, value: Any) -> Any:
+    lane = builder.insert_element(ir.Constant(_VECTOR, ir.Undefined), value, ir.Constant(ir.IntType(32), 0))
+    zeros = ir.Constant(ir.VectorType(ir.IntType(32), COLUMNS), [0] * COLUMNS)
+    return builder.shuffle_vector(lane, ir.Constant(_VECTOR, ir.Undefined), zeros)
+
+
+def _minimum(builder: Any, a: Any, b: Any) -> Any:
+    return builder.select(builder.icmp_unsigned("<", a, b), a, b)
+
+
+def _loop(builder: Any, count: Any, initial: list[Any], body: Any) -> list[Any]:
+    """Emit ``for step in range(count): state = body(step, state)``; return the state after the last step."""
+    before = builder.block
+    head = builder.append_basic_block("head")
+    inside = builder.append_basic_block("body")
+    after = builder.append_basic_block("after")
+    builder.branch(head)
+    builder.position_at_end(head)
+    step = builder.phi(_I64)
+    step.add_incoming(_const(0), before)
+    state = []
+    for value in initial:
+        phi = builder.phi(value.type)
+        phi.add_incoming(value, before)
+        state.append(phi)
+    builder.cbranch(builder.icmp_unsigned("<", step, count), inside, after)
+    builder.position_at_end(inside)
+    new_state = body(step, state)
+    step.add_incoming(builder.add(step, _const(1)), builder.block)
+    for phi, value in zip(state, new_state, strict=True):
+        phi.add_incoming(value, builder.block)
+    builder.branch(head)
+    builder.position_at_end(after)
+    return state
+
+
+def make_merge(n_lanes: int, lane_stride: int) -> Any:
+    """The merge of a list of subset sums with itself shifted by one more element, lower half only.
+
+    Parameters
+    ----------
+    n_lanes : int
+        Lists merged in lockstep.
+    lane_stride : int
+        Distance from lane to lane in int64 elements.
+
+    Returns
+    -------
+    intrinsic ``merge(source, target, totals, length, first, starts)``
+        `source` and `target` are the addresses of lane 0's lists; `totals` the address of one int64 a lane, the sum of
+        everything in the merged list. Each source holds `length` ascending sums s with s -> (its last) - s mapping it
+        onto itself, as every list of all subset sums does. Writes outputs ``first .. length - 1`` of the merged list,
+        ascending; `starts` is the address of one int64 a lane, how many outputs below `first` came unshifted.
+
+    Notes
+    -----
+    The shifted copy is read as ``total - s`` from the far end: with i unshifted sums used after k outputs, its next is
+    ``total - source[length - 1 - k + i]``, so that one index serves both and addresses need no second register. The
+    lower half needs no sentinel: i <= k < length. The upper half is the mirror image, see :func:`make_mirror`.
+    """
+    lane_bytes = 8 * lane_stride
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        source, target, totals, length, first, starts = args
+
+        def body(step: Any, used: list[Any]) -> list[Any]:
+            k8 = builder.mul(builder.add(step, first), _const(8))
+            out = builder.add(target, k8)
+            far = builder.sub(builder.add(source, builder.mul(length, _const(8))), builder.add(k8, _const(8)))
+            advanced = []
+            for lane, i in enumerate(used):
+                i8 = builder.mul(i, _const(8))
+                plain = _load(builder, builder.add(source, i8), lane * lane_bytes)
+                mirrored = _load(builder, builder.add(far, i8), lane * lane_bytes)
+                shifted = builder.sub(_load(builder, totals, 8 * lane), mirrored)
+                take = builder.icmp_unsigned("<", plain, shifted)
+                _store(builder, builder.select(take, plain, shifted), out, lane * lane_bytes)
+                advanced.append(builder.add(i, builder.zext(take, _I64)))
+            return advanced
+
+        initial = [_load(builder, starts, 8 * lane) for lane in range(n_lanes)]
+        _loop(builder, builder.sub(length, first), initial, body)
+        return context.get_dummy_value()
+
+    @intrinsic
+    def merge(typingctx, source, target, totals, length, first, starts):  # type: ignore[no-untyped-def]
+        return types.void(_UINT, _UINT, _UINT, _UINT, _UINT, _UINT), codegen
+
+    return merge
+
+
+def make_mirror() -> Any:
+    """The upper half of a merged list: ``list[2 * length - 1 - k] = total - list[k]`` for k < length.
+
+    Returns
+    -------
+    intrinsic ``mirror(address, length, total)``
+        `length` must be a multiple of ``COLUMNS``.
+    """
+    backwards = ir.Constant(ir.VectorType(ir.IntType(32), COLUMNS), list(range(COLUMNS))[::-1])
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        address, length, total = args
+        totals = _splat(builder, total)
+        end = builder.add(address, builder.mul(length, _const(16)))
+
+        def body(step: Any, state: list[Any]) -> list[Any]:
+            offset = builder.mul(step, _const(8 * COLUMNS))
+            low = _load(builder, builder.add(address, offset), 0, _VECTOR)
+            high = builder.shuffle_vector(builder.sub(totals, low), ir.Constant(_VECTOR, ir.Undefined), backwards)
+            _store(builder, high, builder.sub(end, offset), -8 * COLUMNS)
+            return state
+
+        _loop(builder, builder.udiv(length, _const(COLUMNS)), [], body)
+        return context.get_dummy_value()
+
+    @intrinsic
+    def mirror(typingctx, address, length, total):  # type: ignore[no-untyped-def]
+        return types.void(_UINT, _UINT, _UINT), codegen
+
+    return mirror
+
+
+def make_scan(n_problems: int, lane_stride: int) -> Any:
+    """A stretch of the staircase walk over left and right sums, two walks a problem.
+
+    Parameters
+    ----------
+    n_problems : int
+        Problems in lockstep; lane ``2p`` holds problem p's left list and lane ``2p + 1`` its right list.
+    lane_stride : int
+        Distance from lane to lane in int64 elements.
+
+    Returns
+    -------
+    intrinsic ``scan(left, right, targets, bands, walks, first, count) -> uint64``
+        `left` is the address of lane 0's left list and `right` of the last window of lane 0's right list. Walk
+        ``2p + e`` looks for left + right near ``targets[2p + e]``; `bands` holds the half width of its band (int64 a
+        walk), `walks` how far it is (see below), in and out. Walks tiles ``first .. first + count - 1`` and returns a
+        word with bit ``2p + e`` set iff some pair visited has ``|left + right - target| <= band``.
+
+    Notes
+    -----
+    A tile is ``ROWS`` ascending left sums against a window of ``COLUMNS`` right sums. If even its largest left with
+    its smallest right lies below the target, then so do both left sums with every right sum still to come: next rows.
+    Otherwise every left sum still to come lies above the target with every right sum of the window: next window. What
+    is passed over is therefore farther from the target than a pair that was visited on the same side. The state is
+    16 * (row moves made), which addresses the left list as it is and the right list times four.
+    """
+    lane_bytes = 8 * lane_stride
+    n_walks = 2 * n_problems
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        left, right, targets, bands, walks, first, count = args
+        goals = [_load(builder, targets, 8 * w) for w in range(n_walks)]
+        halves = [_load(builder, bands, 8 * w) for w in range(n_walks)]
+        shifts = [_splat(builder, builder.sub(h, g)) for h, g in zip(halves, goals, strict=True)]
+        limits = [_splat(builder, builder.add(h, h)) for h in halves]
+
+        def body(step: Any, state: list[Any]) -> list[Any]:
+            windows = builder.sub(right, builder.mul(builder.add(step, first), _const(8 * COLUMNS)))
+            moved, least = [], []
+            for walk in range(n_walks):
+                made, closest = state[walk], state[n_walks + walk]
+                here = (walk // 2) * 2 * lane_bytes
+                row = builder.add(left, made)
+                window = builder.add(windows, builder.mul(made, _const(8 * COLUMNS // (8 * ROWS))))
+                low, high = _load(builder, row, here), _load(builder, row, here + 8)
+                edge = builder.sub(
+                    builder.add(high, _load(builder, window, here)), _load(builder, targets, 8 * walk)
+                )
+                sums = builder.add(_load(builder, window, here, _VECTOR), shifts[walk])
+                for one in (low, high):
+                    closest = _minimum(builder, closest, builder.add(sums, _splat(builder, one)))
+                below = builder.and_(builder.ashr(edge, _const(63)), _const(8 * ROWS))
+                moved.append(builder.add(made, below))
+                least.append(closest)
+            return moved + least
+
+        initial = [_load(builder, walks, 8 * w) for w in range(n_walks)]
+        initial += [ir.Constant(_VECTOR, [-1] * COLUMNS)] * n_walks
+        final = _loop(builder, count, initial, body)
+        found = _const(0)
+        for walk in range(n_walks):
+            _store(builder, final[walk], walks, 8 * walk)
+            hits = builder.icmp_unsigned("<=", final[n_walks + walk], limits[walk])
+            some = builder.icmp_unsigned(
+                "!=", builder.bitcast(hits, ir.IntType(COLUMNS)), ir.Constant(ir.IntType(COLUMNS), 0)
+            )
+            found = builder.or_(found, builder.shl(builder.zext(some, _I64), _const(walk)))
+        return found
+
+    @intrinsic
+    def scan(typingctx, left, right, targets, bands, walks, first, count):  # type: ignore[no-untyped-def]
+        return _UINT(_UINT, _UINT, _UINT, _UINT, _UINT, _UINT, _UINT), codegen
+
+    return scan
