@@ -1,0 +1,47 @@
+"""slth: the workbench for strong lottery tickets.
+
+A trained network goes in; out comes a larger random network, fixed by a seed, with a binary mask under which it
+computes the same function, and a certificate of how close it is.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Domain": "slth.domain",
+    "SlthError": "slth.errors",
+    "Target": "slth.network.target",
+    "Ticket": "slth.ticket",
+    "Verification": "slth.certify.verify",
+    "find_ticket": "slth.pipeline",
+    "load": "slth.artifact",
+    "verify": "slth.certify.verify",
+}
+"""Public names and where they live; loaded when first used, so that ``import slth`` costs nothing."""
+
+if TYPE_CHECKING:
+    from slth.artifact import load
+    from slth.certify.verify import Verification, verify
+    from slth.domain import Domain
+    from slth.errors import SlthError
+    from slth.network.target import Target
+    from slth.pipeline import find_ticket
+    from slth.ticket import Ticket
+
+__all__ = ["Domain", "SlthError", "Target", "Ticket", "Verification", "find_ticket", "load", "verify"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'slth' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,1 @@
+"""Stage 2: the theorems and the laws behind them, as pure functions."""

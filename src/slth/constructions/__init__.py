@@ -1,0 +1,10 @@
+"""Stage 6: which random weights form the base set of which target weight. One file a published construction."""
+
+from __future__ import annotations
+
+from slth.constructions.base import Construction
+from slth.constructions.two_for_one import TwoForOne
+
+CONSTRUCTIONS: dict[str, Construction] = {construction.name: construction for construction in (TwoForOne(),)}
+
+__all__ = ["CONSTRUCTIONS", "Construction"]

@@ -1,0 +1,208 @@
+"""Two source layers for one target layer, by univariate intermediate neurons.
+
+Pensia et al. 2020, Theorem 1; Burkholz 2022, Theorem 2.5; da Cunha et al. 2022 for convolutions in 1x1-first order.
+
+A target layer computes sum_j w[o, j] x_j + b[o] (for a convolution: at each tap of the kernel). Every intermediate
+neuron of block j is pruned until it reads x_j alone, t = relu(u_t x_j), so that keeping the combining weights v[o, t] of
+a subset of a block realises the slope
+
+    sum of v[o, t] u_t over the kept t with u_t > 0    for x_j >= 0,
+    sum of v[o, t] u_t over the kept t with u_t < 0    for x_j <= 0.
+
+Each is one subset sum with the target w[o, j] (at each tap for itself), and a sign that x_j cannot take needs none. The
+neurons of the bias block keep their bias alone, and the subset sum of v[o, t] relu(b_t) has the target b[o].
+
+With the looks-linear initialisation neurons come in mirrored pairs, v relu(u x) - v relu(-u x) = v u x, so that one
+subset sum over pairs serves both signs.
+
+Differs: zero padding is applied to the layer's input rather than to the intermediate channels (equal for the input
+blocks, because relu(u 0) = 0), so that the bias block is constant up to the border and any tap may carry it; the
+central one does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slth.constructions.base import Chosen, Construction, Piece
+from slth.network.target import WeightLayer
+from slth.plan import LayerPlan, Plan
+from slth.source.spec import SourceLayer
+from slth.subsetsum import MAX_ELEMENTS
+from slth.ticket import LayerMask
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """Usable elements of one group, sorted by the problem that they serve.
+
+    ``neurons`` holds the element's neuron, counted from the group's first (of a mirrored pair the first one), inputs
+    before biases; ``counts`` the size of each (block, sign) base set of the inputs.
+    """
+
+    neurons: NDArray[np.int64]
+    values: NDArray[np.float64]
+    counts: NDArray[np.int64]
+    n_inputs: int
+
+
+@dataclass(frozen=True)
+class _Place:
+    start: int
+    stop: int
+    group: int
+    columns: _Columns
+    n_blocks: int
+    n_branches: int
+    taps: int
+
+    @property
+    def n_problems(self) -> int:
+        """Problems of the inputs; those of the biases follow."""
+        return (self.stop - self.start) * self.taps * self.n_blocks * self.n_branches
+
+
+class TwoForOne(Construction):
+    """Blocks of univariate neurons for every input channel, then a layer of the target's shape."""
+
+    name = "two-for-one"
+
+    def source_layer(self, plan: Plan, layer_plan: LayerPlan, layer: WeightLayer, seed: int, index: int) -> SourceLayer:
+        """Blocks of the planned width for each input channel and, where the target has biases, one more."""
+        outputs, inputs_per_group, *kernel = layer.weight.shape
+        return SourceLayer(
+            seed=seed,
+            index=index,
+            inputs_per_group=inputs_per_group,
+            outputs=outputs,
+            groups=layer_plan.groups,
+            kernel=tuple(kernel),
+            bias=layer.bias is not None,
+            block_width=layer_plan.block_width,
+            scale=layer_plan.scale,
+            initialisation=plan.initialisation,
+        )
+
+    def pieces(self, source: SourceLayer, layer: WeightLayer, plan: LayerPlan, elements: int) -> Iterator[Piece]:
+        """One problem a weight and sign of its input, then one a bias, for some rows of one group at a time."""
+        weight, bias = layer.weight_array(), layer.bias_array()
+        univariate = source.univariate_weights().reshape(source.groups, source.neurons_per_group)
+        rows_per_group = source.outputs // source.groups
+        step = max(1, elements // (source.neurons_per_group * source.taps))
+        branches = _branches(source, plan)
+        for group in range(source.groups):
+            columns = _columns(source, univariate[group], branches)
+            for start in range(group * rows_per_group, (group + 1) * rows_per_group, step):
+                stop = min(start + step, (group + 1) * rows_per_group)
+                place = _Place(start, stop, group, columns, source.inputs_per_group, len(branches), source.taps)
+                yield _piece(source, place, weight[start:stop], None if bias is None else bias[start:stop])
+
+    def mask(self, source: SourceLayer, plan: LayerPlan, chosen: list[Chosen]) -> LayerMask:
+        """Keep the chosen combining weights, and the neurons of which at least one is chosen."""
+        neurons = np.zeros((source.groups, source.neurons_per_group), dtype=np.bool_)
+        both = source.mirrored and len(plan.input_sign.branches) == 2
+        univariate = source.univariate_weights().reshape(source.groups, source.neurons_per_group)
+        for answers in chosen:
+            place: _Place = answers.place
+            used = _bits(source, place, answers.flags).any(axis=(0, 2))
+            for members in _members(source, plan, place.columns, univariate[place.group], both):
+                neurons[place.group, members[used & (members >= 0)]] = True
+        packed = []
+        for answers in chosen:
+            place = answers.place
+            column_of = np.full(source.neurons_per_group, -1, dtype=np.int64)
+            for members in _members(source, plan, place.columns, univariate[place.group], both):
+                real = members >= 0
+                column_of[members[real]] = np.flatnonzero(real)
+            rows = _bits(source, place, answers.flags)[:, column_of[neurons[place.group]], :]
+            packed.append(np.packbits(rows.reshape(len(rows), -1), axis=1).ravel())
+        return LayerMask(neurons.ravel(), np.concatenate(packed) if packed else np.zeros(0, dtype=np.uint8))
+
+    def weight_errors(self, source: SourceLayer, piece: Piece, errors: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The worse of the two signs where a weight has both, then the biases."""
+        place: _Place = piece.place
+        inputs = errors[: place.n_problems].reshape(-1, place.n_branches).max(axis=1)
+        return np.concatenate([inputs, errors[place.n_problems :]])
+
+
+def _branches(source: SourceLayer, plan: LayerPlan) -> tuple[int, ...]:
+    """Signs of the input that need subset sums of their own; mirrored pairs serve both with one."""
+    return (0,) if source.mirrored else plan.input_sign.branches
+
+
+def _columns(source: SourceLayer, univariate: NDArray[np.float32], branches: tuple[int, ...]) -> _Columns:
+    """Sort a group's usable elements by block and sign; at most the solver's largest base set each."""
+    neuron = np.arange(source.neurons_per_group, dtype=np.int64)
+    block = neuron // source.block_width
+    is_input = block < source.inputs_per_group
+    if source.mirrored:
+        first = neuron % 2 == 0
+        problem = np.where(first & is_input, block, -1)
+        is_bias = first & ~is_input
+    else:
+        branch_of = {sign: number for number, sign in enumerate(branches)}
+        branch = np.where(univariate > 0, branch_of.get(1, -1), branch_of.get(-1, -1))
+        problem = np.where(is_input & (branch >= 0), block * len(branches) + branch, -1)
+        is_bias = ~is_input & (univariate > 0)
+    order = np.argsort(problem, kind="stable")
+    order = order[problem[order] >= 0]
+    counts = np.bincount(problem[order], minlength=source.inputs_per_group * len(branches))
+    order = order[_ranks(counts) < MAX_ELEMENTS]
+    counts = np.minimum(counts, MAX_ELEMENTS)
+    biases = np.flatnonzero(is_bias)[:MAX_ELEMENTS]
+    neurons = np.concatenate([order, biases])
+    return _Columns(neurons, univariate[neurons].astype(np.float64), counts.astype(np.int64), len(order))
+
+
+def _ranks(counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """0, 1, ..., count - 1 for each count, one after another."""
+    starts = np.repeat(np.cumsum(counts) - counts, counts)
+    return np.arange(starts.size, dtype=np.int64) - starts
+
+
+def _piece(
+    source: SourceLayer, place: _Place, weight: NDArray[np.float64], bias: NDArray[np.float64] | None
+) -> Piece:
+    columns = place.columns
+    combine = source.combine_weight(place.start, place.stop)[:, columns.neurons, :]
+    products = combine.transpose(0, 2, 1).astype(np.float64) * columns.values
+    n_rows = place.stop - place.start
+    base_sets = [products[:, :, : columns.n_inputs].ravel()]
+    sizes = [np.tile(columns.counts, n_rows * source.taps)]
+    targets = [np.repeat(weight.transpose(0, 2, 1).ravel(), place.n_branches)]
+    if bias is not None:
+        base_sets.append(products[:, source.taps // 2, columns.n_inputs :].ravel())
+        sizes.append(np.full(n_rows, len(columns.neurons) - columns.n_inputs, dtype=np.int64))
+        targets.append(bias)
+    return Piece(np.concatenate(base_sets), np.concatenate(sizes), np.concatenate(targets), place)
+
+
+def _bits(source: SourceLayer, place: _Place, flags: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Chosen elements as (outputs, columns, taps)."""
+    columns, n_rows = place.columns, place.stop - place.start
+    bits = np.zeros((n_rows, source.taps, len(columns.neurons)), dtype=np.bool_)
+    n_inputs = n_rows * source.taps * columns.n_inputs
+    bits[:, :, : columns.n_inputs] = flags[:n_inputs].reshape(n_rows, source.taps, columns.n_inputs)
+    bits[:, source.taps // 2, columns.n_inputs :] = flags[n_inputs:].reshape(n_rows, -1)
+    return bits.transpose(0, 2, 1)
+
+
+def _members(
+    source: SourceLayer, plan: LayerPlan, columns: _Columns, univariate: NDArray[np.float32], both: bool
+) -> list[NDArray[np.int64]]:
+    """Neurons that an element stands for: itself, or of a mirrored pair the active one or both (-1: none)."""
+    if not source.mirrored:
+        return [columns.neurons]
+    wanted = -1 if plan.input_sign.branches == (-1,) else 1
+    is_bias = np.arange(len(columns.neurons)) >= columns.n_inputs
+    sign = np.where(is_bias, 1, wanted)
+    active = columns.neurons + (np.sign(univariate[columns.neurons]) != sign)
+    if not both:
+        return [active]
+    other = columns.neurons + (active == columns.neurons)
+    return [active, np.where(is_bias, -1, other)]
+

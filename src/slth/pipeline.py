@@ -1,0 +1,239 @@
+"""find_ticket(): stages 1 to 7 on one screen."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from slth import __version__
+from slth.constructions import CONSTRUCTIONS, Construction
+from slth.constructions.base import Chosen, Piece
+from slth.domain import Domain
+from slth.errors import ArgumentError
+from slth.network.target import Target, WeightLayer
+from slth.network.trace import trace
+from slth.plan import LARGEST_SEED, LayerPlan, Plan, make_plan
+from slth.probes import target_probe_outputs
+from slth.realise import survivors_digest
+from slth.source.spec import SourceLayer, SourceSpec
+from slth.subsetsum import solve
+from slth.ticket import ERROR_EDGES, LayerFacts, LayerMask, Ticket
+
+ELEMENTS_AT_ONCE = 1 << 22
+"""Base-set elements that are held at a time (32 MiB)."""
+
+Progress = Callable[[str, int, int], None]
+"""Called with a layer's name, the problems of it that are solved, and about how many it has."""
+
+
+def find_ticket(
+    model: torch.nn.Module | Target,
+    example_input: torch.Tensor | None = None,
+    *,
+    base_set_size: int = 20,
+    tolerance: float | None = None,
+    objective: str = "best",
+    initialisation: str = "uniform",
+    seed: int = 0,
+    domain: Any = None,
+    construction: str = "two-for-one",
+    threads: int | None = None,
+    on_progress: Progress | None = None,
+) -> Ticket:
+    """Find the trained network inside a larger random one.
+
+    For every weight w of the target (and each sign that its input may have), the subset of a random base set
+    x_1, ..., x_m is chosen that minimises |w - sum of the subset| (``"best"``), or that has the fewest elements among
+    those within ``tolerance`` (``"sparsest"``). The random network is a function of ``seed`` and of the target's shape
+    and scale; nothing of it is drawn again because it did not fit.
+
+    Parameters
+    ----------
+    model : torch.nn.Module or Target
+        The trained network; it is neither changed nor kept.
+    example_input : tensor, (batch, *input shape)
+        What the module reads; required with a module, unless its first layer tells.
+    base_set_size : int
+        Expected number of usable elements of a base set, 1 to 40.
+    tolerance : float, optional
+        Largest allowed |weight - realised weight|, in the target's own units; weights beyond it count as missed.
+    objective : {"best", "sparsest"}
+        Least error, or fewest elements within the tolerance.
+    initialisation : {"uniform", "looks-linear"}
+        Law of the source: independent weights, or mirrored pairs (Burkholz 2022, Assumptions 2.1 and 2.2).
+    seed : int
+        0 to 2^64 - 1.
+    domain : pair of numbers or of tensors, optional
+        Smallest and largest input; where no input is negative, half of the first layer's problems fall away.
+    construction : str
+        A name of :data:`slth.constructions.CONSTRUCTIONS`.
+    threads : int, optional
+        Default: all cores. The ticket is the same on any number.
+    on_progress : callable, optional
+        Called with a layer's name, problems solved and problems in all.
+
+    Returns
+    -------
+    Ticket
+
+    Raises
+    ------
+    SlthError
+        Before any work, if the target or an argument cannot be used.
+    """
+    begin = time.perf_counter()
+    target = model if isinstance(model, Target) else _trace(model, example_input)
+    box = Domain.parse(domain)
+    _check(seed, construction, threads)
+    if box.bounded:
+        box.bounds(target.graph.input_shape)
+    plan = make_plan(
+        target,
+        base_set_size=base_set_size,
+        tolerance=tolerance,
+        objective=objective,
+        initialisation=initialisation,
+        domain=box,
+        construction=construction,
+    )
+    method = CONSTRUCTIONS[construction]
+    spec = draw_source(target, plan, int(seed))
+    found = [
+        _find_layer(method, plan, layer_plan, layer, source, threads, on_progress)
+        for layer_plan, layer, source in zip(plan.layers, target.layers, spec.layers, strict=True)
+    ]
+    return Ticket(
+        graph=target.graph,
+        spec=spec,
+        masks=tuple(mask for mask, _ in found),
+        facts=tuple(facts for _, facts in found),
+        construction=construction,
+        objective=objective,
+        base_set_size=int(base_set_size),
+        tolerance=tolerance,
+        target_digest=target.digest(),
+        target_dtype=str(target.dtype).removeprefix("torch."),
+        generator_version=__version__,
+        probe_outputs=target_probe_outputs(target, int(seed), box),
+        domain=None if box.lower is None or box.upper is None else (float(box.lower.min()), float(box.upper.max())),
+        seconds=time.perf_counter() - begin,
+    )
+
+
+def draw_source(target: Target, plan: Plan, seed: int) -> SourceSpec:
+    """The source network, before any subset sum is looked at."""
+    method = CONSTRUCTIONS[plan.construction]
+    layers = tuple(
+        method.source_layer(plan, layer_plan, layer, seed, index)
+        for index, (layer_plan, layer) in enumerate(zip(plan.layers, target.layers, strict=True))
+    )
+    return SourceSpec(seed, plan.initialisation, layers)
+
+
+def _trace(model: torch.nn.Module, example_input: torch.Tensor | None) -> Target:
+    if not isinstance(model, torch.nn.Module):
+        raise ArgumentError("model", f"a {type(model).__name__}", "a torch.nn.Module or a Target")
+    if example_input is None:
+        from slth.network.inputs import infer_input
+
+        dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+        example_input = infer_input(model, dtype)
+    return trace(model, example_input)
+
+
+def _check(seed: int, construction: str, threads: int | None) -> None:
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed <= LARGEST_SEED:
+        raise ArgumentError("seed", repr(seed), "a whole number from 0 to 2^64 - 1")
+    if construction not in CONSTRUCTIONS:
+        raise ArgumentError("construction", construction, " or ".join(CONSTRUCTIONS))
+    if threads is not None and threads < 1:
+        raise ArgumentError("threads", str(threads), "at least 1", f"--threads {os.cpu_count()}")
+
+
+def _find_layer(
+    method: Construction,
+    plan: Plan,
+    layer_plan: LayerPlan,
+    layer: WeightLayer,
+    source: SourceLayer,
+    threads: int | None,
+    on_progress: Progress | None,
+) -> tuple[LayerMask, LayerFacts]:
+    total = layer.n_weights * max(1, len(layer_plan.input_sign.branches))
+    chosen: list[Chosen] = []
+    errors: list[NDArray[np.float64]] = []
+    waiting: list[Piece] = []
+    done = 0
+
+    def report(n_done: int) -> None:
+        if on_progress is not None:
+            on_progress(layer.name, min(done + n_done, total), total)
+
+    def solve_waiting() -> None:
+        nonlocal done
+        answers = _solve(waiting, plan, threads, report)
+        for piece, (flags, piece_errors) in zip(waiting, answers, strict=True):
+            chosen.append(Chosen.pack(piece, flags))
+            errors.append(method.weight_errors(source, piece, piece_errors))
+            done += len(piece.targets)
+        waiting.clear()
+
+    for piece in method.pieces(source, layer, layer_plan, ELEMENTS_AT_ONCE):
+        waiting.append(piece)
+        if sum(entry.base_sets.size for entry in waiting) >= ELEMENTS_AT_ONCE:
+            solve_waiting()
+    if waiting:
+        solve_waiting()
+    mask = method.mask(source, layer_plan, chosen)
+    return mask, _facts(plan, layer_plan, layer, source, mask, np.concatenate(errors))
+
+
+def _solve(
+    pieces: list[Piece], plan: Plan, threads: int | None, report: Callable[[int], None]
+) -> list[tuple[NDArray[np.bool_], NDArray[np.float64]]]:
+    """Solve the problems of some pieces in one batch; chosen elements and errors, piece by piece."""
+    sizes = np.concatenate([piece.sizes for piece in pieces])
+    offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+    answers = solve(
+        np.concatenate([piece.base_sets for piece in pieces]),
+        np.concatenate([piece.targets for piece in pieces]),
+        offsets=offsets,
+        objective=plan.objective,
+        tolerance=plan.tolerance,
+        threads=threads,
+        on_progress=report,
+    )
+    bit = np.arange(offsets[-1]) - np.repeat(offsets[:-1], sizes)
+    flags = (np.repeat(answers.selected, sizes) >> bit.astype(np.uint64)).astype(np.uint8) & 1
+    element_ends = np.cumsum([piece.base_sets.size for piece in pieces])[:-1]
+    problem_ends = np.cumsum([piece.targets.size for piece in pieces])[:-1]
+    return list(
+        zip(np.split(flags.view(np.bool_), element_ends), np.split(answers.errors, problem_ends), strict=True)
+    )
+
+
+def _facts(
+    plan: Plan,
+    layer_plan: LayerPlan,
+    layer: WeightLayer,
+    source: SourceLayer,
+    mask: LayerMask,
+    errors: NDArray[np.float64],
+) -> LayerFacts:
+    histogram = np.bincount(np.searchsorted(ERROR_EDGES, errors), minlength=len(ERROR_EDGES) + 1)
+    return LayerFacts(
+        name=layer.name,
+        input_sign=layer_plan.input_sign,
+        n_weights=layer.n_weights,
+        missed=0 if plan.tolerance is None else int((errors > plan.tolerance).sum()),
+        max_weight_error=float(errors.max()),
+        mean_weight_error=float(errors.mean()),
+        error_histogram=tuple(int(count) for count in histogram),
+        survivors_digest=survivors_digest(source, mask),
+    )

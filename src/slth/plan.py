@@ -1,0 +1,139 @@
+"""Stage 3: Target + wishes -> Plan. Nothing random happens here, and nothing of the source is seen."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slth.bounds.base_sets import choose_scale, covering_size, sufficient_size
+from slth.domain import Domain
+from slth.errors import ArgumentError
+from slth.network.graph import Sign
+from slth.network.operators import WEIGHT_OPERATORS
+from slth.network.target import Target, WeightLayer
+
+LARGEST_BASE_SET = 40
+OBJECTIVES = ("best", "sparsest")
+INITIALISATIONS = ("uniform", "looks-linear")
+LARGEST_SEED = 2**64 - 1
+
+
+@dataclass(frozen=True)
+class LayerPlan:
+    """How one target layer will be realised.
+
+    Attributes
+    ----------
+    name : str
+        The target layer's.
+    groups : int
+        Its groups.
+    input_sign : Sign
+        What is known of its input: a sign that cannot occur needs no subset sums.
+    block_width : int
+        Intermediate neurons a block.
+    scale : float
+        Of the combining weights' law.
+    """
+
+    name: str
+    groups: int
+    input_sign: Sign
+    block_width: int
+    scale: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A construction's sizes, fixed before anything is drawn."""
+
+    construction: str
+    base_set_size: int
+    tolerance: float | None
+    objective: str
+    initialisation: str
+    domain: Domain
+    layers: tuple[LayerPlan, ...]
+
+
+def make_plan(
+    target: Target,
+    *,
+    base_set_size: int,
+    tolerance: float | None,
+    objective: str,
+    initialisation: str,
+    domain: Domain,
+    construction: str = "two-for-one",
+) -> Plan:
+    """Block widths and scales of the source, layer by layer.
+
+    The ``base_set_size`` is the expected number of *usable* elements. Half of the uniform draws have the sign that a
+    branch needs, so a block of 2m neurons gives m of them in expectation; with the looks-linear initialisation 2m
+    neurons are m mirrored pairs, each usable.
+
+    Raises
+    ------
+    ArgumentError
+        If an argument is out of range, or the base set is too small to reach the tolerance for every weight.
+    """
+    _check(base_set_size, tolerance, objective, initialisation)
+    signs = target.input_signs(domain.sign)
+    layers = []
+    for layer in target:
+        magnitudes = _magnitudes(layer)
+        if tolerance is not None:
+            _check_reach(layer.name, magnitudes, base_set_size, tolerance)
+        layers.append(
+            LayerPlan(
+                name=layer.name,
+                groups=WEIGHT_OPERATORS[layer.node.op].groups(layer.node.attributes),
+                input_sign=signs[layer.name],
+                block_width=2 * base_set_size,
+                scale=choose_scale(magnitudes, base_set_size),
+            )
+        )
+    return Plan(construction, base_set_size, tolerance, objective, initialisation, domain, tuple(layers))
+
+
+def _magnitudes(layer: WeightLayer) -> NDArray[np.float64]:
+    bias = layer.bias_array()
+    parts = [layer.weight_array().ravel()] + ([] if bias is None else [bias])
+    return np.abs(np.concatenate(parts))
+
+
+def _check(base_set_size: int, tolerance: float | None, objective: str, initialisation: str) -> None:
+    if isinstance(base_set_size, bool) or not isinstance(base_set_size, int | np.integer):
+        raise ArgumentError("base_set_size", repr(base_set_size), "a whole number")
+    if not 1 <= base_set_size <= LARGEST_BASE_SET:
+        raise ArgumentError("base_set_size", str(base_set_size), f"1 to {LARGEST_BASE_SET}", "20, or 30 for 1e-5")
+    if tolerance is not None and not (math.isfinite(tolerance) and tolerance > 0):
+        raise ArgumentError("tolerance", str(tolerance), "a number above 0, in the weights' own units", "0.01")
+    if objective not in OBJECTIVES:
+        raise ArgumentError("objective", objective, " or ".join(OBJECTIVES))
+    if objective == "sparsest" and tolerance is None:
+        raise ArgumentError("objective", "sparsest without a tolerance", "a tolerance", "--tolerance 0.01")
+    if initialisation not in INITIALISATIONS:
+        raise ArgumentError("initialisation", initialisation, " or ".join(INITIALISATIONS))
+
+
+def _check_reach(name: str, magnitudes: NDArray[np.float64], base_set_size: int, tolerance: float) -> None:
+    top = float(magnitudes.max(initial=0.0))
+    needed = covering_size(top, tolerance)
+    if base_set_size >= needed:
+        return
+    enough = sufficient_size(magnitudes, tolerance, LARGEST_BASE_SET)
+    remedy = (
+        f"a base set of {max(enough, needed)}, the smallest that can be expected to, or a larger tolerance"
+        if enough is not None
+        else f"a larger tolerance: no base set up to {LARGEST_BASE_SET} can be expected to reach this one"
+    )
+    raise ArgumentError(
+        f"layer {name!r}",
+        f"base sets of {base_set_size} for weights up to {top:.3g} at tolerance {tolerance:g}",
+        f"at least {needed} elements: 2^{base_set_size} sums cannot cover that range",
+        remedy,
+    )

@@ -1,0 +1,275 @@
+"""Stage 9: a ticket as a torch module, in three forms that compute the same function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn.utils import prune
+
+from slth.errors import ArgumentError
+from slth.network.graph import Graph, Node, Sign
+from slth.network.operators import OPERATORS, WEIGHT_OPERATORS
+from slth.network.operators.affine import WeightOperator
+from slth.network.operators.shape import Padding
+from slth.network.target import Target
+from slth.realise import RealisedLayer, realise
+from slth.source.spec import SourceLayer
+from slth.ticket import LayerFacts, LayerMask, Ticket
+
+FORMS = ("masked", "sparse", "folded")
+LARGEST_MASKED_BYTES = 8 << 30
+
+
+class Network(torch.nn.Module):
+    """A graph of modules; each layer sits where the target's own module tree has it."""
+
+    def __init__(self, graph: Graph, layer: Callable[[Node], torch.nn.Module]) -> None:
+        super().__init__()
+        self.paths = [node.name for node in graph]
+        for node in graph:
+            holder: torch.nn.Module = self
+            *parents, own = _safe_path(node.name)
+            for parent in parents:
+                if not hasattr(holder, parent):
+                    holder.add_module(parent, torch.nn.Module())
+                holder = holder.get_submodule(parent)
+            module = layer(node) if node.op in WEIGHT_OPERATORS else OPERATORS[node.op].module(node.attributes)
+            holder.add_module(own, module)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """The network's output, (batch, *output shape)."""
+        for path in self.paths:
+            x = self.get_submodule(".".join(_safe_path(path)))(x)
+        return x
+
+
+def _safe_path(name: str) -> list[str]:
+    """Module path of a node; names that torch.nn.Module itself uses get an underscore."""
+    return [f"{part}_" if hasattr(torch.nn.Module, part) or part == "paths" else part for part in name.split(".")]
+
+
+class TwoBranches(torch.nn.Module):
+    """An affine map with a slope of its own for each sign of its input: P relu(x) - N relu(-x) + b."""
+
+    def __init__(self, positive: torch.nn.Module, negative: torch.nn.Module) -> None:
+        super().__init__()
+        self.positive, self.negative = positive, negative
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """The map on a batch."""
+        result: torch.Tensor = self.positive(torch.relu(x)) - self.negative(torch.relu(-x))
+        return result
+
+
+class SparseLayer(torch.nn.Module):
+    """The surviving neurons and weights of two source layers, and nothing else.
+
+    Buffers: ``channel`` (which input channel each neuron reads, -1 for none), ``univariate`` (its weight, or its bias),
+    ``values`` and ``index`` (surviving combining weights and their places in the dense tensor over the survivors).
+    """
+
+    channel: torch.Tensor
+    univariate: torch.Tensor
+    values: torch.Tensor
+    index: torch.Tensor
+
+    def __init__(self, node: Node, source: SourceLayer, mask: LayerMask, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.node = node
+        self.axis = -1 if node.op == "linear" else 1
+        channel, univariate, self.width = _survivors(source, mask)
+        values, index = _surviving_weights(source, mask, self.width)
+        self.register_buffer("channel", torch.from_numpy(channel))
+        self.register_buffer("univariate", torch.from_numpy(univariate).to(dtype))
+        self.register_buffer("values", torch.from_numpy(values).to(dtype))
+        self.register_buffer("index", torch.from_numpy(index))
+        self.weight_shape = (source.outputs, self.width, *source.kernel)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """The pruned source layers on a batch."""
+        operator = WEIGHT_OPERATORS[self.node.op]
+        padding = operator.padding(self.node.attributes)
+        padded = torch.nn.functional.pad(x, padding) if any(padding) else x
+        shape = [1] * padded.dim()
+        shape[self.axis] = -1
+        reads = self.channel >= 0
+        picked = padded.index_select(self.axis, self.channel.clamp(min=0))
+        slope = torch.where(reads, self.univariate, 0).reshape(shape)
+        constant = torch.where(reads, 0, self.univariate).reshape(shape)
+        hidden = torch.relu(picked * slope + constant)
+        weight = torch.zeros(int(np.prod(self.weight_shape)), dtype=self.values.dtype, device=self.values.device)
+        weight[self.index] = self.values
+        plain = {**self.node.attributes, "padding": (0,) * len(padding)}
+        return operator.apply(plain, hidden, weight.reshape(self.weight_shape), None)
+
+
+def _survivors(source: SourceLayer, mask: LayerMask) -> tuple[NDArray[np.int64], NDArray[np.float32], int]:
+    """Channel and univariate weight of the kept neurons; groups are filled up with dead ones to equal width."""
+    kept = [mask.kept_neurons(source, group) for group in range(source.groups)]
+    width = max(1, *(len(neurons) for neurons in kept))
+    channel = np.full((source.groups, width), -1, dtype=np.int64)
+    univariate = np.zeros((source.groups, width), dtype=np.float32)
+    weights = source.univariate_weights().reshape(source.groups, source.neurons_per_group)
+    for group, neurons in enumerate(kept):
+        block = neurons // source.block_width
+        is_input = block < source.inputs_per_group
+        channel[group, : len(neurons)] = np.where(is_input, block + group * source.inputs_per_group, -1)
+        univariate[group, : len(neurons)] = weights[group, neurons]
+    return channel.ravel(), univariate.ravel(), width
+
+
+def _surviving_weights(
+    source: SourceLayer, mask: LayerMask, width: int
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    values, index = [], []
+    for start, stop, _, kept, flags in mask.rows(source):
+        row, column, tap = np.nonzero(flags)
+        values.append(source.combine_weight(start, stop)[:, kept, :][flags])
+        index.append(((row + start) * width + column) * source.taps + tap)
+    return np.concatenate(values), np.concatenate(index)
+
+
+def module(ticket: Ticket, form: str = "folded", dtype: torch.dtype | None = None) -> torch.nn.Module:
+    """The ticket as a torch module in evaluation mode, without gradients on the source's weights.
+
+    Parameters
+    ----------
+    ticket : Ticket
+    form : {"masked", "sparse", "folded"}
+        ``"masked"``: the whole source network times its mask, weight_orig and weight_mask as torch.nn.utils.prune lays
+        them out. ``"sparse"``: the surviving neurons and weights alone. ``"folded"``: the target's own architecture
+        with the realised weights; where the input's sign is not known and the slopes differ, a layer has two branches.
+    dtype : torch.dtype, optional
+        Default: the target's (float32 for half precisions).
+
+    Raises
+    ------
+    ArgumentError
+        For an unknown form, or a masked module that would not fit into memory (the message says how large it is).
+    """
+    if form not in FORMS:
+        raise ArgumentError("form", repr(form), ", ".join(FORMS))
+    number = dtype or getattr(torch, ticket.target_dtype)
+    layers = {facts.name: (source, mask, facts) for source, mask, facts in ticket.layers}
+    if form == "masked":
+        _check_size(ticket, number)
+
+    def build(node: Node) -> torch.nn.Module:
+        source, mask, facts = layers[node.name]
+        if form == "masked":
+            return _masked(node, source, mask, number)
+        if form == "sparse":
+            return SparseLayer(node, source, mask, number)
+        return _folded(node, realise(source, mask), facts, number)
+
+    return Network(ticket.graph, build).eval().requires_grad_(form == "folded")
+
+
+def _check_size(ticket: Ticket, dtype: torch.dtype) -> None:
+    # torch.nn.utils.prune keeps the original, the mask and their product.
+    n_bytes = 3 * ticket.spec.n_weights * (8 if dtype == torch.float64 else 4)
+    if n_bytes > LARGEST_MASKED_BYTES:
+        raise ArgumentError(
+            "form",
+            f"masked, which would take {n_bytes / 2**30:.1f} GiB",
+            f"at most {LARGEST_MASKED_BYTES >> 30} GiB",
+            'module("sparse") or module("folded")',
+        )
+
+
+def _masked(node: Node, source: SourceLayer, mask: LayerMask, dtype: torch.dtype) -> torch.nn.Module:
+    """expand (univariate), ReLU, combine; the target's zero padding comes first."""
+    operator = WEIGHT_OPERATORS[node.op]
+    expand = operator.pointwise(node.attributes, source.n_neurons, source.inputs_per_group, source.bias)
+    width = (source.outputs, source.neurons_per_group, *source.kernel)
+    combine = operator.layer(node.attributes, width, False)
+    _prune(expand, "weight", source.expand_weight(), _expand_mask(source, mask), dtype)
+    if source.bias:
+        _prune(expand, "bias", source.expand_bias(), _bias_mask(source, mask), dtype)
+    flags = np.zeros((source.outputs, source.neurons_per_group, source.taps), dtype=np.bool_)
+    for start, stop, _, kept, rows in mask.rows(source):
+        flags[start:stop, kept, :] = rows
+    _prune(combine, "weight", source.combine_weight(0, source.outputs), flags, dtype)
+    stages: dict[str, torch.nn.Module] = {"expand": expand, "relu": torch.nn.ReLU(), "combine": combine}
+    padding = operator.padding(node.attributes)
+    sequence = torch.nn.Sequential()
+    for name, stage in ({"pad": Padding(padding)} if any(padding) else {} | {}).items():
+        sequence.add_module(name, stage)
+    for name, stage in stages.items():
+        sequence.add_module(name, stage)
+    return sequence
+
+
+def _prune(
+    layer: torch.nn.Module, name: str, values: NDArray[np.float32], mask: NDArray[np.bool_], dtype: torch.dtype
+) -> None:
+    shape = getattr(layer, name).shape
+    parameter = torch.nn.Parameter(torch.from_numpy(values).reshape(shape).to(dtype), requires_grad=False)
+    setattr(layer, name, parameter)
+    prune.custom_from_mask(layer, name, torch.from_numpy(mask).reshape(shape).to(dtype))
+
+
+def _expand_mask(source: SourceLayer, mask: LayerMask) -> NDArray[np.bool_]:
+    neuron = np.flatnonzero(mask.neurons)
+    block = (neuron % source.neurons_per_group) // source.block_width
+    is_input = block < source.inputs_per_group
+    flags = np.zeros((source.n_neurons, source.inputs_per_group), dtype=np.bool_)
+    flags[neuron[is_input], block[is_input]] = True
+    return flags
+
+
+def _bias_mask(source: SourceLayer, mask: LayerMask) -> NDArray[np.bool_]:
+    block = (np.arange(source.n_neurons) % source.neurons_per_group) // source.block_width
+    flags: NDArray[np.bool_] = mask.neurons & (block == source.inputs_per_group)
+    return flags
+
+
+def _folded(node: Node, realised: RealisedLayer, facts: LayerFacts, dtype: torch.dtype) -> torch.nn.Module:
+    operator = WEIGHT_OPERATORS[node.op]
+    if facts.input_sign is Sign.SIGNED and not realised.one_branch:
+        positive = _filled(operator, node, realised.positive, realised.bias, dtype)
+        return TwoBranches(positive, _filled(operator, node, realised.negative, None, dtype))
+    slopes = realised.negative if facts.input_sign is Sign.NONPOSITIVE else realised.positive
+    return _filled(operator, node, slopes, realised.bias, dtype)
+
+
+def _filled(
+    operator: WeightOperator,
+    node: Node,
+    weight: NDArray[np.float64],
+    bias: NDArray[np.float64] | None,
+    dtype: torch.dtype,
+) -> torch.nn.Module:
+    """The target's own layer with these weights."""
+    attributes: Mapping[str, Any] = {**node.attributes, "bias": bias is not None}
+    layer = operator.module(attributes)
+    owner = layer.layer if isinstance(layer, torch.nn.Sequential) else layer
+    assert isinstance(owner, torch.nn.Module)
+    numbers = torch.from_numpy(weight).reshape(node.attributes["weight_shape"]).to(dtype)  # type: ignore[arg-type]
+    owner.weight = torch.nn.Parameter(numbers)
+    if bias is not None:
+        owner.bias = torch.nn.Parameter(torch.from_numpy(bias).to(dtype))
+    return layer
+
+
+def target_module(target: Target, dtype: torch.dtype | None = None) -> torch.nn.Module:
+    """The target rebuilt from its graph and weights, in evaluation mode."""
+    layers = {layer.name: layer for layer in target}
+
+    def build(node: Node) -> torch.nn.Module:
+        layer = layers[node.name]
+        operator = WEIGHT_OPERATORS[node.op]
+        return _filled(operator, node, layer.weight_array(), layer.bias_array(), dtype or target.dtype)
+
+    return Network(target.graph, build).eval()
+
+
+def evaluate(target: Target, inputs: torch.Tensor) -> torch.Tensor:
+    """The target's outputs in the inputs' precision, (batch, *output shape)."""
+    with torch.no_grad():
+        outputs: torch.Tensor = target_module(target, inputs.dtype)(inputs)
+    return outputs

@@ -1,0 +1,1 @@
+"""Stage 4: the random network, a function of a seed and a specification, made block by block."""

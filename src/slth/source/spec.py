@@ -1,0 +1,162 @@
+"""What the source network is: layer shapes, scales, seed and generator. Its weights are a function of this."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slth.source.distributions import UNIFORM, uniform
+from slth.source.philox import GENERATOR, stream_key, words, words_at
+
+_EXPAND_WEIGHT, _EXPAND_BIAS, _COMBINE_WEIGHT = range(3)
+
+
+@dataclass(frozen=True)
+class SourceLayer:
+    """The two source layers that stand for one target layer: the univariate one and the combining one.
+
+    Within each group the intermediate neurons are laid out block after block, ``block_width`` neurons each: first a
+    block for every input channel, then, if the target has a bias, the bias block. With the looks-linear initialisation
+    neuron 2p + 1 mirrors neuron 2p: its incoming and outgoing weights and its bias have the opposite sign.
+
+    Attributes
+    ----------
+    seed : int
+        Of the whole network, 64 bits.
+    index : int
+        Number of the target layer, from 0; part of the key.
+    inputs_per_group, outputs, groups : int
+        Channels of the target layer.
+    kernel : tuple of int
+        Kernel sizes; empty for a Linear layer.
+    bias : bool
+        Whether the intermediate layer has biases, and a block for them.
+    block_width : int
+        Intermediate neurons a block.
+    scale : float
+        Half-width of the combining weights' law, U[-scale, scale], a float32; the other laws are U[-1, 1].
+    initialisation : str
+        ``"uniform"`` (Burkholz 2022, Assumption 2.1) or ``"looks-linear"`` (Assumption 2.2).
+    """
+
+    seed: int
+    index: int
+    inputs_per_group: int
+    outputs: int
+    groups: int
+    kernel: tuple[int, ...]
+    bias: bool
+    block_width: int
+    scale: float
+    initialisation: str
+
+    @property
+    def taps(self) -> int:
+        """Entries of one kernel; 1 for a Linear layer."""
+        return math.prod(self.kernel)
+
+    @property
+    def blocks_per_group(self) -> int:
+        """Input channels of a group, and one more for the bias."""
+        return self.inputs_per_group + int(self.bias)
+
+    @property
+    def neurons_per_group(self) -> int:
+        """Intermediate neurons that one group's outputs read."""
+        return self.blocks_per_group * self.block_width
+
+    @property
+    def n_neurons(self) -> int:
+        """Width of the intermediate layer."""
+        return self.groups * self.neurons_per_group
+
+    @property
+    def n_weights(self) -> int:
+        """All weights and biases of the two source layers."""
+        expand = self.n_neurons * (self.inputs_per_group + int(self.bias))
+        return expand + self.outputs * self.neurons_per_group * self.taps
+
+    @property
+    def mirrored(self) -> bool:
+        """Whether neurons come in mirrored pairs."""
+        return self.initialisation == "looks-linear"
+
+    def _element(self, neuron: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float32] | np.float32]:
+        """Row of the drawn tensor that a neuron takes, and the sign with which it takes it."""
+        if not self.mirrored:
+            return neuron, np.float32(1)
+        return neuron // 2, (1 - 2 * (neuron % 2)).astype(np.float32)
+
+    def univariate_weights(self) -> NDArray[np.float32]:
+        """The one weight (or bias) that each intermediate neuron may keep, (n_neurons,).
+
+        Neuron t of input block j keeps its weight from channel j; a neuron of the bias block keeps its bias.
+        """
+        neuron = np.arange(self.n_neurons, dtype=np.int64)
+        block = (neuron % self.neurons_per_group) // self.block_width
+        row, sign = self._element(neuron)
+        is_input = block < self.inputs_per_group
+        result = np.empty(self.n_neurons, dtype=np.float32)
+        weight_index = row[is_input] * self.inputs_per_group + block[is_input]
+        result[is_input] = uniform(words_at(self._key(_EXPAND_WEIGHT), weight_index.astype(np.uint64)))
+        if self.bias:
+            result[~is_input] = uniform(words_at(self._key(_EXPAND_BIAS), row[~is_input].astype(np.uint64)))
+        return result * sign
+
+    def expand_weight(self) -> NDArray[np.float32]:
+        """The whole first weight matrix, (n_neurons, inputs_per_group), nearly all of which a ticket prunes."""
+        return self._rows(_EXPAND_WEIGHT, 0, self.n_neurons, self.inputs_per_group)
+
+    def expand_bias(self) -> NDArray[np.float32]:
+        """The intermediate layer's biases, (n_neurons,)."""
+        return self._rows(_EXPAND_BIAS, 0, self.n_neurons, 1)[:, 0]
+
+    def _rows(self, tensor: int, start: int, stop: int, width: int) -> NDArray[np.float32]:
+        row, sign = self._element(np.arange(start, stop, dtype=np.int64))
+        first, last = int(row[0]), int(row[-1]) + 1
+        drawn = uniform(words(self._key(tensor), first * width, (last - first) * width)).reshape(-1, width)
+        return drawn[row - first] * np.reshape(sign, (-1, 1)) if self.mirrored else drawn
+
+    def combine_weight(self, start: int, stop: int) -> NDArray[np.float32]:
+        """Second weight tensor of the outputs ``start`` to ``stop``, (outputs, neurons_per_group, taps)."""
+        drawn_per_group = self.neurons_per_group // 2 if self.mirrored else self.neurons_per_group
+        width = drawn_per_group * self.taps
+        drawn = uniform(words(self._key(_COMBINE_WEIGHT), start * width, (stop - start) * width))
+        drawn *= np.float32(self.scale)
+        drawn = drawn.reshape(stop - start, drawn_per_group, self.taps)
+        if not self.mirrored:
+            return drawn
+        return np.stack([drawn, -drawn], axis=2).reshape(stop - start, self.neurons_per_group, self.taps)
+
+    def _key(self, tensor: int) -> tuple[int, int]:
+        return stream_key(self.seed, self.index, tensor)
+
+
+@dataclass(frozen=True)
+class SourceSpec:
+    """The source network: one :class:`SourceLayer` a target layer."""
+
+    seed: int
+    initialisation: str
+    layers: tuple[SourceLayer, ...]
+    distribution: str = UNIFORM
+    generator: str = GENERATOR
+
+    @property
+    def n_weights(self) -> int:
+        """All weights and biases of the source network."""
+        return sum(layer.n_weights for layer in self.layers)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values; the layers' shapes follow from the graph."""
+        return {
+            "seed": self.seed,
+            "generator": self.generator,
+            "distribution": self.distribution,
+            "initialisation": self.initialisation,
+            "layers": [{"block_width": layer.block_width, "scale": layer.scale} for layer in self.layers],
+        }

@@ -1,0 +1,204 @@
+"""Stage 7: the ticket: source specification, mask and layer map."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slth.network.graph import Graph, Sign
+from slth.source.spec import SourceLayer, SourceSpec
+
+if TYPE_CHECKING:
+    import torch
+
+ROWS_AT_ONCE = 1 << 22
+"""Source weights that are made and held at a time when a layer is walked through."""
+
+
+@dataclass(frozen=True)
+class LayerMask:
+    """Which source weights of one layer survive.
+
+    Attributes
+    ----------
+    neurons : bool array, (n_neurons,)
+        Intermediate neurons that keep their one univariate weight (or bias).
+    combine : uint8 array, (bytes,)
+        Bits of the combining weights, row by row, each row padded to whole bytes. Row o holds, for each kept neuron of
+        its group in ascending order, one bit a tap; the first bit is the highest of the first byte.
+    """
+
+    neurons: NDArray[np.bool_]
+    combine: NDArray[np.uint8]
+
+    def kept_neurons(self, source: SourceLayer, group: int) -> NDArray[np.int64]:
+        """Kept neurons of a group, counted from the group's first."""
+        start = group * source.neurons_per_group
+        return np.flatnonzero(self.neurons[start : start + source.neurons_per_group])
+
+    def rows(
+        self, source: SourceLayer, at_once: int = ROWS_AT_ONCE
+    ) -> Iterator[tuple[int, int, int, NDArray[np.int64], NDArray[np.bool_]]]:
+        """Walk through the combining mask in pieces of one group and bounded size.
+
+        Yields
+        ------
+        start, stop : int
+            Outputs of the piece.
+        group : int
+            Their group.
+        kept : array, (kept neurons,)
+            The group's kept neurons, counted from its first.
+        mask : bool array, (outputs, kept neurons, taps)
+            Surviving combining weights.
+        """
+        rows_per_group = source.outputs // source.groups
+        step = max(1, at_once // max(1, source.neurons_per_group * source.taps))
+        position = 0
+        for group in range(source.groups):
+            kept = self.kept_neurons(source, group)
+            n_bits = len(kept) * source.taps
+            n_bytes = (n_bits + 7) // 8
+            for start in range(group * rows_per_group, (group + 1) * rows_per_group, step):
+                stop = min(start + step, (group + 1) * rows_per_group)
+                size = (stop - start) * n_bytes
+                packed = self.combine[position : position + size].reshape(stop - start, n_bytes)
+                bits = np.unpackbits(packed, axis=1, count=n_bits).view(np.bool_)
+                yield start, stop, group, kept, bits.reshape(stop - start, len(kept), source.taps)
+                position += size
+
+    def n_combine_bytes(self, source: SourceLayer) -> int:
+        """Bytes that ``combine`` must have for the kept neurons."""
+        counts = self.neurons.reshape(source.groups, source.neurons_per_group).sum(axis=1)
+        return int(((counts * source.taps + 7) // 8).sum()) * (source.outputs // source.groups)
+
+    @property
+    def n_kept(self) -> int:
+        """Surviving weights and biases of both source layers."""
+        return int(self.neurons.sum()) + int(np.bitwise_count(self.combine).sum())
+
+
+@dataclass(frozen=True)
+class LayerFacts:
+    """What the search found for one layer; everything here can be recomputed from ticket and target.
+
+    Attributes
+    ----------
+    name : str
+        The target layer's.
+    input_sign : Sign
+        Sign of the layer's input for which the subset sums were solved.
+    n_weights, missed : int
+        Weights and biases of the target layer, and how many of them are farther off than the tolerance.
+    max_weight_error, mean_weight_error : float
+        Of |weight - realised weight|, the worse of the two signs of the input where both occur.
+    error_histogram : tuple of int
+        Weights by the decade quarter of their error, from 1e-12 (and less) to 1e1; see :data:`ERROR_EDGES`.
+    survivors_digest : str
+        SHA-256 of the surviving source weights as float32: the univariate ones in order, then the combining ones.
+    """
+
+    name: str
+    input_sign: Sign
+    n_weights: int
+    missed: int
+    max_weight_error: float
+    mean_weight_error: float
+    error_histogram: tuple[int, ...]
+    survivors_digest: str
+
+
+ERROR_EDGES = tuple(10.0 ** (k / 4) for k in range(-48, 5))
+"""Inner edges of :attr:`LayerFacts.error_histogram`, two open bins at the ends."""
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """A strong lottery ticket: a random network by its specification, and the mask under which it is the target.
+
+    Attributes
+    ----------
+    graph : Graph
+        The target's architecture, from which the module is rebuilt.
+    spec : SourceSpec
+        The source network.
+    masks : tuple of LayerMask
+        One for each weight layer, in the graph's order.
+    facts : tuple of LayerFacts
+        What the search found, layer by layer.
+    construction, objective : str
+        By which it was made.
+    base_set_size : int
+        Expected number of usable elements of a base set.
+    tolerance : float or None
+        Largest allowed weight error that was asked for.
+    target_digest : str
+        SHA-256 of the target that it was made for.
+    target_dtype : str
+        ``"float32"`` or ``"float64"``: the precision of its folded weights.
+    generator_version : str
+        Version of the program that made it.
+    probe_outputs : float32 array, (probes, outputs)
+        The target's first outputs on seeded inputs, for a picture without the target.
+    domain : tuple of float or None
+        Smallest lower and largest upper bound of the domain that the search was told; None for all reals.
+    seconds : float or None
+        How long the search took; not part of the file.
+    """
+
+    graph: Graph
+    spec: SourceSpec
+    masks: tuple[LayerMask, ...]
+    facts: tuple[LayerFacts, ...]
+    construction: str
+    objective: str
+    base_set_size: int
+    tolerance: float | None
+    target_digest: str
+    target_dtype: str
+    generator_version: str
+    probe_outputs: NDArray[np.float32]
+    domain: tuple[float, float] | None = None
+    seconds: float | None = field(default=None, compare=False)
+
+    @property
+    def layers(self) -> list[tuple[SourceLayer, LayerMask, LayerFacts]]:
+        """Source layer, mask and facts together, in the graph's order."""
+        return list(zip(self.spec.layers, self.masks, self.facts, strict=True))
+
+    @property
+    def n_weights(self) -> int:
+        """Weights and biases of the target."""
+        return sum(facts.n_weights for facts in self.facts)
+
+    @property
+    def n_kept(self) -> int:
+        """Surviving weights and biases of the source."""
+        return sum(mask.n_kept for mask in self.masks)
+
+    @property
+    def missed(self) -> int:
+        """Weights that are farther off than the tolerance."""
+        return sum(facts.missed for facts in self.facts)
+
+    @property
+    def max_weight_error(self) -> float:
+        """Largest |weight - realised weight| of all layers."""
+        return max(facts.max_weight_error for facts in self.facts)
+
+    def save(self, path: str | Path) -> int:
+        """Write the ticket to a file, atomically; returns its size in bytes. See :func:`slth.artifact.save`."""
+        from slth.artifact import save
+
+        return save(self, Path(path))
+
+    def module(self, form: str = "folded", **options: Any) -> torch.nn.Module:
+        """The ticket as a torch module: ``"masked"``, ``"sparse"`` or ``"folded"``. See :func:`slth.runtime.module`."""
+        from slth.runtime import module
+
+        return module(self, form, **options)
