@@ -213,9 +213,7 @@ def _solve(
     flags = (np.repeat(answers.selected, sizes) >> bit.astype(np.uint64)).astype(np.uint8) & 1
     element_ends = np.cumsum([piece.base_sets.size for piece in pieces])[:-1]
     problem_ends = np.cumsum([piece.targets.size for piece in pieces])[:-1]
-    return list(
-        zip(np.split(flags.view(np.bool_), element_ends), np.split(answers.errors, problem_ends), strict=True)
-    )
+    return list(zip(np.split(flags.view(np.bool_), element_ends), np.split(answers.errors, problem_ends), strict=True))
 
 
 def _facts(

@@ -164,9 +164,7 @@ def _ranks(counts: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.arange(starts.size, dtype=np.int64) - starts
 
 
-def _piece(
-    source: SourceLayer, place: _Place, weight: NDArray[np.float64], bias: NDArray[np.float64] | None
-) -> Piece:
+def _piece(source: SourceLayer, place: _Place, weight: NDArray[np.float64], bias: NDArray[np.float64] | None) -> Piece:
     columns = place.columns
     combine = source.combine_weight(place.start, place.stop)[:, columns.neurons, :]
     products = combine.transpose(0, 2, 1).astype(np.float64) * columns.values
@@ -205,4 +203,3 @@ def _members(
         return [active]
     other = columns.neurons + (active == columns.neurons)
     return [active, np.where(is_bias, -1, other)]
-

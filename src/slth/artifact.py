@@ -1,0 +1,259 @@
+"""Stage 9: the ``.ticket`` file, a safetensors container; ``docs/format.md`` describes it field by field."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slth.constructions import CONSTRUCTIONS
+from slth.errors import TicketError
+from slth.files import write_atomically
+from slth.network.graph import Graph, Node, Sign
+from slth.network.operators import WEIGHT_OPERATORS
+from slth.plan import INITIALISATIONS, LARGEST_SEED, OBJECTIVES
+from slth.source.distributions import UNIFORM
+from slth.source.philox import GENERATOR
+from slth.source.spec import SourceLayer, SourceSpec
+from slth.ticket import ERROR_EDGES, LayerFacts, LayerMask, Ticket
+
+FORMAT = "slth-ticket"
+FORMAT_VERSION = 1
+LARGEST_HEADER = 100_000_000
+_KEY = "slth"
+
+
+def to_bytes(ticket: Ticket) -> bytes:
+    """The file's content: the same ticket gives the same bytes."""
+    from safetensors.numpy import save as save_tensors
+
+    tensors = _tensors(ticket)
+    header = _header(ticket)
+    header["content_digest"] = _content_digest(header, tensors)
+    return save_tensors(tensors, metadata={_KEY: json.dumps(header, sort_keys=True, separators=(",", ":"))})
+
+
+def save(ticket: Ticket, path: Path) -> int:
+    """Write a ticket atomically; returns the file's size in bytes.
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be written; nothing is left behind.
+    """
+    return write_atomically(Path(path), to_bytes(ticket))
+
+
+def load(path: str | Path) -> Ticket:
+    """Read a ticket that may come from anybody; no code in it can run.
+
+    Raises
+    ------
+    TicketError
+        If the file is missing, truncated, altered, of an unknown version, or its fields do not fit together.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise TicketError(str(path), "no such file", "an existing .ticket file")
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise TicketError(str(path), str(error.strerror), "a readable file") from error
+    try:
+        return from_bytes(content)
+    except TicketError as error:
+        raise TicketError(f"{path}, {error.where}", error.got, error.need, error.remedy) from error
+
+
+def from_bytes(content: bytes) -> Ticket:
+    """The ticket in a file's content, every field checked.
+
+    Raises
+    ------
+    TicketError
+        As :func:`load`.
+    """
+    header, tensors = _open(content)
+    if header.get("format") != FORMAT or header.get("format_version") != FORMAT_VERSION:
+        got = f"format {header.get('format')!r} version {header.get('format_version')!r}"
+        raise TicketError("header", got, f"{FORMAT} version {FORMAT_VERSION}", "a newer slth")
+    claimed = header.pop("content_digest", None)
+    if claimed != _content_digest(header, tensors):
+        raise TicketError(
+            "content", "bytes that do not match the digest in the header", "an unaltered file", "copying it again"
+        )
+    try:
+        return _ticket(header, tensors)
+    except TicketError:
+        raise
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
+        raise TicketError("header", f"a malformed field ({error!r})", "the fields of docs/format.md") from error
+
+
+def _open(content: bytes) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load as load_tensors
+
+    need, remedy = "a ticket written by slth find", "copying it again, or finding it again"
+    try:
+        tensors = dict(load_tensors(content))
+        size = int.from_bytes(content[:8], "little")
+        header = json.loads(json.loads(content[8 : 8 + size])["__metadata__"][_KEY])
+        if not isinstance(header, dict):
+            raise ValueError("the header is not an object")
+    except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
+        what = "a damaged or truncated file, or one that is not a ticket"
+        raise TicketError("container", f"{what} ({error})", need, remedy) from error
+    return header, tensors
+
+
+def _tensors(ticket: Ticket) -> dict[str, NDArray[Any]]:
+    tensors: dict[str, NDArray[Any]] = {"probe_outputs": np.ascontiguousarray(ticket.probe_outputs)}
+    for index, mask in enumerate(ticket.masks):
+        tensors[f"layers.{index}.neurons"] = np.packbits(mask.neurons)
+        tensors[f"layers.{index}.combine"] = mask.combine
+    return tensors
+
+
+def _header(ticket: Ticket) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "generator_version": ticket.generator_version,
+        "construction": ticket.construction,
+        "objective": ticket.objective,
+        "base_set_size": ticket.base_set_size,
+        "tolerance": ticket.tolerance,
+        "domain": None if ticket.domain is None else list(ticket.domain),
+        "target_digest": ticket.target_digest,
+        "target_dtype": ticket.target_dtype,
+        "graph": ticket.graph.to_json(),
+        "source": ticket.spec.to_json(),
+        "layers": [_facts_json(facts) for facts in ticket.facts],
+    }
+
+
+def _facts_json(facts: LayerFacts) -> dict[str, Any]:
+    return {
+        "name": facts.name,
+        "input_sign": facts.input_sign.value,
+        "weights": facts.n_weights,
+        "missed": facts.missed,
+        "max_weight_error": facts.max_weight_error,
+        "mean_weight_error": facts.mean_weight_error,
+        "error_histogram": list(facts.error_histogram),
+        "survivors_digest": facts.survivors_digest,
+    }
+
+
+def _content_digest(header: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> str:
+    """SHA-256 of the header without the digest and of every tensor by name, type, shape and bytes."""
+    sha = hashlib.sha256(json.dumps(header, sort_keys=True, separators=(",", ":")).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        sha.update(f"{name}:{tensor.dtype}:{tensor.shape}".encode())
+        sha.update(np.ascontiguousarray(tensor).tobytes())
+    return sha.hexdigest()
+
+
+def _ticket(header: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Ticket:
+    graph = Graph.from_json(header["graph"])
+    spec = _spec(header["source"], graph)
+    facts = tuple(_facts(entry) for entry in header["layers"])
+    nodes = [node for node in graph if node.op in WEIGHT_OPERATORS]
+    _need(len(facts) == len(nodes), "layers", f"{len(facts)} layers", f"{len(nodes)}, as in the graph")
+    for node, entry in zip(nodes, facts, strict=True):
+        _need(node.name == entry.name, "layers", f"layer {entry.name!r}", f"{node.name!r}, as in the graph")
+    masks = tuple(_mask(source, index, tensors) for index, source in enumerate(spec.layers))
+    probes = tensors["probe_outputs"]
+    _need(probes.dtype == np.float32 and probes.ndim == 2, "probe_outputs", str(probes.dtype), "a float32 matrix")
+    tolerance, domain = header["tolerance"], header["domain"]
+    _need(header["construction"] in CONSTRUCTIONS, "construction", repr(header["construction"]), "a known name")
+    _need(header["objective"] in OBJECTIVES, "objective", repr(header["objective"]), "a known name")
+    _need(header["target_dtype"] in ("float32", "float64"), "target_dtype", repr(header["target_dtype"]), "a float")
+    return Ticket(
+        graph=graph,
+        spec=spec,
+        masks=masks,
+        facts=facts,
+        construction=header["construction"],
+        objective=header["objective"],
+        base_set_size=int(header["base_set_size"]),
+        tolerance=None if tolerance is None else float(tolerance),
+        target_digest=str(header["target_digest"]),
+        target_dtype=header["target_dtype"],
+        generator_version=str(header["generator_version"]),
+        probe_outputs=probes,
+        domain=None if domain is None else (float(domain[0]), float(domain[1])),
+    )
+
+
+def _need(condition: bool, where: str, got: str, need: str) -> None:
+    if not condition:
+        raise TicketError(where, got, need)
+
+
+def _spec(value: dict[str, Any], graph: Graph) -> SourceSpec:
+    seed = value["seed"]
+    _need(type(seed) is int and 0 <= seed <= LARGEST_SEED, "seed", repr(seed), "a whole number of 64 bits")
+    _need(value["generator"] == GENERATOR, "generator", repr(value["generator"]), GENERATOR)
+    _need(value["distribution"] == UNIFORM, "distribution", repr(value["distribution"]), UNIFORM)
+    _need(value["initialisation"] in INITIALISATIONS, "initialisation", repr(value["initialisation"]), "a known name")
+    nodes = [node for node in graph if node.op in WEIGHT_OPERATORS]
+    _need(len(value["layers"]) == len(nodes), "source", f"{len(value['layers'])} layers", str(len(nodes)))
+    layers = tuple(
+        _source_layer(seed, index, node, entry, value["initialisation"])
+        for index, (node, entry) in enumerate(zip(nodes, value["layers"], strict=True))
+    )
+    return SourceSpec(seed, value["initialisation"], layers)
+
+
+def _source_layer(seed: int, index: int, node: Node, entry: dict[str, Any], initialisation: str) -> SourceLayer:
+    width, scale = entry["block_width"], float(entry["scale"])
+    where = f"source layer {index}"
+    _need(type(width) is int and 2 <= width <= 1 << 20 and width % 2 == 0, where, repr(width), "an even block width")
+    _need(bool(np.isfinite(scale)) and float(np.float32(scale)) == scale > 0, where, repr(scale), "a float32 scale")
+    outputs, inputs_per_group, *kernel = node.attributes["weight_shape"]  # type: ignore[misc]
+    return SourceLayer(
+        seed=seed,
+        index=index,
+        inputs_per_group=inputs_per_group,
+        outputs=outputs,
+        groups=WEIGHT_OPERATORS[node.op].groups(node.attributes),
+        kernel=tuple(kernel),
+        bias=bool(node.attributes["bias"]),
+        block_width=width,
+        scale=scale,
+        initialisation=initialisation,
+    )
+
+
+def _facts(entry: dict[str, Any]) -> LayerFacts:
+    histogram = tuple(int(count) for count in entry["error_histogram"])
+    _need(len(histogram) == len(ERROR_EDGES) + 1, "error_histogram", str(len(histogram)), str(len(ERROR_EDGES) + 1))
+    return LayerFacts(
+        name=str(entry["name"]),
+        input_sign=Sign(entry["input_sign"]),
+        n_weights=int(entry["weights"]),
+        missed=int(entry["missed"]),
+        max_weight_error=float(entry["max_weight_error"]),
+        mean_weight_error=float(entry["mean_weight_error"]),
+        error_histogram=histogram,
+        survivors_digest=str(entry["survivors_digest"]),
+    )
+
+
+def _mask(source: SourceLayer, index: int, tensors: dict[str, NDArray[Any]]) -> LayerMask:
+    where = f"mask of layer {index}"
+    neurons, combine = tensors[f"layers.{index}.neurons"], tensors[f"layers.{index}.combine"]
+    expected = (source.n_neurons + 7) // 8
+    fits = neurons.dtype == combine.dtype == np.uint8 and neurons.shape == (expected,) and combine.ndim == 1
+    _need(fits, where, f"{neurons.dtype} {neurons.shape}", f"{expected} bytes of neuron bits")
+    mask = LayerMask(np.unpackbits(neurons, count=source.n_neurons).view(np.bool_), combine)
+    n_bytes = mask.n_combine_bytes(source)
+    _need(combine.size == n_bytes, where, f"{combine.size} bytes of weight bits", f"{n_bytes} for the kept neurons")
+    return mask

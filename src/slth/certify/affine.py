@@ -1,0 +1,63 @@
+"""Bounds through weight layers."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from slth.certify.state import UNIT, State, inflate
+from slth.network.graph import Node
+from slth.network.operators import WEIGHT_OPERATORS
+from slth.network.target import WeightLayer
+from slth.realise import RealisedLayer
+
+
+def affine(node: Node, state: State, layer: WeightLayer, realised: RealisedLayer) -> State:
+    """One step of the recursion of section 0.3, row by row instead of in a norm.
+
+    With A >= |ticket weight| and D >= |ticket weight - weight| entrywise, over the signs that the input can have,
+
+        error_out <= A error_in + D |x| + |bias error|,
+
+    because the ticket's map is A-Lipschitz entry by entry and x is bounded on the target's side. Twice the rounding of
+    one evaluation in float64 is added, once for each network.
+    """
+    operator = WEIGHT_OPERATORS[node.op]
+    shape = node.attributes["weight_shape"]
+    weight = torch.from_numpy(layer.weight_array())
+    bias_array = layer.bias_array()
+    bias = torch.zeros(weight.shape[0], dtype=torch.float64) if bias_array is None else torch.from_numpy(bias_array)
+    gain, deviation = _gain_and_deviation(state, weight, realised)
+    offset = torch.zeros_like(bias)
+    if realised.bias is not None and realised.bias_slack is not None:
+        slack = torch.from_numpy(realised.bias_slack)
+        offset = inflate((torch.from_numpy(realised.bias) - bias).abs() + slack, 2)
+
+    def apply(matrix: torch.Tensor, x: torch.Tensor, constant: torch.Tensor | None = None) -> torch.Tensor:
+        with torch.backends.mkldnn.flags(enabled=False):
+            return operator.apply(node.attributes, x[None], matrix.reshape(shape), constant)[0]  # type: ignore[arg-type]
+
+    # A map with two branches adds twice as many products as one.
+    n_terms = 2 * math.prod(weight.shape[1:]) + 2
+    largest = torch.maximum(gain, weight.abs())
+    error = inflate(apply(gain, state.error) + apply(deviation, state.magnitude, offset), n_terms)
+    sizes = inflate(apply(largest, state.magnitude + state.error, bias.abs() + offset), n_terms)
+    rounding = (n_terms + 8) * UNIT * sizes
+    middle = apply(weight, (state.lower + state.upper) / 2, bias)
+    radius = inflate(apply(weight.abs(), (state.upper - state.lower) / 2), n_terms) + rounding
+    return State(middle - radius, middle + radius, inflate(error + 2 * rounding, 2), False, False)
+
+
+def _gain_and_deviation(
+    state: State, weight: torch.Tensor, realised: RealisedLayer
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Largest |ticket weight| and |ticket weight - weight| over the signs that the input can have."""
+    gain, deviation = torch.zeros_like(weight), torch.zeros_like(weight)
+    slack = torch.from_numpy(realised.slack)
+    for slopes, impossible in ((realised.positive, state.nonpositive), (realised.negative, state.nonnegative)):
+        if not impossible:
+            slope = torch.from_numpy(slopes)
+            gain = torch.maximum(gain, inflate(slope.abs() + slack, 2))
+            deviation = torch.maximum(deviation, inflate((slope - weight).abs() + slack, 2))
+    return gain, deviation

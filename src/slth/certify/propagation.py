@@ -1,0 +1,75 @@
+"""The proof: bounds propagated from the domain to the output, layer by layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+
+from slth.certify.activation import relu
+from slth.certify.affine import affine
+from slth.certify.pooling import average_pool, max_pool
+from slth.certify.shape import move
+from slth.certify.state import State
+from slth.domain import Domain
+from slth.network.graph import INPUT, Node
+from slth.network.target import Target
+from slth.realise import RealisedLayer
+
+RULES: Mapping[str, Callable[[Node, State], State]] = {
+    "relu": relu,
+    "max_pool": max_pool,
+    "average_pool": average_pool,
+    "reshape": move,
+    "pad": move,
+}
+"""One rule for each operation without weights."""
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A proved bound on the output error.
+
+    Attributes
+    ----------
+    output_error : float
+        sup over the domain of the largest |ticket output - target output|, bounded from above.
+    layer_errors : mapping of str to float
+        The same after each weight layer.
+    """
+
+    output_error: float
+    layer_errors: Mapping[str, float]
+
+
+def propagate(target: Target, realised: Mapping[str, RealisedLayer], domain: Domain) -> Bound:
+    """Bound the output error over a box by the recursion of section 0.3, with outward rounding.
+
+    Parameters
+    ----------
+    target : Target
+    realised : mapping of str to RealisedLayer
+        The ticket's slopes, by layer.
+    domain : Domain
+        A box; the bound holds for every input in it, exactly evaluated or in float64.
+
+    Raises
+    ------
+    ArgumentError
+        If the domain is not a box or does not fit the input's shape.
+    """
+    lower, upper = domain.bounds(target.graph.input_shape)
+    nonnegative, nonpositive = bool((lower >= 0).all()), bool((upper <= 0).all())
+    states = {INPUT: State(lower, upper, torch.zeros_like(lower), nonnegative, nonpositive)}
+    layers = {layer.name: layer for layer in target}
+    layer_errors = {}
+    with torch.no_grad():
+        for node in target.graph:
+            state = states[node.source]
+            if node.name in layers:
+                states[node.name] = affine(node, state, layers[node.name], realised[node.name])
+                layer_errors[node.name] = float(states[node.name].error.max())
+            else:
+                states[node.name] = RULES[node.op](node, state)
+    return Bound(float(states[target.graph.nodes[-1].name].error.max()), layer_errors)

@@ -1,0 +1,48 @@
+"""What is proved about the values at one point of the two networks, and the arithmetic that keeps it a proof.
+
+Everything is float64 and every bound is rounded outward: a sum of n products computed in any order is off by at most
+n 2^-53 / (1 - n 2^-53) times the sum of their absolute values (Higham 2002, section 3.1), for which ``(n + 8) 2^-52``
+stands throughout; ``TINY`` covers products that underflow.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+UNIT = 2.0**-52
+TINY = 1e-290
+
+
+@dataclass(frozen=True)
+class State:
+    """Bounds on one tensor of both networks, for every input of the domain, entry by entry and without a batch axis.
+
+    They hold for exact arithmetic and for any evaluation of either network in float64.
+
+    Attributes
+    ----------
+    lower, upper : tensor
+        Bounds on the target's value.
+    error : tensor
+        Bound on |ticket's value - target's value|.
+    nonnegative, nonpositive : bool
+        Whether no value of *either* network can have the other sign.
+    """
+
+    lower: torch.Tensor
+    upper: torch.Tensor
+    error: torch.Tensor
+    nonnegative: bool
+    nonpositive: bool
+
+    @property
+    def magnitude(self) -> torch.Tensor:
+        """Bound on the target's absolute value."""
+        return torch.maximum(self.lower.abs(), self.upper.abs())
+
+
+def inflate(bound: torch.Tensor, n_terms: int) -> torch.Tensor:
+    """An upper bound on a sum of ``n_terms`` non-negative products, from its computed value."""
+    return bound * (1.0 + (n_terms + 8) * UNIT) + TINY

@@ -1,0 +1,294 @@
+"""slth verify: everything that a ticket claims, recomputed from the file and the target."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from slth.certify.propagation import Bound, propagate
+from slth.certify.search import largest_difference, search
+from slth.data import Data
+from slth.domain import Domain
+from slth.errors import ArgumentError, MismatchError
+from slth.network.graph import Sign
+from slth.network.target import Target, WeightLayer
+from slth.realise import RealisedLayer, realise, survivors_digest
+from slth.runtime import module, target_module
+from slth.ticket import LayerFacts, Ticket
+
+
+@dataclass(frozen=True)
+class LayerVerification:
+    """What was recomputed for one layer; ``certified_error`` is None without a domain."""
+
+    name: str
+    weights: int
+    source_matches: bool
+    max_weight_error: float
+    mean_weight_error: float
+    missed: int
+    certified_error: float | None
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What is proved and what was found.
+
+    Attributes
+    ----------
+    holds : bool
+        Whether every claim of the ticket is true and, where ``eps`` was given, the certified error is at most that.
+    reasons : tuple of str
+        Why it does not hold; empty where it does.
+    eps : float or None
+        Output error that was asked for.
+    certified_error : float or None
+        Proved upper bound on the largest output error over the domain; None without a domain.
+    observed_error : float or None
+        Largest output error found by search in the domain and on the data; None without either.
+    max_weight_error : float
+        Largest |weight - realised weight|.
+    missed : int
+        Weights farther off than the ticket's tolerance.
+    accuracy_target, accuracy_ticket : float or None
+        Percent of the labelled data that each classifies right.
+    domain : str
+        The domain in words.
+    n_data, n_outside : int
+        Inputs of the data, and how many of them lie outside the domain (left out of ``observed_error``).
+    seconds : float
+    layers : tuple of LayerVerification
+    """
+
+    holds: bool
+    reasons: tuple[str, ...]
+    eps: float | None
+    certified_error: float | None
+    observed_error: float | None
+    max_weight_error: float
+    missed: int
+    accuracy_target: float | None
+    accuracy_ticket: float | None
+    domain: str
+    n_data: int
+    n_outside: int
+    seconds: float
+    layers: tuple[LayerVerification, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {**asdict(self), "reasons": list(self.reasons), "layers": [asdict(layer) for layer in self.layers]}
+
+
+def verify(
+    ticket: Ticket,
+    model: torch.nn.Module | Target,
+    domain: Any = None,
+    *,
+    data: Data | tuple[Any, Any] | None = None,
+    eps: float | None = None,
+    example_input: torch.Tensor | None = None,
+) -> Verification:
+    """Check a ticket from anybody against the target, trusting nothing that it says.
+
+    The source is regenerated from the seed, the mask applied, every realised weight compared with the target's, and
+    the output error bounded over the domain.
+
+    Parameters
+    ----------
+    ticket : Ticket
+    model : torch.nn.Module or Target
+        The target that the ticket claims to be.
+    domain : pair of numbers or of tensors, optional
+        Box for the proof and the search; without one nothing is proved about outputs.
+    data : Data or (inputs, labels or None), optional
+        For the observed error and, where there are labels, the accuracies.
+    eps : float, optional
+        Output error that must be certified for the ticket to hold; needs a domain.
+    example_input : tensor, optional
+        For a module whose input shape differs from the ticket's.
+
+    Raises
+    ------
+    MismatchError
+        If the ticket was made for another target.
+    ArgumentError
+        If the domain does not fit or ``eps`` is not a positive number.
+    """
+    begin = time.perf_counter()
+    box = Domain.parse(domain)
+    if eps is not None and not (math.isfinite(eps) and eps > 0):
+        raise ArgumentError("eps", str(eps), "a number above 0")
+    if eps is not None and not box.bounded:
+        raise ArgumentError("eps", "no domain to prove it on", "a domain", "--domain 0,1")
+    target = model if isinstance(model, Target) else _trace(model, ticket, example_input)
+    _check_same_target(ticket, target)
+    if data is not None and not isinstance(data, Data):
+        data = Data.build(*data)
+    inputs = None if data is None else data.inputs_for(target.graph.input_shape)
+    realised = {facts.name: realise(source, mask) for source, mask, facts in ticket.layers}
+    bound = propagate(target, realised, box) if box.bounded else None
+    layers, reasons = _check_layers(ticket, target, realised, bound)
+    if box.bounded:
+        reasons += _check_domain(ticket, box)
+    observed, n_outside = _observe(ticket, target, box, inputs)
+    reasons += _check_outputs(bound, observed, eps)
+    accuracies = (None, None) if data is None or inputs is None else _accuracies(ticket, target, inputs, data)
+    return Verification(
+        holds=not reasons,
+        reasons=tuple(reasons),
+        eps=eps,
+        certified_error=None if bound is None else bound.output_error,
+        observed_error=observed,
+        max_weight_error=max(layer.max_weight_error for layer in layers),
+        missed=sum(layer.missed for layer in layers),
+        accuracy_target=accuracies[0],
+        accuracy_ticket=accuracies[1],
+        domain=box.describe(),
+        n_data=0 if inputs is None else len(inputs),
+        n_outside=n_outside,
+        seconds=time.perf_counter() - begin,
+        layers=tuple(layers),
+    )
+
+
+def _trace(model: torch.nn.Module, ticket: Ticket, example_input: torch.Tensor | None) -> Target:
+    from slth.network.trace import trace
+
+    if example_input is None:
+        dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+        example_input = torch.zeros(1, *ticket.graph.input_shape, dtype=dtype)
+    return trace(model, example_input)
+
+
+def _check_same_target(ticket: Ticket, target: Target) -> None:
+    if ticket.graph.structure() != target.graph.structure():
+        got = f"a target of {len(target.layers)} weight layers, {target.n_weights:,} weights, input "
+        got += f"{target.graph.input_shape}"
+        need = f"the ticket's: {len(ticket.spec.layers)} layers, {ticket.n_weights:,} weights, input "
+        raise MismatchError("target", got, need + f"{ticket.graph.input_shape}", "the target that it was found for")
+    if ticket.target_digest != target.digest():
+        raise MismatchError(
+            "target",
+            f"weights with digest {target.digest()[:16]}",
+            f"{ticket.target_digest[:16]}, for which the ticket was made",
+            "the target that it was found for, in the same precision",
+        )
+
+
+def _layer_errors(
+    layer: WeightLayer, realised: RealisedLayer, sign: Sign
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """|weight - realised weight| over the signs that count, then of the biases, each with its rounding slack."""
+    weight = layer.weight_array()
+    slopes = {1: realised.positive, -1: realised.negative}
+    errors = np.max([np.abs(slopes[branch] - weight) for branch in sign.branches], axis=0)
+    bias = layer.bias_array()
+    if bias is None or realised.bias is None or realised.bias_slack is None:
+        return errors.ravel(), realised.slack.ravel()
+    return (
+        np.concatenate([errors.ravel(), np.abs(realised.bias - bias)]),
+        np.concatenate([realised.slack.ravel(), realised.bias_slack]),
+    )
+
+
+def _check_layers(
+    ticket: Ticket, target: Target, realised: Mapping[str, RealisedLayer], bound: Bound | None
+) -> tuple[list[LayerVerification], list[str]]:
+    """Recompute each layer's facts and compare them with the ticket's claims."""
+    layers, reasons = [], []
+    signs = target.input_signs(Domain.parse(ticket.domain).sign)
+    for layer, (source, mask, facts) in zip(target, ticket.layers, strict=True):
+        errors, slack = _layer_errors(layer, realised[facts.name], facts.input_sign)
+        tolerance = math.inf if ticket.tolerance is None else ticket.tolerance
+        matches = survivors_digest(source, mask) == facts.survivors_digest
+        checked = LayerVerification(
+            name=layer.name,
+            weights=layer.n_weights,
+            source_matches=matches,
+            max_weight_error=float(errors.max()),
+            mean_weight_error=float(errors.mean()),
+            missed=int((errors > tolerance).sum()),
+            certified_error=None if bound is None else bound.layer_errors[facts.name],
+        )
+        layers.append(checked)
+        reasons += [
+            f"layer {layer.name!r}: {reason}" for reason in _false_claims(facts, checked, errors, slack, tolerance)
+        ]
+        if facts.input_sign is not signs[layer.name] and facts.input_sign is not Sign.SIGNED:
+            reasons.append(f"layer {layer.name!r}: its input is {signs[layer.name]}, not {facts.input_sign}")
+    return layers, reasons
+
+
+def _false_claims(
+    facts: LayerFacts,
+    checked: LayerVerification,
+    errors: NDArray[np.float64],
+    slack: NDArray[np.float64],
+    tolerance: float,
+) -> list[str]:
+    reasons = []
+    if not checked.source_matches:
+        reasons.append("surviving weights differ from the regenerated source's")
+    if facts.n_weights != checked.weights:
+        reasons.append(f"claims {facts.n_weights} weights, has {checked.weights}")
+    fewest, most = int((errors - slack > tolerance).sum()), int((errors + slack > tolerance).sum())
+    if not fewest <= facts.missed <= most:
+        reasons.append(f"claims {facts.missed} missed weights, has {checked.missed}")
+    room = float(slack.max()) + 1e-15 * checked.max_weight_error
+    for name in ("max_weight_error", "mean_weight_error"):
+        claimed, found = getattr(facts, name), getattr(checked, name)
+        if not abs(claimed - found) <= room:
+            reasons.append(f"claims a {name.replace('_', ' ')} of {claimed:.6g}, has {found:.6g}")
+    return reasons
+
+
+def _check_domain(ticket: Ticket, box: Domain) -> list[str]:
+    made_for = Domain.parse(ticket.domain)
+    if set(box.sign.branches) <= set(made_for.sign.branches):
+        return []
+    return [
+        f"the domain {box.describe()} holds inputs of a sign that the ticket was not made for ({made_for.describe()})"
+    ]
+
+
+def _observe(ticket: Ticket, target: Target, box: Domain, inputs: torch.Tensor | None) -> tuple[float | None, int]:
+    """Largest error found, and how many of the data lie outside the domain."""
+    if inputs is None and not box.bounded:
+        return None, 0
+    ours, theirs = module(ticket, "folded", dtype=torch.float64), target_module(target, torch.float64)
+    observed, n_outside = 0.0, 0
+    inside = inputs
+    if inputs is not None and box.bounded:
+        lower, upper = box.bounds(target.graph.input_shape)
+        within = ((inputs >= lower) & (inputs <= upper)).flatten(1).all(dim=1)
+        inside, n_outside = inputs[within], int((~within).sum())
+    if inside is not None and len(inside):
+        observed = largest_difference(ours, theirs, inside)
+    if box.bounded:
+        observed = max(observed, search(ours, theirs, box, target.graph.input_shape, inside))
+    return observed, n_outside
+
+
+def _check_outputs(bound: Bound | None, observed: float | None, eps: float | None) -> list[str]:
+    reasons = []
+    if bound is not None and eps is not None and not bound.output_error <= eps:
+        reasons.append(f"the certified error {bound.output_error:.4g} is larger than {eps:g}")
+    if bound is not None and observed is not None and not observed <= bound.output_error:
+        reasons.append(f"an error of {observed:.6g} was observed beyond the certified {bound.output_error:.6g}")
+    return reasons
+
+
+def _accuracies(ticket: Ticket, target: Target, inputs: torch.Tensor, data: Data) -> tuple[float | None, float | None]:
+    """Percent classified right by target and ticket, each in the target's own precision."""
+    if data.labels is None:
+        return None, None
+    ours, theirs = module(ticket, "folded"), target_module(target)
+    return data.accuracy(theirs, inputs.to(target.dtype)), data.accuracy(ours, inputs.to(target.dtype))

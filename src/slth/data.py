@@ -1,0 +1,130 @@
+"""Data sets from files: IDX folders (MNIST's names) and ``.npz``."""
+
+from __future__ import annotations
+
+import gzip
+import math
+import struct
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from slth.errors import DataError
+
+PARTS = {"test": "t10k", "train": "train"}
+_IDX_TYPES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
+_BATCH = 1000
+
+
+@dataclass(frozen=True)
+class Data:
+    """Inputs (n, ...), float64, and their labels (n,), if there are any."""
+
+    inputs: torch.Tensor
+    labels: torch.Tensor | None
+
+    @classmethod
+    def build(cls, inputs: Any, labels: Any = None, where: str = "data") -> Data:
+        """Check and convert inputs and labels.
+
+        Raises
+        ------
+        DataError
+            If there are no inputs, some are not finite, or the labels do not fit.
+        """
+        x = torch.as_tensor(inputs).detach().to("cpu", torch.float64)
+        y = None if labels is None else torch.as_tensor(labels).detach().to("cpu")
+        if x.dim() < 2 or len(x) == 0:
+            raise DataError(
+                where, f"inputs of shape {tuple(x.shape)}", "at least one input, the first axis counting them"
+            )
+        if not bool(torch.isfinite(x).all()):
+            raise DataError(where, "inputs that are not finite", "finite numbers")
+        if y is not None:
+            if y.dim() == 2 and y.shape[1] > 1:
+                y = y.argmax(dim=1)
+            y = y.reshape(-1).to(torch.int64)
+            if len(y) != len(x):
+                raise DataError(where, f"{len(y)} labels for {len(x)} inputs", "one label an input")
+        return cls(x, y)
+
+    def inputs_for(self, shape: tuple[int, ...]) -> torch.Tensor:
+        """The inputs in a network's input shape, (n, *shape).
+
+        Raises
+        ------
+        DataError
+            If they have another number of entries.
+        """
+        if math.prod(self.inputs.shape[1:]) != math.prod(shape):
+            raise DataError(
+                "data", f"inputs of shape {tuple(self.inputs.shape[1:])}", f"the network's input shape {shape}"
+            )
+        return self.inputs.reshape(-1, *shape)
+
+    def accuracy(self, network: torch.nn.Module, inputs: torch.Tensor) -> float:
+        """Percent of the labels that the largest output gives."""
+        assert self.labels is not None
+        right = 0
+        with torch.no_grad():
+            for x, y in zip(inputs.split(_BATCH), self.labels.split(_BATCH), strict=True):
+                right += int((network(x).flatten(1).argmax(dim=1) == y).sum())
+        return 100.0 * right / len(self.labels)
+
+
+def load_data(path: Path, part: str = "test") -> Data:
+    """A data set from a folder of IDX files (pixels scaled to [0, 1]) or an ``.npz`` with x and y.
+
+    Raises
+    ------
+    DataError
+        If files are missing, damaged or do not fit together.
+    """
+    if path.is_dir():
+        images = read_idx(_idx_file(path, f"{PARTS[part]}-images"))
+        labels = read_idx(_idx_file(path, f"{PARTS[part]}-labels"))
+        scaled = images.astype(np.float64) / (255.0 if images.dtype == np.uint8 else 1.0)
+        return Data.build(scaled, labels.astype(np.int64), str(path))
+    if not path.is_file():
+        raise DataError(str(path), "no such file or folder", "a folder of IDX files or an .npz with x and y")
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            if "x" not in arrays:
+                raise DataError(str(path), f"arrays {sorted(arrays.files)}", "x, and y for labels")
+            return Data.build(arrays["x"], arrays["y"] if "y" in arrays else None, str(path))
+    except (OSError, ValueError, TypeError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(str(path), f"a file that is not a readable .npz ({error})", "an .npz with x and y") from error
+
+
+def _idx_file(folder: Path, stem: str) -> Path:
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith(stem) and "ubyte" in path.name:
+            return path
+    raise DataError(str(folder), f"no file {stem}-idx*-ubyte[.gz]", "the IDX files under MNIST's names")
+
+
+def read_idx(path: Path) -> NDArray[Any]:
+    """The array in an IDX file, gzipped or not.
+
+    Raises
+    ------
+    DataError
+        If the file is damaged or not IDX.
+    """
+    try:
+        raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        zero, kind, n_axes = struct.unpack(">HBB", raw[:4])
+        shape = struct.unpack(f">{n_axes}I", raw[4 : 4 + 4 * n_axes])
+        if zero != 0 or kind not in _IDX_TYPES:
+            raise ValueError("wrong magic number")
+        return np.frombuffer(raw, dtype=_IDX_TYPES[kind], offset=4 + 4 * n_axes).reshape(shape)
+    except (OSError, EOFError, ValueError, struct.error, zlib.error) as error:
+        raise DataError(str(path), f"a damaged file ({error})", "an IDX file", "downloading it again") from error
