@@ -7,16 +7,25 @@ non-overlapping terms (Shewchuk 1997, the method of ``math.fsum``).
 
 from __future__ import annotations
 
+import math
+
 import numba
 import numpy as np
 
+inner = numba.njit(no_cpython_wrapper=True, no_cfunc_wrapper=True)
+"""For functions called by kernels only: the wrappers for Python would cost as much to compile as the function."""
 _ONE = np.uint64(1)
+_NONE = np.int64(0)
 EXACT_SCALE = 2.0**1000
 """Above this magnitude of |target| + sum |x| the two-sums could overflow: such problems are solved in integers."""
+_VALUE_BITS = 60
+"""Bits of all magnitudes of a problem together in fixed point, the bits below for the subset included."""
+ANYTHING = 2**61
+"""A band that every pair lies in and no sentinel does."""
 _ROUNDING = 2.0**-104
 
 
-@numba.njit(inline="never")
+@inner
 def grow(parts, n, x):  # type: ignore[no-untyped-def]
     """Add x to the expansion ``parts[:n]`` exactly; return its new length."""
     kept = 0
@@ -34,7 +43,7 @@ def grow(parts, n, x):  # type: ignore[no-untyped-def]
     return kept + 1
 
 
-@numba.njit(inline="never")
+@inner
 def rounded(parts, n):  # type: ignore[no-untyped-def]
     """The float64 nearest to the expansion ``parts[:n]``, ties to even."""
     high = parts[n - 1]
@@ -54,7 +63,7 @@ def rounded(parts, n):  # type: ignore[no-untyped-def]
     return high
 
 
-@numba.njit(inline="never")
+@inner
 def sign(parts, n):  # type: ignore[no-untyped-def]
     """-1, 0 or 1. The terms do not overlap, so the largest one that is not zero decides (the last may cancel)."""
     for k in range(n - 1, -1, -1):
@@ -63,7 +72,7 @@ def sign(parts, n):  # type: ignore[no-untyped-def]
     return 0.0
 
 
-@numba.njit(inline="never")
+@inner
 def grow_residual(parts, n, base, m, mask, target, factor):  # type: ignore[no-untyped-def]
     """Add ``factor * (target - sum of the chosen elements)`` to the expansion; return its new length."""
     n = grow(parts, n, factor * target)
@@ -73,17 +82,17 @@ def grow_residual(parts, n, base, m, mask, target, factor):  # type: ignore[no-u
     return n
 
 
-@numba.njit(inline="never")
+@inner
 def exact_order(base, m, target, one, two, parts):  # type: ignore[no-untyped-def]
     """-1, 0 or 1 as |target - sum(one)| is below, equal to or above |target - sum(two)|, exactly."""
-    first = sign(parts, grow_residual(parts, 0, base, m, one, target, 1.0))
-    second = sign(parts, grow_residual(parts, 0, base, m, two, target, 1.0))
-    n = grow_residual(parts, 0, base, m, one, target, first)
+    first = sign(parts, grow_residual(parts, _NONE, base, m, one, target, 1.0))
+    second = sign(parts, grow_residual(parts, _NONE, base, m, two, target, 1.0))
+    n = grow_residual(parts, _NONE, base, m, one, target, first)
     n = grow_residual(parts, n, base, m, two, target, -second)
     return sign(parts, n)
 
 
-@numba.njit
+@inner
 def compensated(base, m, mask, target):  # type: ignore[no-untyped-def]
     """The chosen sum as high + low and the residual target - sum as high + low, all unevaluated.
 
@@ -104,16 +113,16 @@ def compensated(base, m, mask, target):  # type: ignore[no-untyped-def]
     return total, low, high, gap_low - (high - gap)
 
 
-@numba.njit(inline="never")
+@inner
 def exact_answer(base, m, mask, target, parts):  # type: ignore[no-untyped-def]
     """(sum, error) of a choice, correctly rounded by expansions."""
-    n = grow_residual(parts, 0, base, m, mask, 0.0, -1.0)
+    n = grow_residual(parts, _NONE, base, m, mask, 0.0, -1.0)
     total = rounded(parts, n)
-    n = grow_residual(parts, 0, base, m, mask, target, 1.0)
+    n = grow_residual(parts, _NONE, base, m, mask, target, 1.0)
     return total + 0.0, abs(rounded(parts, n))
 
 
-@numba.njit
+@inner
 def answer(base, m, mask, target, scale, parts):  # type: ignore[no-untyped-def]
     """(sum, error) of a choice, each the float64 nearest to the exact value.
 
@@ -126,7 +135,7 @@ def answer(base, m, mask, target, scale, parts):  # type: ignore[no-untyped-def]
     return exact_answer(base, m, mask, target, parts)
 
 
-@numba.njit
+@inner
 def popcount(mask):  # type: ignore[no-untyped-def]
     """Number of bits set."""
     mask = mask - ((mask >> _ONE) & np.uint64(0x5555555555555555))
@@ -135,7 +144,7 @@ def popcount(mask):  # type: ignore[no-untyped-def]
     return np.int64((mask * np.uint64(0x0101010101010101)) >> np.uint64(56))
 
 
-@numba.njit(inline="never")
+@inner
 def better(base, m, target, scale, one, two, parts):  # type: ignore[no-untyped-def]
     """Whether choice `one` beats choice `two`: closer, or as close with fewer elements, or with the lower mask."""
     _, _, high_1, low_1 = compensated(base, m, one, target)
@@ -154,3 +163,46 @@ def better(base, m, target, scale, one, two, parts):  # type: ignore[no-untyped-
         return order < 0
     size_1, size_2 = popcount(one), popcount(two)
     return size_1 < size_2 or (size_1 == size_2 and one < two)
+
+
+@inner
+def gather(values, start, stop, base, place):  # type: ignore[no-untyped-def]
+    """Copy the elements that are not zero; return how many there are and the sum of their magnitudes."""
+    m, scale = 0, 0.0
+    for k in range(start, stop):
+        x = values[k]
+        if x != 0.0:
+            base[m] = x
+            place[m] = k - start
+            m += 1
+            scale += abs(x)
+    return m, scale
+
+
+@inner
+def quantise(base, m, target, scale, bits, quanta):  # type: ignore[no-untyped-def]
+    """Whole quanta of every magnitude (into `quanta`), the target's, the set of flipped elements, the first band."""
+    exponent = np.int64(_VALUE_BITS) - bits - np.int64(math.frexp(scale)[1])
+    half = exponent >> 1
+    one, two = math.ldexp(1.0, half), math.ldexp(1.0, exponent - half)
+    flipped = np.uint64(0)
+    total, negative = np.int64(0), np.int64(0)
+    squares = 0.0
+    for k in range(m):
+        x = abs(base[k]) * one * two
+        squares += x * x
+        q = np.int64(np.rint(x))
+        quanta[k] = q
+        total += q
+        if base[k] < 0.0:
+            flipped |= np.uint64(1) << np.uint64(k)
+            negative += q
+    # Beyond everything or nothing, that choice is the answer and distances no longer matter.
+    goal = np.int64(np.rint(min(max(target * one * two, -(2.0**60)), 2.0**60))) + negative
+    goal = min(max(goal, -2 * m - 2), total + 2 * m + 2)
+    # Sums spread about like a normal distribution: ask for a band that holds a few of them.
+    deviation = np.sqrt(squares) * 0.5
+    away = (goal - 0.5 * total) / deviation
+    guess = 5.0 * deviation * np.exp(min(0.5 * away * away, 300.0)) * math.ldexp(1.0, -m)
+    band = np.int64(min(guess, 2.0**60)) + m + 4
+    return goal, flipped, min(band, np.int64(ANYTHING) >> bits) << bits

@@ -14,13 +14,11 @@ more than fits, the problem is flagged and left to :mod:`slth.subsetsum.exact`.
 
 from __future__ import annotations
 
-import math
-
 import numba
 import numpy as np
 from numba import types
 
-from slth.subsetsum.arith import EXACT_SCALE, answer, better
+from slth.subsetsum.arith import ANYTHING, EXACT_SCALE, answer, better, gather, inner, quantise
 from slth.subsetsum.lanes import COLUMNS, FRONT, ROWS, make_merge, make_mirror, make_scan
 
 WIDE = 4
@@ -33,13 +31,13 @@ _WIDE_BUFFER = FRONT + 2**WIDE_BITS + 16 + _SKEW
 _NARROW_BUFFER = FRONT + 2**NARROW_BITS + 16 + _SKEW
 WIDE_SCRATCH = 4 * WIDE * _WIDE_BUFFER
 NARROW_SCRATCH = 4 * _NARROW_BUFFER
+INT_ROWS, FLOAT_ROWS = 16 + 3 * WIDE, 2 + WIDE
+"""Rows of 128 for everything of a group that is small."""
 CANDIDATES = 2**16
 """Pairs that a problem's band may hold before it is left to the exact solver."""
 _TILES = 8
 """Tiles walked between two looks at what was found."""
-_VALUE_BITS = 60
 _FAR = 2**62
-_ANYTHING = 2**61
 
 _merge_wide = make_merge(2 * WIDE, 2 * _WIDE_BUFFER)
 _merge_wide_right = make_merge(WIDE, 4 * _WIDE_BUFFER)
@@ -50,50 +48,7 @@ _scan_one = make_scan(1, 2 * _NARROW_BUFFER)
 _mirror = make_mirror()
 
 
-@numba.njit
-def _gather(values, start, stop, base, place):  # type: ignore[no-untyped-def]
-    """Copy the elements that are not zero; return how many there are and the sum of their magnitudes."""
-    m, scale = 0, 0.0
-    for k in range(start, stop):
-        x = values[k]
-        if x != 0.0:
-            base[m] = x
-            place[m] = k - start
-            m += 1
-            scale += abs(x)
-    return m, scale
-
-
-@numba.njit
-def _quantise(base, m, target, scale, bits, quanta):  # type: ignore[no-untyped-def]
-    """Whole quanta of every magnitude (into `quanta`), the target's, the set of flipped elements, the first band."""
-    exponent = np.int64(_VALUE_BITS) - bits - np.int64(math.frexp(scale)[1])
-    half = exponent >> 1
-    one, two = math.ldexp(1.0, half), math.ldexp(1.0, exponent - half)
-    flipped = np.uint64(0)
-    total, negative = np.int64(0), np.int64(0)
-    squares = 0.0
-    for k in range(m):
-        x = abs(base[k]) * one * two
-        squares += x * x
-        q = np.int64(np.rint(x))
-        quanta[k] = q
-        total += q
-        if base[k] < 0.0:
-            flipped |= np.uint64(1) << np.uint64(k)
-            negative += q
-    # Beyond everything or nothing, that choice is the answer and distances no longer matter.
-    goal = np.int64(np.rint(min(max(target * one * two, -(2.0**60)), 2.0**60))) + negative
-    goal = min(max(goal, -2 * m - 2), total + 2 * m + 2)
-    # Sums spread about like a normal distribution: ask for a band that holds a few of them.
-    deviation = np.sqrt(squares) * 0.5
-    away = (goal - 0.5 * total) / deviation
-    guess = 5.0 * deviation * np.exp(min(0.5 * away * away, 300.0)) * math.ldexp(1.0, -m)
-    band = np.int64(min(guess, 2.0**60)) + m + 4
-    return goal, flipped, min(band, np.int64(_ANYTHING) >> bits) << bits
-
-
-@numba.njit
+@inner
 def _build(scratch, address, buffer, lanes, keys, totals, starts, n_left, n_right):  # type: ignore[no-untyped-def]
     """Make all lists; lane l's list ends up in its buffer of parity (its number of elements) % 2."""
     wide = lanes > 2
@@ -125,9 +80,7 @@ def _build(scratch, address, buffer, lanes, keys, totals, starts, n_left, n_righ
                     source + offset, target + offset, totals_address, length, np.uint64(0), starts_address
                 )
             else:
-                _merge_one_right(
-                    source + offset, target + offset, totals_address, length, np.uint64(0), starts_address
-                )
+                _merge_one_right(source + offset, target + offset, totals_address, length, np.uint64(0), starts_address)
         n = 0
         for lane in range(first_lane, lanes, step):
             at = lane * 2 * buffer + (1 - (level & 1)) * buffer + FRONT
@@ -139,7 +92,7 @@ def _build(scratch, address, buffer, lanes, keys, totals, starts, n_left, n_righ
             n += 1
 
 
-@numba.njit(inline="never")
+@inner
 def _offer(pair, goal, bits, p, best, n_found, residuals, masks, mask, m):  # type: ignore[no-untyped-def]
     """Keep a pair if it lies in problem p's band; compact or flag when there is no room."""
     d = pair - goal
@@ -159,7 +112,7 @@ def _offer(pair, goal, bits, p, best, n_found, residuals, masks, mask, m):  # ty
         n_found[p] += 1
 
 
-@numba.njit(inline="never")
+@inner
 def _inspect(  # type: ignore[no-untyped-def]
     scratch, left, right, made, first, count, w, goals, bands, bits, n_left, m, best, n_found, residuals, masks
 ):
@@ -193,19 +146,17 @@ def _inspect(  # type: ignore[no-untyped-def]
                         else:
                             mask = np.uint64(a & low_bits) | extra | (np.uint64(b & low_bits) << np.uint64(n_left + 1))
                             _offer(pair, goal >> bits, bits, p, best, n_found, residuals, masks, mask, m)
-            _explore(
-                scratch, i, j, forward, w, goal, bands, bits, n_left, m, best, n_found, residuals, masks
-            )
+            _explore(scratch, i, j, forward, w, goal, bands, bits, n_left, m, best, n_found, residuals, masks)
         moves += forward
         if n_found[p] > CANDIDATES:
             # Given up: no pair lies in an empty band around a target out of reach.
             for e in range(2):
-                goals[2 * p + e] = _ANYTHING
+                goals[2 * p + e] = ANYTHING
                 bands[2 * p + e] = 0
             return
 
 
-@numba.njit(inline="never")
+@inner
 def _explore(  # type: ignore[no-untyped-def]
     scratch, i, j, forward, w, goal, bands, bits, n_left, m, best, n_found, residuals, masks
 ):
@@ -232,12 +183,26 @@ def _explore(  # type: ignore[no-untyped-def]
                 r += 1
 
 
-@numba.njit
+@inner
 def _search(  # type: ignore[no-untyped-def]
-    scratch, address, buffer, problems, n_left, n_right, bits, m, goals, bands, best, n_found, residuals, masks, state
+    scratch,
+    address,
+    buffer,
+    problems,
+    n_left,
+    n_right,
+    bits,
+    m,
+    goals,
+    bands,
+    best,
+    n_found,
+    residuals,
+    masks,
+    walks,
+    before,
 ):
     """Walk all staircases, once with the first bands and again without for problems that have found nothing."""
-    walks, before = state[0], state[1]
     left = (n_left & 1) * buffer + FRONT
     right = 2 * buffer + (n_right & 1) * buffer + FRONT + (1 << n_right) - COLUMNS
     left_address = address + np.uint64(8 * left)
@@ -245,18 +210,20 @@ def _search(  # type: ignore[no-untyped-def]
     tiles = max((1 << n_left) // ROWS, 1) + max((1 << n_right) // COLUMNS, 1)
     goals_address, bands_address = np.uint64(goals.ctypes.data), np.uint64(bands.ctypes.data)
     for attempt in range(2):
-        walks[:] = 0
-        first = 0
+        for w in range(2 * problems):
+            walks[w] = 0
+        first = np.int64(0)
         while first < tiles:
             count = min(_TILES, tiles - first)
-            before[:] = walks
+            for w in range(2 * problems):
+                before[w] = walks[w]
             a, b = np.uint64(first), np.uint64(count)
             where = np.uint64(walks.ctypes.data)
             if problems > 1:
                 found = _scan_wide(left_address, right_address, goals_address, bands_address, where, a, b)
             else:
                 found = _scan_one(left_address, right_address, goals_address, bands_address, where, a, b)
-            w = 0
+            w = np.int64(0)
             while found:
                 if found & np.uint64(1):
                     here = (w >> 1) * 4 * buffer
@@ -269,17 +236,17 @@ def _search(  # type: ignore[no-untyped-def]
             first += count
         missed = False
         for p in range(problems):
-            if n_found[p] == 0 and goals[2 * p] != _ANYTHING:
-                bands[2 * p] = bands[2 * p + 1] = _ANYTHING
+            if n_found[p] == 0 and goals[2 * p] != ANYTHING:
+                bands[2 * p] = bands[2 * p + 1] = ANYTHING
                 missed = True
             else:
                 bands[2 * p] = bands[2 * p + 1] = 0
-                goals[2 * p] = goals[2 * p + 1] = _ANYTHING
+                goals[2 * p] = goals[2 * p + 1] = ANYTHING
         if not missed:
             return
 
 
-@numba.njit
+@inner
 def _settle(base, m, target, scale, flipped, best, n_found, residuals, masks, parts):  # type: ignore[no-untyped-def]
     """The best of the candidates, compared exactly."""
     winner = np.uint64(0)
@@ -297,6 +264,7 @@ _SIGNATURE = types.void(
     types.float64[::1], types.int64[::1], types.float64[::1], types.int64[::1],
     types.int64, types.int64, types.int64, types.boolean,
     types.int64[::1], types.uint64, types.int64[:, ::1], types.uint64[:, ::1],
+    types.int64[:, ::1], types.float64[:, ::1],
     types.uint64[::1], types.float64[::1], types.float64[::1], types.uint8[::1],
     types.int64[::1], types.int64,
 )  # fmt: skip
@@ -305,7 +273,7 @@ _SIGNATURE = types.void(
 @numba.njit(_SIGNATURE, nogil=True, cache=True)
 def closest(  # type: ignore[no-untyped-def]
     values, offsets, targets, order, start, stop, m, wide,
-    scratch, address, residuals, masks,
+    scratch, address, residuals, masks, ints, floats,
     selected, sums, errors, flags,
     shared, slot,
 ):  # fmt: skip
@@ -319,38 +287,30 @@ def closest(  # type: ignore[no-untyped-def]
     n_left = (m - 1) // 2
     n_right = m - 1 - n_left
     bits = max(n_right, 1)
-    base = np.empty((problems, 64))
-    place = np.empty((problems, 64), np.int64)
-    scales = np.empty(problems)
-    quanta = np.empty(64, np.int64)
-    keys = np.zeros((2 * problems, 32), np.int64)
-    flipped = np.zeros(problems, np.uint64)
-    goals = np.empty(2 * problems, np.int64)
-    bands = np.empty(2 * problems, np.int64)
-    best = np.empty(problems, np.int64)
-    n_found = np.empty(problems, np.int64)
-    totals = np.empty(2 * problems, np.int64)
-    starts = np.empty(2 * problems, np.int64)
-    state = np.zeros((2, 2 * problems), np.int64)
-    parts = np.empty(128)
+    goals, bands, best, n_found = ints[0], ints[1], ints[2], ints[3]
+    totals, starts, walks, before, quanta, flipped = ints[4], ints[5], ints[6], ints[7], ints[8], ints[9]
+    keys, place = ints[16 : 16 + 2 * WIDE], ints[16 + 2 * WIDE :]
+    scales, parts = floats[0], floats[1]
+    base = floats[2:]
     for group in range(start, stop, problems):
         if shared[0]:
             return
         for p in range(problems):
             index = order[min(group + p, stop - 1)]
             target = targets[index]
-            _, scale = _gather(values, offsets[index], offsets[index + 1], base[p], place[p])
+            _, scale = gather(values, offsets[index], offsets[index + 1], base[p], place[p])
             scales[p] = scale + abs(target)
             best[p] = _FAR
             n_found[p] = 0
             if not scales[p] < EXACT_SCALE:
-                keys[2 * p] = 0
-                keys[2 * p + 1] = 0
-                goals[2 * p] = goals[2 * p + 1] = _ANYTHING
+                for k in range(n_right):
+                    keys[2 * p, k] = keys[2 * p + 1, k] = 1 << k
+                goals[2 * p] = goals[2 * p + 1] = ANYTHING
                 bands[2 * p] = bands[2 * p + 1] = 0
                 n_found[p] = CANDIDATES + 1
                 continue
-            goal, flipped[p], band = _quantise(base[p], m, target, scale, bits, quanta)
+            goal, flips, band = quantise(base[p], m, target, scale, bits, quanta)
+            flipped[p] = np.int64(flips)
             for k in range(n_left):
                 keys[2 * p, k] = (quanta[k] << bits) | (1 << k)
             for k in range(n_right):
@@ -361,12 +321,14 @@ def closest(  # type: ignore[no-untyped-def]
         _build(scratch, address, buffer, 2 * problems, keys, totals, starts, n_left, n_right)
         for p in range(problems):
             end = p * 4 * buffer + (n_left & 1) * buffer + FRONT + (1 << n_left)
-            scratch[end : end + 8] = _FAR
+            for k in range(8):
+                scratch[end + k] = _FAR
             front = p * 4 * buffer + 2 * buffer + (n_right & 1) * buffer
-            scratch[front : front + FRONT] = -_FAR
+            for k in range(FRONT):
+                scratch[front + k] = -_FAR
         _search(
             scratch, address, buffer, problems, n_left, n_right, bits, m,
-            goals, bands, best, n_found, residuals, masks, state,
+            goals, bands, best, n_found, residuals, masks, walks, before,
         )  # fmt: skip
         for p in range(min(problems, stop - group)):
             index = order[group + p]
@@ -375,7 +337,7 @@ def closest(  # type: ignore[no-untyped-def]
                 continue
             target = targets[index]
             winner = _settle(
-                base[p], m, target, scales[p], flipped[p], best[p], n_found[p], residuals[p], masks[p], parts
+                base[p], m, target, scales[p], np.uint64(flipped[p]), best[p], n_found[p], residuals[p], masks[p], parts
             )
             sums[index], errors[index] = answer(base[p], m, winner, target, scales[p], parts)
             chosen = np.uint64(0)

@@ -215,9 +215,7 @@ def make_scan(n_problems: int, lane_stride: int) -> Any:
                 row = builder.add(left, made)
                 window = builder.add(windows, builder.mul(made, _const(8 * COLUMNS // (8 * ROWS))))
                 low, high = _load(builder, row, here), _load(builder, row, here + 8)
-                edge = builder.sub(
-                    builder.add(high, _load(builder, window, here)), _load(builder, targets, 8 * walk)
-                )
+                edge = builder.sub(builder.add(high, _load(builder, window, here)), _load(builder, targets, 8 * walk))
                 sums = builder.add(_load(builder, window, here, _VECTOR), shifts[walk])
                 for one in (low, high):
                     closest = _minimum(builder, closest, builder.add(sums, _splat(builder, one)))
@@ -244,3 +242,93 @@ def make_scan(n_problems: int, lane_stride: int) -> Any:
         return _UINT(_UINT, _UINT, _UINT, _UINT, _UINT, _UINT, _UINT), codegen
 
     return scan
+
+
+_F64 = ir.DoubleType()
+_REALS = ir.VectorType(_F64, COLUMNS)
+
+
+def _distance(builder: Any, numbers: Any, target: Any, least: Any) -> Any:
+    """``min(least, |numbers - target|)`` element by element."""
+    gap = builder.bitcast(builder.fsub(numbers, target), _VECTOR)
+    size = builder.bitcast(builder.and_(gap, ir.Constant(_VECTOR, [2**63 - 1] * COLUMNS)), _REALS)
+    return builder.select(builder.fcmp_ordered("<", size, least), size, least)
+
+
+def _splat_real(builder: Any, value: Any) -> Any:
+    return builder.bitcast(_splat(builder, builder.bitcast(value, _I64)), _REALS)
+
+
+def _least(builder: Any, numbers: Any) -> Any:
+    """The least of a vector's elements."""
+    width = COLUMNS
+    while width > 1:
+        width //= 2
+        halves = [
+            builder.shuffle_vector(
+                numbers,
+                ir.Constant(numbers.type, ir.Undefined),
+                ir.Constant(ir.VectorType(ir.IntType(32), width), list(range(first, first + width))),
+            )
+            for first in (0, width)
+        ]
+        numbers = builder.select(builder.fcmp_ordered("<", *halves), *halves)
+    return builder.extract_element(numbers, ir.Constant(ir.IntType(32), 0))
+
+
+def make_nearest() -> Any:
+    """The least distance from a number to a run of numbers.
+
+    Returns
+    -------
+    intrinsic ``nearest(address, count, target) -> float64``
+        Reads whole vectors: numbers up to the next multiple of ``COLUMNS`` must be there, infinite where not meant.
+    """
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        address, count, target = args
+        targets = _splat_real(builder, target)
+
+        def body(step: Any, state: list[Any]) -> list[Any]:
+            offset = builder.mul(step, _const(8 * COLUMNS))
+            return [_distance(builder, _load(builder, builder.add(address, offset), 0, _REALS), targets, state[0])]
+
+        vectors = builder.udiv(builder.add(count, _const(COLUMNS - 1)), _const(COLUMNS))
+        far = ir.Constant(_REALS, [float("inf")] * COLUMNS)
+        return _least(builder, _loop(builder, vectors, [far], body)[0])
+
+    @intrinsic
+    def nearest(typingctx, address, count, target):  # type: ignore[no-untyped-def]
+        return types.float64(_UINT, _UINT, types.float64), codegen
+
+    return nearest
+
+
+def make_shift() -> Any:
+    """Write a run of numbers plus a constant elsewhere; return the least distance from a target to any of them.
+
+    Returns
+    -------
+    intrinsic ``shift(address, count, plus, into, target) -> float64``
+        Reads and writes whole vectors, see :func:`make_nearest`.
+    """
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        address, count, plus, into, target = args
+        targets, constant = _splat_real(builder, target), _splat_real(builder, plus)
+
+        def body(step: Any, state: list[Any]) -> list[Any]:
+            offset = builder.mul(step, _const(8 * COLUMNS))
+            numbers = builder.fadd(_load(builder, builder.add(address, offset), 0, _REALS), constant)
+            _store(builder, numbers, builder.add(into, offset))
+            return [_distance(builder, numbers, targets, state[0])]
+
+        vectors = builder.udiv(builder.add(count, _const(COLUMNS - 1)), _const(COLUMNS))
+        far = ir.Constant(_REALS, [float("inf")] * COLUMNS)
+        return _least(builder, _loop(builder, vectors, [far], body)[0])
+
+    @intrinsic
+    def shift(typingctx, address, count, plus, into, target):  # type: ignore[no-untyped-def]
+        return types.float64(_UINT, _UINT, types.float64, _UINT, types.float64), codegen
+
+    return shift

@@ -188,6 +188,4 @@ def _refuse_non_finite(where: str, array: NDArray[np.float64]) -> None:
     if not finite.all():
         index = tuple(int(i) for i in np.argwhere(~finite)[0])
         shown = ", ".join(map(str, index))
-        raise ArgumentError(
-            f"{where}[{shown}]", str(array[index]), "a finite number", "drop or mend the values before"
-        )
+        raise ArgumentError(f"{where}[{shown}]", str(array[index]), "a finite number", "drop or mend the values before")

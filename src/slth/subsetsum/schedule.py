@@ -40,25 +40,28 @@ def count_threads(threads: int | None) -> int:
 
 
 def make_chunks(
-    sizes: NDArray[np.int64], cost: Callable[[int], float]
+    which: NDArray[np.int64], sizes: NDArray[np.int64], cost: Callable[[int], float]
 ) -> tuple[NDArray[np.int64], list[Chunk]]:
     """Problems of equal size side by side, cut into chunks of about equal cost, the dearest first.
 
     Parameters
     ----------
+    which : (n,) int64
+        The problems to do.
     sizes : (P,) int64
     cost : callable
         Nanoseconds that a problem of m elements takes, about.
 
     Returns
     -------
-    order : (P,) int64
-        Problems by size; within a size as given.
+    order : (n,) int64
+        `which` by size; within a size as given.
     chunks : list of Chunk
         No chunk mixes sizes. Boundaries depend on `sizes` only, never on the number of threads.
     """
-    order = np.argsort(sizes.astype(np.uint8), kind="stable").astype(np.int64, copy=False)
-    counts = np.bincount(sizes) if len(sizes) else np.zeros(0, np.int64)
+    of_which = sizes[which]
+    order = which[np.argsort(of_which.astype(np.uint8), kind="stable")]
+    counts = np.bincount(of_which)
     ends = np.cumsum(counts)
     chunks = []
     for m in range(len(counts) - 1, -1, -1):
