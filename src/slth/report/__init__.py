@@ -1,0 +1,1 @@
+"""Plots and the HTML page of a ticket; nothing here computes results beyond counting what the mask holds."""

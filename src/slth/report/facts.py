@@ -1,0 +1,289 @@
+"""Numbers that the page shows: counts over the mask, one realised weight spelled out, outputs on the probes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slth.network.graph import Node, Sign
+from slth.source.spec import SourceLayer
+from slth.ticket import LayerMask, Ticket
+
+POSITIVE, NEGATIVE, BIAS = "x > 0", "x < 0", "bias"
+"""What a subset of combining weights serves: a weight where its input is positive or negative, or a bias."""
+
+PICTURE_ROWS, PICTURE_COLUMNS = 96, 240
+"""Largest part of a mask that is drawn: about four pixels a column on a desktop page."""
+
+LARGEST_PROBE_COST = 2 << 34
+"""Multiplications that are spent on the probes; networks that need more are shown on fewer probes."""
+
+FEWEST_PROBES = 4
+_EASY_TO_READ = 5
+"""Elements that the worked example should have (chosen)."""
+
+
+def subset_sizes(source: SourceLayer, mask: LayerMask, sign: Sign) -> dict[str, NDArray[np.uint16]]:
+    """Kept combining weights behind every target weight, for each sign that its input may have.
+
+    Parameters
+    ----------
+    source : SourceLayer
+    mask : LayerMask
+    sign : Sign
+        What is known of the layer's input.
+
+    Returns
+    -------
+    dict
+        Under :data:`POSITIVE` and :data:`NEGATIVE` (where the sign occurs) arrays (outputs, inputs per group, taps),
+        under :data:`BIAS` (where the layer has one) an array (outputs,).
+    """
+    shape = (source.outputs, source.inputs_per_group, source.taps)
+    names = {1: POSITIVE, -1: NEGATIVE}
+    sizes: dict[str, NDArray[np.uint16]] = {names[branch]: np.zeros(shape, np.uint16) for branch in sign.branches}
+    if source.bias:
+        sizes[BIAS] = np.zeros((source.outputs,), np.uint16)
+    univariate = source.univariate_weights().reshape(source.groups, source.neurons_per_group)
+    for start, stop, group, kept, flags in mask.rows(source):
+        signs = np.sign(univariate[group, kept])
+        block = kept // source.block_width
+        n_inputs = int(np.searchsorted(block, source.inputs_per_group))
+        for branch in sign.branches:
+            columns = np.flatnonzero(signs[:n_inputs] == branch)
+            if columns.size:
+                blocks, starts = np.unique(block[columns], return_index=True)
+                chosen = np.add.reduceat(flags[:, columns, :], starts, axis=1, dtype=np.uint16)
+                sizes[names[branch]][start:stop, blocks, :] = chosen
+        if source.bias:
+            active = flags[:, n_inputs:, :] & (signs[n_inputs:, None] > 0)
+            sizes[BIAS][start:stop] = active.sum(axis=(1, 2))
+    return sizes
+
+
+def base_set_sizes(source: SourceLayer, sign: Sign) -> NDArray[np.int64]:
+    """Usable elements of every base set of a layer: by block and, where it matters, sign of the input.
+
+    With the looks-linear initialisation every mirrored pair is one usable element.
+    """
+    from slth.subsetsum import MAX_ELEMENTS
+
+    n_blocks = source.groups * source.blocks_per_group
+    if source.mirrored:
+        return np.full(n_blocks, min(source.block_width // 2, MAX_ELEMENTS), dtype=np.int64)
+    univariate = source.univariate_weights().reshape(source.groups, source.blocks_per_group, source.block_width)
+    inputs = univariate[:, : source.inputs_per_group]
+    counts = [np.count_nonzero(np.sign(inputs) == branch, axis=2).ravel() for branch in sign.branches]
+    if source.bias:
+        counts.append(np.count_nonzero(univariate[:, -1] > 0, axis=1))
+    usable: NDArray[np.int64] = np.minimum(np.concatenate(counts), MAX_ELEMENTS).astype(np.int64)
+    return usable
+
+
+@dataclass(frozen=True)
+class Term:
+    """One kept path from input to output: ``univariate`` weight u of a neuron, ``combine`` weight v."""
+
+    neuron: int
+    univariate: np.float32
+    combine: np.float32
+
+    @property
+    def product(self) -> float:
+        """v u, exact in double precision."""
+        return float(self.univariate) * float(self.combine)
+
+
+@dataclass(frozen=True)
+class WorkedExample:
+    """One target weight as the sums that realise it.
+
+    Attributes
+    ----------
+    layer : int
+        Number of the weight layer, from 0.
+    output, channel, tap : int
+        Place of the weight; ``channel`` counts from the group's first.
+    terms : dict of tuple of Term
+        Kept paths for each sign that the input may have.
+    """
+
+    layer: int
+    output: int
+    channel: int
+    tap: int
+    terms: dict[str, tuple[Term, ...]]
+
+    def value(self, branch: str) -> float:
+        """Sum of the products, rounded once."""
+        return math.fsum(term.product for term in self.terms[branch])
+
+
+def spell_out(ticket: Ticket, layer: int, output: int, channel: int, tap: int) -> WorkedExample:
+    """The kept paths behind one target weight.
+
+    Parameters
+    ----------
+    ticket : Ticket
+    layer, output, channel, tap : int
+        Place of the weight; ``channel`` counts from the first of the output's group.
+    """
+    source, mask, facts = ticket.layers[layer]
+    univariate = source.univariate_weights().reshape(source.groups, source.neurons_per_group)
+    _, _, group, kept, flags = next(piece for piece in mask.rows(source, at_once=1) if piece[0] == output)
+    combine = source.combine_weight(output, output + 1)[0, kept, tap]
+    weights = univariate[group, kept]
+    here = flags[0, :, tap] & (kept // source.block_width == channel)
+    terms = {}
+    for branch, name in ((1, POSITIVE), (-1, NEGATIVE)):
+        if branch in facts.input_sign.branches:
+            columns = np.flatnonzero(here & (np.sign(weights) == branch))
+            terms[name] = tuple(Term(int(kept[c]), weights[c], combine[c]) for c in columns)
+    return WorkedExample(layer, output, channel, tap, terms)
+
+
+def worked_example(ticket: Ticket, layer: int, sizes: dict[str, NDArray[np.uint16]]) -> WorkedExample:
+    """A weight of a layer's first output whose subsets are short enough to read, the first of the best."""
+    rows = [sizes[name][0].astype(np.int64) for name in (POSITIVE, NEGATIVE) if name in sizes]
+    distance = np.max([np.abs(row - _EASY_TO_READ) for row in rows], axis=0)
+    channel, tap = np.unravel_index(int(distance.argmin()), distance.shape)
+    return spell_out(ticket, layer, 0, int(channel), int(tap))
+
+
+@dataclass(frozen=True)
+class MaskPicture:
+    """A corner of one layer's two masks; 0 stands for pruned, 1, 2, 3 for kept and serving x > 0, x < 0, the bias.
+
+    Attributes
+    ----------
+    layer : int
+        Number of the weight layer.
+    univariate : uint8 array, (blocks, columns)
+        Row j: weights that read input channel j (the last may be the bias).
+    combine : uint8 array, (outputs * taps, columns)
+        Row by row the outputs, and within them the taps.
+    starts : tuple of int
+        First column of each block shown, and the number of columns.
+    blocks : tuple of str
+        Their names.
+    rows_total, columns_total : int
+        Size of the whole combining mask of the group, over the kept neurons.
+    """
+
+    layer: int
+    univariate: NDArray[np.uint8]
+    combine: NDArray[np.uint8]
+    starts: tuple[int, ...]
+    blocks: tuple[str, ...]
+    rows_total: int
+    columns_total: int
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing is cut off."""
+        return self.combine.shape == (self.rows_total, self.columns_total)
+
+
+def mask_picture(ticket: Ticket) -> MaskPicture | None:
+    """The corner of the most legible layer's masks; None where no layer keeps a neuron in its first group.
+
+    Of the layers whose corner has at least half as many cells as the largest one, that of which most is seen.
+    """
+    corners = [_corner(source, mask) for source, mask, _ in ticket.layers]
+    cells = [
+        rows * columns / (1 if source.taps == 1 else 2)
+        for source, (rows, columns, _) in zip(ticket.spec.layers, corners, strict=True)
+    ]
+    if not cells or max(cells) == 0:
+        return None
+    seen = [
+        rows * columns / max(1, total) if area >= max(cells) / 2 else 0.0
+        for area, (rows, columns, total) in zip(cells, corners, strict=True)
+    ]
+    layer = int(np.argmax(seen))
+    return _draw(layer, *ticket.layers[layer][:2], corners[layer][0])
+
+
+def _corner(source: SourceLayer, mask: LayerMask) -> tuple[int, int, int]:
+    """Rows and columns that would be shown, and cells in all."""
+    block = mask.kept_neurons(source, 0) // source.block_width
+    rows = source.outputs // source.groups * source.taps
+    return _rows_shown(source, rows), _columns_shown(block), rows * len(block)
+
+
+def _rows_shown(source: SourceLayer, rows: int) -> int:
+    whole_outputs = PICTURE_ROWS // source.taps * source.taps
+    return min(rows, whole_outputs or PICTURE_ROWS)
+
+
+def _columns_shown(block: NDArray[np.int64]) -> int:
+    """Whole blocks, as many as fit, or a part of the first one."""
+    if len(block) <= PICTURE_COLUMNS:
+        return len(block)
+    whole = int(np.searchsorted(block, block[PICTURE_COLUMNS]))
+    return whole or PICTURE_COLUMNS
+
+
+def _draw(layer: int, source: SourceLayer, mask: LayerMask, n_rows: int) -> MaskPicture:
+    rows_per_group = source.outputs // source.groups
+    needed = -(-n_rows // source.taps)
+    pieces = []
+    for start, _, _, _, flags in mask.rows(source):
+        pieces.append(flags)
+        if start + len(flags) >= min(needed, rows_per_group):
+            break
+    flags = np.concatenate(pieces)[:needed]
+    kept = mask.kept_neurons(source, 0)
+    block = kept // source.block_width
+    shown = _columns_shown(block)
+    block, positive = block[:shown], source.univariate_weights()[kept[:shown]] > 0
+    code = np.where(block == source.inputs_per_group, 3, np.where(positive, 1, 2)).astype(np.uint8)
+    combine = flags[:, :shown].transpose(0, 2, 1).reshape(-1, shown)[:n_rows] * code
+    present, starts = np.unique(block, return_index=True)
+    univariate = (block == present[:, None]) * code
+    names = tuple("bias" if number == source.inputs_per_group else f"x{number}" for number in present)
+    ends = (*(int(start) for start in starts), shown)
+    return MaskPicture(layer, univariate, combine, ends, names, rows_per_group * source.taps, len(kept))
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Target and ticket on the same probes, (probes, outputs) each, float64."""
+
+    target: NDArray[np.float64]
+    ticket: NDArray[np.float64]
+
+    @property
+    def largest_difference(self) -> float:
+        """Largest |target - ticket|."""
+        return float(np.abs(self.target - self.ticket).max(initial=0.0))
+
+
+def probe_comparison(ticket: Ticket) -> Outputs | None:
+    """The target's stored outputs and the ticket's on the same inputs; None where the file's do not fit."""
+    import torch
+
+    from slth.probes import N_OUTPUTS, N_PROBES, probe_inputs, probe_range
+
+    stored = ticket.probe_outputs
+    wanted = (N_PROBES, min(N_OUTPUTS, math.prod(ticket.graph.output_shape)))
+    if stored.shape != wanted or not np.isfinite(stored).all():
+        return None
+    cost = sum(_multiplications(node) for node in ticket.graph)
+    n_probes = max(FEWEST_PROBES, min(N_PROBES, LARGEST_PROBE_COST // max(1, cost)))
+    inputs = probe_inputs(ticket.graph.input_shape, ticket.spec.seed, *probe_range(ticket.domain))[:n_probes]
+    with torch.no_grad():
+        outputs = ticket.module("folded", dtype=torch.float64)(inputs)
+    ours = outputs.reshape(n_probes, -1)[:, : wanted[1]].numpy()
+    return Outputs(stored[:n_probes].astype(np.float64), ours) if np.isfinite(ours).all() else None
+
+
+def _multiplications(node: Node) -> int:
+    """Of one layer on one input, about."""
+    shape = node.attributes.get("weight_shape")
+    if not isinstance(shape, tuple):
+        return 0
+    return math.prod(shape) * max(1, math.prod(node.shape) // shape[0])

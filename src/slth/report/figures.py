@@ -1,0 +1,197 @@
+"""The page's pictures, each an inline SVG; what they show comes from the ticket or from :mod:`slth.report.facts`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slth.report.facts import BIAS, NEGATIVE, POSITIVE, MaskPicture, Outputs, WorkedExample
+from slth.report.svg import FIRST, GRID, INK, MUTED, PANEL, SECOND, THIRD, drawing, figure, to_svg
+from slth.report.words import shorten, superscript
+from slth.ticket import ERROR_EDGES, LayerFacts
+
+HALF, WHOLE = 480, 960
+"""Widths in CSS pixels: one of two columns, and the page."""
+
+MOST_LAYERS = 12
+_LARGEST_COUNT = 10**15
+_COLOURS = {POSITIVE: FIRST, NEGATIVE: SECOND, BIAS: THIRD}
+_CELL_COLOURS = np.array([[0, 0, 0, 0], [43, 131, 208, 255], [217, 112, 22, 255], [20, 158, 116, 255]], dtype=np.uint8)
+"""Of pruned cells and those of :data:`_COLOURS`, between the light and the dark variant: an image has no variables."""
+
+_DOTS: dict[str, Any] = {"linestyle": "none", "marker": "o", "markersize": 3.6, "markeredgewidth": 0, "alpha": 0.6}
+_SHARPNESS = 4
+"""Image pixels a mask cell, so that smooth scaling keeps its edges."""
+
+
+def _log_ticks(low: int, high: int, most: int) -> tuple[list[int], list[str]]:
+    """Exponents between two, at most so many, and their labels."""
+    step = max(1, math.ceil((high - low) / most))
+    exponents = list(range(high - (high - low) // step * step, high + 1, step))
+    return exponents, [f"10{superscript(exponent)}" for exponent in exponents]
+
+
+def layers_shown(facts: Sequence[LayerFacts]) -> list[LayerFacts]:
+    """All layers, or the ones with the most weights, in the network's order."""
+    largest = sorted(range(len(facts)), key=lambda index: (-facts[index].n_weights, index))[:MOST_LAYERS]
+    return [facts[index] for index in sorted(largest)]
+
+
+def error_histograms(facts: Sequence[LayerFacts], tolerance: float | None) -> str:
+    """One row a layer: share of its weights by the decade quarter of their error."""
+    shown = layers_shown(facts)
+    counts = np.array(
+        [[min(max(0, count), _LARGEST_COUNT) for count in layer.error_histogram] for layer in shown], dtype=np.float64
+    )
+    shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
+    filled = np.flatnonzero(counts.any(axis=0))
+    first, last = (int(filled[0]), int(filled[-1])) if filled.size else (0, counts.shape[1] - 1)
+    # The two open bins are drawn as wide as the others.
+    edges = np.log10([ERROR_EDGES[0] / 10**0.25, *ERROR_EDGES, ERROR_EDGES[-1] * 10**0.25])
+    top = shares.max(initial=0) or 1.0
+    with drawing("errors"):
+        plot = figure(HALF, 84 + 34 * len(shown))
+        axes = plot.add_subplot()
+        axes.grid(axis="y", visible=False)
+        for row, share in enumerate(shares):
+            axes.stairs(
+                len(shown) - 1 - row + 0.86 * share / top,
+                edges,
+                baseline=len(shown) - 1 - row,
+                fill=True,
+                facecolor=FIRST,
+                edgecolor="none",
+                linewidth=0,
+            )
+            axes.axhline(len(shown) - 1 - row, color=GRID, linewidth=0.8)
+        if tolerance is not None and tolerance > 0:
+            axes.axvline(math.log10(tolerance), color=SECOND, linewidth=1.6)
+        low, high = math.floor(edges[first]), math.ceil(edges[last + 1])
+        exponents, labels = _log_ticks(low, high, 7)
+        axes.set_xticks(exponents, labels)
+        axes.set_xlim(low, high)
+        axes.set_yticks(range(len(shown)), [shorten(layer.name, 14) for layer in shown[::-1]], va="bottom")
+        axes.set_ylim(0, len(shown))
+        axes.set_xlabel("distance from the trained weight")
+        axes.spines[:].set_visible(False)
+        return to_svg(plot, "Weight errors by layer")
+
+
+def size_histogram(sizes: dict[str, NDArray[np.int64]]) -> str:
+    """Problems by the number of chosen elements, stacked by what they serve."""
+    longest = max(1, *(len(counts) for counts in sizes.values()))
+    bottom = np.zeros(longest)
+    with drawing("sizes"):
+        plot = figure(HALF, 270)
+        axes = plot.add_subplot()
+        axes.grid(axis="x", visible=False)
+        for name, counts in sizes.items():
+            heights = np.pad(counts, (0, longest - len(counts))).astype(np.float64)
+            axes.bar(np.arange(longest), heights, 0.82, bottom, color=_COLOURS[name], label=name, linewidth=0)
+            bottom += heights
+        used = np.flatnonzero(bottom)
+        low, high = (int(used[0]), int(used[-1])) if used.size else (0, 1)
+        axes.set_xlim(low - 0.6, high + 0.6)
+        step = max(1, math.ceil((high - low + 1) / 14))
+        axes.set_xticks(range(low, high + 1, step))
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+        axes.set_xlabel("weights of the random network that add up to one trained weight")
+        axes.spines["left"].set_visible(False)
+        if len(sizes) > 1:
+            axes.legend(loc="upper right", handlelength=1, handleheight=1)
+        return to_svg(plot, "Subset sizes")
+
+
+def output_scatter(outputs: Outputs) -> str:
+    """Ticket against target with the diagonal."""
+    target, ticket = outputs.target.ravel(), outputs.ticket.ravel()
+    low, high = float(min(target.min(), ticket.min())), float(max(target.max(), ticket.max()))
+    room = 0.04 * (high - low) or 1.0
+    with drawing("outputs"):
+        plot = figure(HALF, 330)
+        axes = plot.add_subplot()
+        axes.plot([low, high], [low, high], color=MUTED, linewidth=1)
+        axes.plot(target, ticket, color=FIRST, **_DOTS)
+        axes.set_xlim(low - room, high + room)
+        axes.set_ylim(low - room, high + room)
+        axes.set_xlabel("trained network")
+        axes.set_ylabel("ticket")
+        return to_svg(plot, "Outputs of the ticket against those of the target")
+
+
+def output_differences(outputs: Outputs) -> str:
+    """Ticket less target, against target."""
+    target, difference = outputs.target.ravel(), (outputs.ticket - outputs.target).ravel()
+    reach = 1.15 * outputs.largest_difference or 1.0
+    exponent = math.floor(math.log10(reach))
+    unit = 10.0**exponent if not -3 <= exponent <= 2 else 1.0
+    with drawing("differences"):
+        plot = figure(HALF, 330)
+        axes = plot.add_subplot()
+        axes.axhline(0, color=MUTED, linewidth=1)
+        axes.plot(target, difference / unit, color=FIRST, **_DOTS)
+        axes.set_ylim(-reach / unit, reach / unit)
+        axes.set_xlabel("trained network")
+        axes.set_ylabel("difference" if unit == 1 else f"difference, in 10{superscript(exponent)}")
+        return to_svg(plot, "Difference of the outputs")
+
+
+def mask_figure(picture: MaskPicture) -> str:
+    """Univariate mask above combining mask, column by column the same neurons, with the blocks' borders."""
+    n_blocks, n_rows = len(picture.blocks), len(picture.combine)
+    heights = [n_blocks * max(5, min(12, 150 // n_blocks)), n_rows * max(4, min(12, 240 // n_rows))]
+    with drawing("mask"):
+        plot = figure(WHOLE, sum(heights) + 84)
+        upper, lower = plot.subplots(2, 1, height_ratios=heights, sharex=True)
+        for axes, cells in ((upper, picture.univariate), (lower, picture.combine)):
+            _draw_cells(axes, cells)
+            for start in picture.starts[1:-1]:
+                axes.axvline(start - 0.5, color=PANEL, linewidth=3.5)
+                axes.axvline(start - 0.5, color=MUTED, linewidth=0.7)
+            axes.grid(visible=False)
+            axes.set_yticks([])
+            axes.spines[:].set_visible(True)
+            axes.spines[:].set_color(MUTED)
+        upper.set_ylabel("inputs")
+        lower.set_ylabel("outputs")
+        middles = [(a + b) / 2 - 0.5 for a, b in zip(picture.starts, picture.starts[1:], strict=False)]
+        step = max(1, math.ceil(n_blocks / 24))
+        names = [name if k % step == 0 or name == BIAS else "" for k, name in enumerate(picture.blocks)]
+        upper.tick_params(labeltop=True, labelbottom=False)
+        upper.set_xticks(middles, names)
+        lower.tick_params(labelbottom=False)
+        lower.set_xlabel("neurons of the random network")
+        return to_svg(plot, "Mask of one layer")
+
+
+def _draw_cells(axes: Any, cells: NDArray[np.uint8]) -> None:
+    pixels = _CELL_COLOURS[cells].repeat(_SHARPNESS, axis=0).repeat(_SHARPNESS, axis=1)
+    rows, columns = cells.shape
+    box = (-0.5, columns - 0.5, rows - 0.5, -0.5)
+    axes.imshow(pixels, extent=box, aspect="auto", interpolation="none")
+
+
+def running_sum(example: WorkedExample, branch: str, wanted: float | None) -> str:
+    """Products one after another, each from where the last one ended."""
+    products = [term.product for term in example.terms[branch]]
+    ends = np.cumsum([0.0, *products])
+    with drawing(f"sum {branch}"):
+        plot = figure(HALF, 84 + 22 * (len(products) + 1))
+        axes = plot.add_subplot()
+        axes.grid(axis="y", visible=False)
+        for row, product in enumerate(products):
+            axes.barh(row, product, 0.66, ends[row], color=FIRST if product > 0 else SECOND, linewidth=0)
+            axes.plot([ends[row + 1]] * 2, [row - 0.33, row + 1.33], color=MUTED, linewidth=0.9)
+        axes.barh(len(products), ends[-1], 0.66, color=INK, linewidth=0)
+        axes.axvline(0, color=MUTED, linewidth=0.9)
+        if wanted is not None:
+            axes.axvline(wanted, color=THIRD, linewidth=1.2, linestyle=(0, (4, 3)))
+        axes.set_yticks(range(len(products) + 1), [*(f"v{k + 1}·u{k + 1}" for k in range(len(products))), "sum"])
+        axes.set_ylim(len(products) + 0.6, -0.6)
+        axes.spines[:].set_visible(False)
+        axes.margins(x=0.04)
+        return to_svg(plot, f"Running sum for {branch.replace('>', 'above').replace('<', 'below')}")

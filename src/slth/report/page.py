@@ -1,0 +1,205 @@
+"""A ticket as one self-contained HTML page."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from slth.report.facts import base_set_sizes, subset_sizes
+from slth.report.style import CSS
+from slth.report.words import escaped, number, percent, plural, size
+from slth.ticket import Ticket
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from slth.certify.verify import Verification
+    from slth.network.graph import Node
+    from slth.network.target import Target
+
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+
+
+def render(
+    ticket: Ticket,
+    *,
+    title: str,
+    file_bytes: int | None = None,
+    target: Target | None = None,
+    verification: Verification | None = None,
+) -> str:
+    """Explain a ticket on one HTML page that needs no network.
+
+    The same arguments give the same page.
+
+    Parameters
+    ----------
+    ticket : Ticket
+        May come from anybody: every name in it is escaped.
+    title : str
+        The page's heading, such as the file's name.
+    file_bytes : int, optional
+        Size of the ticket's file.
+    target : Target, optional
+        The trained network, for the worked example; everything else is in the ticket.
+    verification : Verification, optional
+        What :func:`slth.certify.verify.verify` found, for a section of its own.
+
+    Returns
+    -------
+    str
+        The page, UTF-8.
+
+    Raises
+    ------
+    MismatchError
+        If the ticket was made for another target.
+    """
+    from slth.report import sections
+
+    if target is not None:
+        _check_same(ticket, target)
+    sizes = [subset_sizes(source, mask, facts.input_sign) for source, mask, facts in ticket.layers]
+    parts = [
+        _head(title),
+        _opening(ticket, title, file_bytes),
+        _layers(ticket),
+        "" if verification is None else sections.verified(verification),
+        sections.weights(ticket, sizes),
+        sections.mask(ticket),
+        sections.example(ticket, sizes, target),
+        sections.outputs(ticket),
+        sections.usage(ticket, title),
+        f"<footer>Written by slth {escaped(ticket.generator_version)}. This page loads nothing from the network."
+        "</footer></main></body></html>\n",
+    ]
+    return "\n".join(part for part in parts if part)
+
+
+def _check_same(ticket: Ticket, target: Target) -> None:
+    from slth.errors import MismatchError
+
+    if target.digest() != ticket.target_digest:
+        got = f"a target with digest {target.digest()[:16]}"
+        raise MismatchError("target", got, f"{ticket.target_digest[:16]}, for which the ticket was made")
+
+
+def _head(title: str) -> str:
+    return (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escaped(title, 200)}</title><style>{CSS}</style></head><body><main>"
+    )
+
+
+def _opening(ticket: Ticket, title: str, file_bytes: int | None) -> str:
+    kept, drawn = ticket.n_kept, ticket.spec.n_weights
+    lead = (
+        f"A random network of <b>{drawn:,} weights</b>, drawn from seed {ticket.spec.seed}. Keep {kept:,} of them "
+        f"(<b>{percent(kept, drawn)}</b>), prune the rest and train nothing: what is left computes the trained "
+        f"network’s {plural(ticket.n_weights, 'weight')}, each to within "
+        f"<b>{number(ticket.max_weight_error, 2)}</b>, {number(_mean(ticket), 2)} on average."
+    )
+    if ticket.tolerance is not None and ticket.missed:
+        asked = f"the {number(ticket.tolerance)} that was asked for"
+        lead += f" <b class=bad>{plural(ticket.missed, 'weight')}</b> are farther off than {asked}."
+    facts = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in _facts(ticket, file_bytes))
+    return (
+        f'<header><p class="kicker">Strong lottery ticket</p><h1>{escaped(title, 200)}</h1><p class="lead">{lead}</p>'
+        f'</header><dl class="facts">{facts}</dl>'
+    )
+
+
+def _facts(ticket: Ticket, file_bytes: int | None) -> list[tuple[str, str]]:
+    n_weights, domain = ticket.n_weights, ticket.domain
+    facts = [
+        ("Kept", f"{ticket.n_kept:,}"),
+        ("Density", percent(ticket.n_kept, ticket.spec.n_weights)),
+        ("Random to trained weights", f"{number(ticket.spec.n_weights / max(1, n_weights))} to 1"),
+        ("Kept for each trained weight", number(ticket.n_kept / max(1, n_weights))),
+        ("Largest weight error", number(ticket.max_weight_error)),
+        ("Mean weight error", number(_mean(ticket))),
+        ("Tolerance", "none asked for" if ticket.tolerance is None else number(ticket.tolerance)),
+        ("Missed", "–" if ticket.tolerance is None else f"{ticket.missed:,} of {n_weights:,}"),
+        ("Objective", _OBJECTIVES.get(ticket.objective, escaped(ticket.objective))),
+        ("Base sets", f"{ticket.base_set_size} usable elements expected"),
+        ("Construction", escaped(ticket.construction)),
+        ("Initialisation", escaped(ticket.spec.initialisation)),
+        ("Generator", escaped(ticket.spec.generator)),
+        ("Seed", f"{ticket.spec.seed}"),
+        ("Inputs", "all reals" if domain is None else f"{number(domain[0], 6)} to {number(domain[1], 6)}"),
+        (
+            "Target",
+            f'{escaped(ticket.target_dtype)}, <span title="{escaped(ticket.target_digest, 200)}">'
+            f"<code>{escaped(ticket.target_digest[:12])}</code></span>",
+        ),
+    ]
+    if file_bytes is not None:
+        bits = number(8 * file_bytes / max(1, n_weights))
+        facts[4:4] = [("File", size(file_bytes)), ("Bits for each trained weight", bits)]
+    return facts
+
+
+def _mean(ticket: Ticket) -> float:
+    total = sum(facts.mean_weight_error * facts.n_weights for facts in ticket.facts)
+    return total / max(1, ticket.n_weights)
+
+
+_OBJECTIVES = {"best": "least error", "sparsest": "fewest weights within the tolerance"}
+_SIGNS = {"nonnegative": "≥ 0", "nonpositive": "≤ 0", "signed": "any"}
+
+
+def _layers(ticket: Ticket) -> str:
+    nodes = {node.name: node for node in ticket.graph}
+    rows = []
+    for source, mask, facts in ticket.layers:
+        usable = base_set_sizes(source, facts.input_sign)
+        cells = [
+            _kind(nodes[facts.name]),
+            _SIGNS[facts.input_sign.value],
+            f"{facts.n_weights:,}",
+            _range(usable),
+            f"{source.n_weights:,}",
+            f"{mask.n_kept:,}",
+            percent(mask.n_kept, source.n_weights),
+            number(facts.max_weight_error),
+            "–" if ticket.tolerance is None else f"{facts.missed:,}",
+        ]
+        body = "".join(f"<td{' class=left' if k == 0 else ''}>{cell}</td>" for k, cell in enumerate(cells))
+        rows.append(f"<tr><td class=left>{escaped(facts.name, 40)}</td>{body}</tr>")
+    total = (
+        f"<tr><td class=left>all</td><td></td><td></td><td>{ticket.n_weights:,}</td><td></td>"
+        f"<td>{ticket.spec.n_weights:,}</td><td>{ticket.n_kept:,}</td>"
+        f"<td>{percent(ticket.n_kept, ticket.spec.n_weights)}</td><td>{number(ticket.max_weight_error)}</td>"
+        f"<td>{'–' if ticket.tolerance is None else f'{ticket.missed:,}'}</td></tr>"
+    )
+    return (
+        "<section><h2>Layer by layer</h2><p>Two layers of the random network stand for each layer of the trained one. "
+        "A base set holds the random products that one trained weight can be put together from.</p>"
+        '<div class="panel"><div class="scroll"><table><thead><tr><th class=left>Layer</th><th class=left>Kind</th>'
+        "<th>Input</th><th>Weights</th><th>Base set<br>mean (range)</th><th>Random<br>weights</th><th>Kept</th>"
+        f"<th>Density</th><th>Worst<br>error</th><th>Missed</th></tr></thead><tbody>{''.join(rows)}</tbody>"
+        f"<tfoot>{total}</tfoot></table></div></div></section>"
+    )
+
+
+def _range(usable: NDArray[np.int64]) -> str:
+    low, high = int(usable.min()), int(usable.max())
+    return f"{low}" if low == high else f"{usable.mean():.1f} ({low}–{high})"
+
+
+def _kind(node: Node) -> str:
+    """Operation and shape, such as ``conv 16 × 6 × 5 × 5, padding 2``."""
+    attributes = node.attributes
+    shape = attributes["weight_shape"]
+    assert isinstance(shape, tuple)
+    text = f"{node.op} " + " × ".join(f"{extent}" for extent in shape)
+    for name, plain in (("stride", 1), ("padding", 0), ("dilation", 1)):
+        values = attributes.get(name, ())
+        if isinstance(values, tuple) and any(value != plain for value in values):
+            text += f", {name} " + (f"{values[0]}" if len(set(values)) == 1 else f"{values}")
+    groups = attributes.get("groups", 1)
+    text += f", groups {groups}" if groups != 1 else ""
+    return text if attributes["bias"] else f"{text}, no bias"

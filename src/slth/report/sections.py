@@ -1,0 +1,224 @@
+"""The page's sections with pictures."""
+
+from __future__ import annotations
+
+import html
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slth.report import figures
+from slth.report.facts import (
+    BIAS,
+    NEGATIVE,
+    POSITIVE,
+    WorkedExample,
+    mask_picture,
+    probe_comparison,
+    worked_example,
+)
+from slth.report.words import escaped, number, plain, plural
+from slth.ticket import Ticket
+
+if TYPE_CHECKING:
+    from slth.certify.verify import Verification
+    from slth.network.target import Target
+
+Sizes = list[dict[str, NDArray[np.uint16]]]
+_KEYS = {POSITIVE: "k1", NEGATIVE: "k2", BIAS: "k3"}
+
+
+def weights(ticket: Ticket, sizes: Sizes) -> str:
+    """How far the realised weights are off, and of how many elements they are made."""
+    shown = figures.layers_shown(ticket.facts)
+    caption = "Each row is a layer: how its weights’ errors are spread."
+    if len(shown) < len(ticket.facts):
+        caption += f" The {len(shown)} largest of {len(ticket.facts)} layers."
+    if ticket.tolerance is not None:
+        missed = f"{ticket.missed:,} of {ticket.n_weights:,} weights" if ticket.missed else "No weight"
+        lie = "lies" if ticket.missed <= 1 else "lie"
+        caption += f' <i class="line"></i>Tolerance {number(ticket.tolerance)}; {missed} {lie} beyond.'
+    counts = pooled(sizes)
+    total = sum(int(part.sum()) for part in counts.values())
+    elements = sum(int((part * np.arange(len(part))).sum()) for part in counts.values())
+    words = f"{plural(total, 'subset')}, {number(elements / max(1, total))} elements on average."
+    if POSITIVE in counts and NEGATIVE in counts:
+        words += " Where an input may have either sign, a trained weight needs one subset for each."
+    return (
+        '<section><h2>How close the weights are</h2><div class="pair half">'
+        f'<figure class="panel"><h3>Errors</h3>{figures.error_histograms(ticket.facts, ticket.tolerance)}'
+        f"<figcaption>{caption}</figcaption></figure>"
+        f'<figure class="panel"><h3>Subset sizes</h3>{figures.size_histogram(counts)}'
+        f"<figcaption>{words}</figcaption></figure></div></section>"
+    )
+
+
+def pooled(sizes: Sizes) -> dict[str, NDArray[np.int64]]:
+    """Subsets of all layers by their number of elements, for each thing that they serve."""
+    counts: dict[str, NDArray[np.int64]] = {}
+    for name in (POSITIVE, NEGATIVE, BIAS):
+        parts = [np.bincount(layer[name].ravel()) for layer in sizes if name in layer]
+        if parts:
+            counts[name] = np.sum([np.pad(part, (0, max(map(len, parts)) - len(part))) for part in parts], axis=0)
+    return counts
+
+
+def mask(ticket: Ticket) -> str:
+    """A corner of one layer's masks."""
+    picture = mask_picture(ticket)
+    if picture is None:
+        return ""
+    source, _, facts = ticket.layers[picture.layer]
+    rows, columns = picture.combine.shape
+    what = "outputs" if source.taps == 1 else "outputs and kernel taps"
+    if picture.whole:
+        part = "The whole mask is shown"
+    else:
+        part = f"Shown are the first {rows:,} of {picture.rows_total:,} rows ({what}) and {columns:,} of "
+        part += f"{picture.columns_total:,} kept neurons"
+    part += "." if source.groups == 1 else f", of the first of {source.groups} groups."
+    used = [name for code, name in ((1, POSITIVE), (2, NEGATIVE), (3, BIAS)) if (picture.univariate == code).any()]
+    words = {POSITIVE: "kept, works for inputs above 0", NEGATIVE: "for inputs below 0", BIAS: "for the bias"}
+    key = "".join(f'<i class="key {_KEYS[name]}"></i>{words[name]}' for name in used)
+    return (
+        f"<section><h2>The mask of layer {escaped(facts.name, 40)}</h2><p>Every column is one neuron of the random "
+        "network’s intermediate layer. The upper picture is its incoming weights: pruned down to a single one, so that "
+        "the neuron reads one input alone, and the neurons form a block for every input. The lower picture is its "
+        "outgoing weights: each row picks, block by block, the subset that adds up to a trained weight.</p>"
+        f'<figure class="panel"><div class="scroll">{figures.mask_figure(picture)}</div>'
+        f"<figcaption>{part} Lines separate the blocks; coloured:{key}.</figcaption></figure></section>"
+    )
+
+
+def example(ticket: Ticket, sizes: Sizes, target: Target | None) -> str:
+    """One target weight as the sums that realise it."""
+    picture = mask_picture(ticket)
+    layer = 0 if picture is None else picture.layer
+    found = worked_example(ticket, layer, sizes[layer])
+    source, _, facts = ticket.layers[layer]
+    index = [found.output, found.channel]
+    if source.kernel:
+        index += [int(k) for k in np.unravel_index(found.tap, source.kernel)]
+    place = ", ".join(map(str, index))
+    wanted = None
+    if target is not None:
+        wanted = float(target.layers[layer].weight_array()[found.output, found.channel, found.tap])
+    opening = f"Weight [{place}] of layer {escaped(facts.name, 40)}"
+    opening += " is realised as follows." if wanted is None else f" is {wanted:.9g} in the trained network."
+    if len(found.terms) == 2:
+        opening += " Its input may have either sign, so it is put together twice."
+    branches = "".join(_branch(found, name, wanted) for name in found.terms)
+    return (
+        f"<section><h2>One weight, spelled out</h2><p>{opening} A neuron with incoming weight u and outgoing weight v "
+        "passes on v·u times its input wherever u and the input have the same sign; the products of the kept neurons "
+        f"add up.</p>{branches}</section>"
+    )
+
+
+def _branch(found: WorkedExample, name: str, wanted: float | None) -> str:
+    terms, value = found.terms[name], found.value(name)
+    rows = "".join(
+        f"<tr><td class=left>{k}</td><td>{term.neuron}</td><td>{plain(term.combine)}</td>"
+        f"<td>{plain(term.univariate)}</td><td>{plain(f'{term.product:.9f}')}</td></tr>"
+        for k, term in enumerate(terms, 1)
+    )
+    off = ""
+    if wanted is not None:
+        off = f'<p class="note"><i class="line dash"></i>{number(abs(value - wanted))} from the trained weight</p>'
+    return (
+        f'<div class="panel below"><h3>Where {html.escape(name)}</h3><div class="pair half">'
+        f'<div>{figures.running_sum(found, name, wanted)}{off}</div><div class="scroll"><table><thead><tr>'
+        "<th class=left>k</th><th>Neuron</th><th>v</th><th>u</th><th>v·u</th></tr></thead>"
+        f"<tbody>{rows}</tbody><tfoot><tr><td class=left colspan=4>sum</td>"
+        f"<td>{plain(f'{value:.9f}')}</td></tr></tfoot>"
+        f'</table></div></div><p class="sum">{_equation(found, name)}</p></div>'
+    )
+
+
+def _equation(found: WorkedExample, name: str) -> str:
+    """v1·u1 + v2·u2 + ... = the products = their sum, a piece that stays on one line at a time."""
+    terms = found.terms[name]
+    letters = " + ".join(f"v<sub>{k}</sub>u<sub>{k}</sub>" for k in range(1, len(terms) + 1)) or "an empty sum"
+    signed = [("−" if term.product < 0 else "+", f"{abs(term.product):.6f}") for term in terms]
+    numbers = " ".join(f"<span>{sign} {size}</span>" for sign, size in signed).replace("<span>+ ", "<span>", 1)
+    if signed and signed[0][0] == "−":
+        numbers = " ".join(f"<span>{sign} {size}</span>" for sign, size in signed).replace("− ", "−", 1)
+    return " = ".join(part for part in (letters, numbers, f"<b>{plain(f'{found.value(name):.6f}')}</b>") if part)
+
+
+def outputs(ticket: Ticket) -> str:
+    """Target against ticket on the probes."""
+    from slth.probes import probe_range
+
+    found = probe_comparison(ticket)
+    if found is None:
+        return ""
+    n_probes, n_outputs = found.target.shape
+    low, high = probe_range(ticket.domain)
+    caption = (
+        f"{plural(n_outputs, 'output')} on {n_probes} random inputs between {number(low)} and {number(high)}. Largest "
+        f"difference {number(found.largest_difference)}. The trained network’s outputs are stored in the ticket, in "
+        "single precision. A sample shows what happens; it proves nothing about other inputs."
+    )
+    return (
+        '<section><h2>Trained network against ticket</h2><figure class="panel">'
+        f'<div class="pair half"><div>{figures.output_scatter(found)}</div><div>{figures.output_differences(found)}'
+        f"</div></div><figcaption>{caption}</figcaption></figure></section>"
+    )
+
+
+def verified(found: Verification) -> str:
+    """What is proved and what was found."""
+    verdict = '<p class="verdict good">Every claim of the ticket holds.</p>'
+    if not found.holds:
+        reasons = "".join(f"<li>{escaped(reason, 400)}</li>" for reason in found.reasons)
+        verdict = f'<p class="verdict bad">The ticket does not hold.</p><ul>{reasons}</ul>'
+    facts = [("Domain", escaped(found.domain, 200))]
+    if found.eps is not None:
+        facts.append(("Output error asked for", number(found.eps)))
+    facts.append(("Proved output error, at most", _or_none(found.certified_error)))
+    facts.append(("Found output error, at least", _or_none(found.observed_error)))
+    if found.n_data:
+        outside = f", {found.n_outside:,} of them outside the domain" if found.n_outside else ""
+        facts.append(("Data", plural(found.n_data, "input") + outside))
+    if found.accuracy_target is not None and found.accuracy_ticket is not None:
+        facts.append(("Accuracy of the trained network", f"{found.accuracy_target:.2f}\u202f%"))
+        facts.append(("Accuracy of the ticket", f"{found.accuracy_ticket:.2f}\u202f%"))
+    cards = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in facts)
+    rows = "".join(
+        f"<tr><td class=left>{escaped(layer.name, 40)}</td><td>{'same' if layer.source_matches else 'different'}</td>"
+        f"<td>{number(layer.max_weight_error)}</td><td>{_or_none(layer.certified_error)}</td></tr>"
+        for layer in found.layers
+    )
+    return (
+        f"<section><h2>Verification</h2>{verdict}<p>The random network was drawn again from the seed, the mask "
+        "applied, and every weight compared with the trained network’s. The proved error bounds every output for every "
+        f'input of the domain; the found one is the largest that a search met.</p><dl class="facts">{cards}</dl>'
+        '<div class="panel" style="margin-top:18px"><div class="scroll"><table><thead><tr><th class=left>Layer</th>'
+        "<th>Surviving<br>weights</th><th>Largest<br>weight error</th><th>Proved error<br>after the layer</th></tr>"
+        f"</thead><tbody>{rows}</tbody></table></div></div></section>"
+    )
+
+
+def _or_none(value: float | None) -> str:
+    return "–" if value is None else number(value)
+
+
+def usage(ticket: Ticket, title: str) -> str:
+    """How to load and check it."""
+    name = title if title.endswith(".ticket") and " " not in title else "net.ticket"
+    domain = "" if ticket.domain is None else f" --domain {ticket.domain[0]:g},{ticket.domain[1]:g}"
+    code = f'import slth\n\nticket = slth.load("{name}")\nnetwork = ticket.module()  # a torch.nn.Module, ready to call'
+    return (
+        '<section><h2>Use it</h2><div class="pair"><div class="panel"><h3>In Python</h3>'
+        f"<pre><code>{html.escape(code)}</code></pre>"
+        '<p class="note"><code>module("masked")</code> is the whole random network with its mask, '
+        '<code>module("sparse")</code> its surviving weights alone, and the default the same function in the trained '
+        "network’s own shape.</p></div>"
+        '<div class="panel"><h3>Against the trained network</h3>'
+        f"<pre><code>{html.escape(f'slth verify {name} net.safetensors{domain}')}</code></pre>"
+        '<p class="note">Draws the random network again, checks every claim of the file'
+        + (" and proves a bound on the output error." if domain else ".")
+        + "</p></div></div></section>"
+    )
