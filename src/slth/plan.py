@@ -93,7 +93,7 @@ def make_plan(
                 groups=WEIGHT_OPERATORS[layer.node.op].groups(layer.node.attributes),
                 input_sign=signs[layer.name],
                 block_width=2 * base_set_size,
-                scale=choose_scale(magnitudes, base_set_size),
+                scale=choose_scale(magnitudes, base_set_size, initialisation == "looks-linear", tolerance or 0.0),
             )
         )
     return Plan(construction, base_set_size, tolerance, objective, initialisation, domain, tuple(layers))

@@ -1,13 +1,14 @@
 """What a base set of a given size can be expected to reach, from the law of its elements alone.
 
-An element is the product of two independent U[-1, 1] weights times the layer's scale (theory: density -ln|x| / 2). The
-sums of the 2^m subsets of m such elements are close to normal: given the elements, their mean is half the elements' sum
-and their variance a quarter of the sum of squares, and both the mean and the standard deviation are sqrt(m / 36) in
-typical size. The formulas here follow from that; they steer a plan and prove nothing.
+An element is the product of two independent U[-1, 1] weights times the layer's scale; its absolute value has the
+density -ln x on [0, 1]. A weight w > 0 is out of reach when all usable elements of its sign together are smaller; of
+the 2m neurons of a uniformly drawn block a quarter give such an element, of m mirrored pairs a half. The formulas here
+steer a plan and prove nothing about a draw, except :func:`covering_size`.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 
 import numpy as np
@@ -16,25 +17,56 @@ from numpy.typing import NDArray
 SECOND_MOMENT = 1.0 / 9.0
 """Of the product of two independent U[-1, 1] variables (exact)."""
 
-_STEPS = 256
+MARGIN = 2.0
+"""A weight counts as in reach when the elements of its sign sum to this many times the weight (chosen)."""
+
+EXPECTED_OUT_OF_REACH = 0.1
+"""Weights of a layer that may be expected out of reach (chosen)."""
+
+NEAREST, FARTHEST = 60.0, 160.0
+"""The largest weight is mapped to between m / FARTHEST and m / NEAREST (fitted: simulated errors are flat in between)."""
+
+_LEVELS = 64
+_SCALES = 192
 
 
-def spread(base_set_size: int) -> float:
-    """Typical standard deviation of the subset sums of ``base_set_size`` products, scale 1."""
-    return math.sqrt(base_set_size * SECOND_MOMENT / 4.0)
+@functools.cache
+def _transform() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Grid of t and the Laplace transform E exp(-t |X|) = E (1 - exp(-t U)) / (t U) of an element's magnitude."""
+    grid = np.geomspace(1e-3, 1e5, 400)
+    nodes, weights = np.polynomial.legendre.leggauss(400)
+    # Squared nodes crowd where the integrand bends, at small U.
+    u = ((nodes + 1) / 2) ** 2
+    product = grid[:, None] * u[None, :]
+    values = -np.expm1(-product) / product
+    return grid, values @ (weights * (nodes + 1) / 2)
 
 
-def choose_scale(magnitudes: NDArray[np.float64], base_set_size: int) -> float:
-    """Scale of a layer's base sets that makes the largest expected weight error least.
+def out_of_reach(levels: NDArray[np.float64], n_draws: int, share: float) -> NDArray[np.float64]:
+    """Bound on the probability that the elements of one sign sum to less than a level (Chernoff), scale 1.
 
-    A larger scale makes the sums coarser, in proportion; a smaller one pushes the large weights into the tail of the
-    sums, where few lie. The worst of n draws has its mean about q = sqrt(2 ln n) standard deviations on the wrong side,
-    so a weight a that n weights exceed is reached to about
+    Each of ``n_draws`` neurons (or pairs) gives an element of the sign with probability ``share``:
 
-        scale * exp((a / (scale * s) + q(n))^2 / 2),    s = sqrt(m / 36),
+        P(S < z) <= min over t > 0 of exp(t z) (1 - share + share E exp(-t |X|))^n.
+    """
+    grid, transform = _transform()
+    log_moment = n_draws * np.log1p(-share * (1 - transform))
+    exponent = np.min(grid[None, :] * levels[:, None] + log_moment[None, :], axis=1)
+    return np.exp(np.minimum(exponent, 0.0))
 
-    and the scale returned minimises the maximum of this over the weights. It depends on the law and the weights, never
-    on the draw.
+
+def choose_scale(
+    magnitudes: NDArray[np.float64], base_set_size: int, mirrored: bool = False, tolerance: float = 0.0
+) -> float:
+    """Scale of a layer's base sets, from their law and the distribution of the layer's weights.
+
+    Every error is proportional to the scale, but a scale too small leaves large weights out of reach. The scale s
+    returned is the least at which
+
+        sum over the weights of P(elements of the weight's sign sum to less than MARGIN |w| / s)
+
+    is at most EXPECTED_OUT_OF_REACH, so that it is not the largest weight alone that decides, nor anything that was
+    drawn; it is kept between NEAREST and FARTHEST times the largest weight over m.
 
     Parameters
     ----------
@@ -42,28 +74,36 @@ def choose_scale(magnitudes: NDArray[np.float64], base_set_size: int) -> float:
         Absolute values of a layer's weights and biases.
     base_set_size : int
         Expected number m of usable elements.
+    mirrored : bool
+        Whether the base set is made of m mirrored pairs instead of about half of 2m neurons.
+    tolerance : float
+        Weights need to be reached to within this.
 
     Returns
     -------
     float
-        A positive float32 value; 1 if all weights are 0.
+        A positive float32 value; 1 if there is nothing to reach.
     """
     positive = np.sort(magnitudes[magnitudes > 0])[::-1]
     if positive.size == 0:
         return 1.0
-    ranks = np.unique(np.geomspace(1, positive.size, num=64).astype(np.int64))
-    levels = positive[ranks - 1] / spread(base_set_size)
-    tails = np.sqrt(2.0 * np.log(ranks))
-    scales = levels[0] * np.geomspace(2.0**-4, 2.0**6, num=_STEPS)
-    reach = levels[None, :] / scales[:, None] + tails[None, :]
-    worst = np.log(scales) + 0.5 * np.max(reach, axis=1) ** 2
-    return float(np.float32(scales[int(np.argmin(worst))]))
+    n_draws, share = (base_set_size, 0.5) if mirrored else (2 * base_set_size, 0.25)
+    # A group of weights is stood for by its largest.
+    ends = np.unique(np.geomspace(1, positive.size + 1, num=_LEVELS).astype(np.int64)) - 1
+    counts = np.diff(ends, append=positive.size)
+    levels = MARGIN * np.maximum(positive[np.minimum(ends, positive.size - 1)] - tolerance, 0.0)
+    scales = positive[0] / base_set_size * np.geomspace(NEAREST, FARTHEST, num=_SCALES)
+    ratios = (levels[None, :] / scales[:, None]).ravel()
+    missing = out_of_reach(ratios, n_draws, share).reshape(_SCALES, -1) * (levels > 0)
+    enough = np.flatnonzero(missing @ counts <= EXPECTED_OUT_OF_REACH)
+    return float(np.float32(scales[enough[0]] if enough.size else scales[-1]))
 
 
 def expected_hits(base_set_size: int, magnitude: float, tolerance: float, scale: float) -> float:
     """Expected number of subset sums within ``tolerance`` of a weight, over the draw of the base set.
 
-    A random subset of a random base set has a sum of mean 0 and variance m / 18 times the scale squared.
+    A random subset of a random base set has a sum of mean 0 and variance m / 18 times the scale squared, close to
+    normal.
     """
     deviation = scale * math.sqrt(base_set_size * SECOND_MOMENT / 2.0)
     density = math.exp(-0.5 * (magnitude / deviation) ** 2) / (deviation * math.sqrt(2.0 * math.pi))

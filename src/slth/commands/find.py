@@ -1,0 +1,80 @@
+"""slth find: from a trained network to a ticket."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from slth.commands.options import (
+    Activation,
+    DomainOption,
+    InputShape,
+    Json,
+    Model,
+    Quiet,
+    Threads,
+    Weights,
+    load_target,
+    set_threads,
+)
+from slth.commands.screen import print_json, print_table, progress_bar, ticket_table
+from slth.errors import ArgumentError
+
+
+def find(
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="The ticket file to write.")],
+    target: Annotated[Path | None, typer.Argument(metavar="TARGET", help=".pt2, .safetensors or .pt file.")] = None,
+    model: Model = None,
+    weights: Weights = None,
+    activation: Activation = "relu",
+    input_shape: InputShape = None,
+    construction: Annotated[str, typer.Option(help="Two source layers a layer (Pensia).")] = "two-for-one",
+    base_set_size: Annotated[int, typer.Option(metavar="M", help="Expected usable elements a subset sum, 1-40.")] = 20,
+    tolerance: Annotated[float | None, typer.Option(metavar="T", help="Largest |weight - realised weight|.")] = None,
+    objective: Annotated[str, typer.Option(help="best: least error. sparsest: fewest within T.")] = "best",
+    initialisation: Annotated[str, typer.Option(help="uniform, or looks-linear: mirrored pairs.")] = "uniform",
+    seed: Annotated[int, typer.Option(metavar="S", help="Of the random network, 64 bits.")] = 0,
+    domain: DomainOption = None,
+    threads: Threads = None,
+    max_missed: Annotated[int | None, typer.Option(metavar="N", help="Exit 1 if more weights miss T.")] = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> int:
+    """Find a trained network inside a larger random one: one subset sum a weight."""
+    from slth.files import check_writable
+
+    if max_missed is not None and tolerance is None:
+        raise ArgumentError("--max-missed", str(max_missed), "a tolerance to miss", "--tolerance 0.01")
+    check_writable(output)
+    set_threads(threads)
+    loaded = load_target(target, model, weights, activation, input_shape)
+    from slth.pipeline import find_ticket
+    from slth.summary import summarise
+
+    with progress_bar(not quiet) as bar:
+        ticket = find_ticket(
+            loaded,
+            base_set_size=base_set_size,
+            tolerance=tolerance,
+            objective=objective,
+            initialisation=initialisation,
+            seed=seed,
+            domain=domain,
+            construction=construction,
+            threads=threads,
+            on_progress=bar.update,
+        )
+    summary = summarise(ticket, ticket.save(output))
+    if json:
+        print_json(summary.to_json())
+    elif not quiet:
+        print_table(ticket_table(summary), [f"{summary.seconds:.1f} s, {summary.ticket_bytes:,} bytes in {output}"])
+    if ticket.missed and not quiet:
+        typer.echo(
+            f"warning: {ticket.missed:,} of {ticket.n_weights:,} weights missed the tolerance {tolerance:g} (by up to "
+            f"{ticket.max_weight_error:.2g}); try --base-set-size {min(40, base_set_size + 4)} or another --seed",
+            err=True,
+        )
+    return 1 if max_missed is not None and ticket.missed > max_missed else 0

@@ -1,0 +1,73 @@
+"""Arguments that several commands share, and how they become objects."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from slth.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from slth.network.target import Target
+
+Model = Annotated[str | None, typer.Option(metavar="PKG.MOD:FN", help="Function that returns the target module.")]
+Weights = Annotated[Path | None, typer.Option(metavar="FILE", help="State dict for --model.")]
+Activation = Annotated[str, typer.Option(help="Between the layers of a bare state dict.")]
+InputShape = Annotated[str | None, typer.Option(metavar="C,H,W", help="Shape of one input of --model, if not found.")]
+DomainOption = Annotated[str | None, typer.Option(metavar="LO,HI", help="Smallest and largest input value.")]
+Threads = Annotated[int | None, typer.Option(metavar="N", help="Default: all cores.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
+
+
+def load_target(
+    path: Path | None, model: str | None, weights: Path | None, activation: str, input_shape: str | None
+) -> Target:
+    """The target that the shared arguments name.
+
+    Raises
+    ------
+    SlthError
+        If they name none, or one that cannot be used.
+    """
+    from slth.network.load import TargetReference
+
+    return TargetReference(path, model, weights, activation, parse_shape(input_shape)).load()
+
+
+def parse_shape(text: str | None) -> tuple[int, ...] | None:
+    """Whole numbers between commas.
+
+    Raises
+    ------
+    ArgumentError
+        If they are not.
+    """
+    if text is None:
+        return None
+    try:
+        shape = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        shape = ()
+    if not shape or min(shape) < 1:
+        raise ArgumentError("--input-shape", text, "positive whole numbers", "--input-shape 1,28,28")
+    return shape
+
+
+def set_threads(threads: int | None) -> None:
+    """Let torch use as many threads as the subset sums.
+
+    Raises
+    ------
+    ArgumentError
+        If the number is below 1.
+    """
+    if threads is None:
+        return
+    if threads < 1:
+        raise ArgumentError("--threads", str(threads), "at least 1")
+    import torch
+
+    torch.set_num_threads(threads)

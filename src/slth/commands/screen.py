@@ -1,0 +1,128 @@
+"""What commands print: progress bars, tables, and JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+    from rich.table import Table
+
+    from slth.summary import TicketSummary
+
+PATIENCE_SECONDS = 2.0
+"""Work that is done sooner shows no progress bar."""
+
+
+def print_json(value: dict[str, Any]) -> None:
+    """One JSON object on standard output; numbers that JSON cannot hold become null."""
+    typer.echo(json.dumps(_finite(value), indent=2, allow_nan=False))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def print_table(table: Table, lines: list[str]) -> None:
+    """A table and lines below it, on standard output, as wide as it needs where that is not a terminal."""
+    from rich.console import Console
+
+    console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
+    console.print(table)
+    for line in lines:
+        console.print(line, markup=False)
+
+
+class Bar:
+    """A progress bar with rate and time left that appears once the work has taken two seconds."""
+
+    def __init__(self, enabled: bool) -> None:
+        self.enabled = enabled and sys.stderr.isatty()
+        self.begin = time.monotonic()
+        self.progress: Progress | None = None
+        self.tasks: dict[str, Any] = {}
+
+    def update(self, name: str, done: int, total: int) -> None:
+        """Show ``done`` of ``total`` under a name."""
+        if not self.enabled or (self.progress is None and time.monotonic() - self.begin < PATIENCE_SECONDS):
+            return
+        if self.progress is None:
+            self.progress = _progress()
+            self.progress.start()
+        if name not in self.tasks:
+            self.tasks[name] = self.progress.add_task(name, total=total)
+        self.progress.update(self.tasks[name], completed=done, total=total)
+
+    def stop(self) -> None:
+        """Leave the screen as it was found."""
+        if self.progress is not None:
+            self.progress.stop()
+
+
+def _progress() -> Progress:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TimeRemainingColumn
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            return Text(f"{task.speed:,.0f}/s" if task.speed else "", style="progress.data.speed")
+
+    columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn())
+    return Progress(*columns, console=Console(stderr=True), transient=True)
+
+
+@contextmanager
+def progress_bar(enabled: bool) -> Iterator[Bar]:
+    """A bar that is taken down whatever happens."""
+    bar = Bar(enabled)
+    try:
+        yield bar
+    finally:
+        bar.stop()
+
+
+def ticket_table(summary: TicketSummary) -> Table:
+    """One row a layer, and the totals."""
+    from rich import box
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, show_footer=True, pad_edge=False)
+    table.add_column("layer", "total")
+    columns = {
+        "weights": f"{summary.target_weights:,}",
+        "base set": str(summary.base_set_size),
+        "source weights": f"{summary.source_weights:,}",
+        "kept": f"{summary.kept_weights:,}",
+        "density": f"{summary.density:.2%}",
+        "worst error": f"{summary.max_weight_error:.1e}",
+        "missed": "-" if summary.tolerance is None else f"{summary.missed:,}",
+    }
+    for name, total in columns.items():
+        table.add_column(name, total, justify="right")
+    for layer in summary.layers:
+        low, high = layer.base_set_range
+        table.add_row(
+            escape(layer.name),
+            f"{layer.weights:,}",
+            f"{layer.base_set_size:.1f} ({low}-{high})" if low != high else f"{low}",
+            f"{layer.source_weights:,}",
+            f"{layer.kept_weights:,}",
+            f"{layer.density:.2%}",
+            f"{layer.max_weight_error:.1e}",
+            "-" if summary.tolerance is None else f"{layer.missed:,}",
+        )
+    return table

@@ -1,0 +1,44 @@
+"""slth show: explain a ticket."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from slth.commands.options import Json, Quiet
+from slth.commands.screen import print_json, print_table, ticket_table
+
+
+def show(
+    ticket: Annotated[Path, typer.Argument(metavar="TICKET", help="The .ticket file.")],
+    html: Annotated[Path | None, typer.Option(metavar="PAGE", help="Write a self-contained page of pictures.")] = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Explain a ticket: its layers, errors and masks, in the terminal or as a page."""
+    from slth.artifact import load
+    from slth.files import check_writable, write_atomically
+
+    if html is not None:
+        check_writable(html)
+    loaded = load(ticket)
+    from slth.summary import summarise
+
+    n_bytes = ticket.stat().st_size
+    summary = summarise(loaded, n_bytes)
+    if html is not None:
+        from slth.report.page import render
+
+        write_atomically(html, render(loaded, title=ticket.name, file_bytes=n_bytes).encode())
+    if json:
+        print_json({**summary.to_json(), "html": None if html is None else str(html)})
+    elif not quiet:
+        tolerance = "no tolerance" if summary.tolerance is None else f"tolerance {summary.tolerance:g}"
+        lines = [
+            f"seed {summary.seed}, {summary.construction}, {summary.initialisation} initialisation",
+            f"objective {summary.objective}, base sets of {summary.base_set_size}, {tolerance}",
+            f"target {summary.target_digest[:16]}, {n_bytes:,} bytes" + ("" if html is None else f", page in {html}"),
+        ]
+        print_table(ticket_table(summary), lines)

@@ -1,0 +1,98 @@
+"""slth verify: check a ticket from anybody against the target."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from slth.commands.options import (
+    Activation,
+    DomainOption,
+    InputShape,
+    Json,
+    Model,
+    Quiet,
+    Threads,
+    Weights,
+    load_target,
+    set_threads,
+)
+from slth.commands.screen import print_json, print_table
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from slth.certify.verify import Verification
+
+
+def verify(
+    ticket: Annotated[Path, typer.Argument(metavar="TICKET", help="The .ticket file.")],
+    target: Annotated[Path | None, typer.Option(metavar="TARGET", help=".pt2, .safetensors or .pt file.")] = None,
+    model: Model = None,
+    weights: Weights = None,
+    activation: Activation = "relu",
+    input_shape: InputShape = None,
+    data: Annotated[
+        Path | None, typer.Option(metavar="DIR|NPZ", help="IDX folder (test part) or .npz of x, y.")
+    ] = None,
+    domain: DomainOption = None,
+    eps: Annotated[float | None, typer.Option(metavar="E", help="Output error that must be proved.")] = None,
+    threads: Threads = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> int:
+    """Recompute what a ticket claims from file and target alone. Exit 0: it holds, 1: it does not, 2: misuse."""
+    from slth.artifact import load
+
+    set_threads(threads)
+    loaded = load(ticket)
+    examined = load_target(target, model, weights, activation, input_shape)
+    from slth.certify.verify import verify as check
+    from slth.data import load_data
+
+    result = check(loaded, examined, domain, data=None if data is None else load_data(data), eps=eps)
+    if json:
+        print_json(result.to_json())
+    elif not quiet:
+        print_table(_table(result), _lines(result))
+    return 0 if result.holds else 1
+
+
+def _table(result: Verification) -> Table:
+    from rich import box
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("layer")
+    for name in ("weights", "source", "worst error", "mean error", "missed", "certified"):
+        table.add_column(name, justify="right")
+    for layer in result.layers:
+        table.add_row(
+            escape(layer.name),
+            f"{layer.weights:,}",
+            "equal" if layer.source_matches else "DIFFERS",
+            f"{layer.max_weight_error:.1e}",
+            f"{layer.mean_weight_error:.1e}",
+            f"{layer.missed:,}",
+            "-" if layer.certified_error is None else f"{layer.certified_error:.3g}",
+        )
+    return table
+
+
+def _lines(result: Verification) -> list[str]:
+    lines = []
+    if result.certified_error is not None:
+        lines.append(f"certified: no output differs by more than {result.certified_error:.4g} over {result.domain}")
+    else:
+        lines.append("certified: nothing (a proof needs --domain)")
+    if result.observed_error is not None:
+        lines.append(f"observed: the largest difference found is {result.observed_error:.4g}")
+    if result.n_outside:
+        lines.append(f"note: {result.n_outside:,} of {result.n_data:,} inputs lie outside the domain")
+    if result.accuracy_target is not None:
+        lines.append(f"accuracy: target {result.accuracy_target:.2f} %, ticket {result.accuracy_ticket:.2f} %")
+    lines += [f"does not hold: {reason}" for reason in result.reasons]
+    return lines + ([f"holds ({result.seconds:.1f} s)"] if result.holds else [])

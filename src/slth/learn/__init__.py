@@ -1,0 +1,1 @@
+"""The training side: targets to find tickets for."""

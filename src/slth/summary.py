@@ -1,0 +1,110 @@
+"""The facts of a ticket as people and programs read them: one place for the table, the page and ``--json``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from slth.source.spec import SourceLayer
+from slth.ticket import LayerFacts, LayerMask, Ticket
+
+
+@dataclass(frozen=True)
+class LayerSummary:
+    """One row of the closing table.
+
+    ``base_set_size`` is the mean number of usable elements of the layer's base sets as drawn, ``base_set_range`` the
+    smallest and the largest.
+    """
+
+    name: str
+    input_sign: str
+    weights: int
+    base_set_size: float
+    base_set_range: tuple[int, int]
+    source_weights: int
+    kept_weights: int
+    density: float
+    missed: int
+    max_weight_error: float
+    mean_weight_error: float
+
+
+@dataclass(frozen=True)
+class TicketSummary:
+    """A ticket in numbers; ``ticket_bytes`` and ``seconds`` are None where they are not known."""
+
+    construction: str
+    initialisation: str
+    objective: str
+    base_set_size: int
+    tolerance: float | None
+    seed: int
+    domain: tuple[float, float] | None
+    target_digest: str
+    target_weights: int
+    source_weights: int
+    kept_weights: int
+    density: float
+    missed: int
+    max_weight_error: float
+    seconds: float | None
+    ticket_bytes: int | None
+    layers: tuple[LayerSummary, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return asdict(self)
+
+
+def summarise(ticket: Ticket, ticket_bytes: int | None = None) -> TicketSummary:
+    """Count what a ticket holds."""
+    layers = tuple(_layer(source, mask, facts) for source, mask, facts in ticket.layers)
+    return TicketSummary(
+        construction=ticket.construction,
+        initialisation=ticket.spec.initialisation,
+        objective=ticket.objective,
+        base_set_size=ticket.base_set_size,
+        tolerance=ticket.tolerance,
+        seed=ticket.spec.seed,
+        domain=ticket.domain,
+        target_digest=ticket.target_digest,
+        target_weights=ticket.n_weights,
+        source_weights=ticket.spec.n_weights,
+        kept_weights=ticket.n_kept,
+        density=ticket.n_kept / ticket.spec.n_weights,
+        missed=ticket.missed,
+        max_weight_error=ticket.max_weight_error,
+        seconds=ticket.seconds,
+        ticket_bytes=ticket_bytes,
+        layers=layers,
+    )
+
+
+def _layer(source: SourceLayer, mask: LayerMask, facts: LayerFacts) -> LayerSummary:
+    sizes = usable_counts(source, facts)
+    return LayerSummary(
+        name=facts.name,
+        input_sign=facts.input_sign.value,
+        weights=facts.n_weights,
+        base_set_size=float(sizes.mean()),
+        base_set_range=(int(sizes.min()), int(sizes.max())),
+        source_weights=source.n_weights,
+        kept_weights=mask.n_kept,
+        density=mask.n_kept / source.n_weights,
+        missed=facts.missed,
+        max_weight_error=facts.max_weight_error,
+        mean_weight_error=facts.mean_weight_error,
+    )
+
+
+def usable_counts(source: SourceLayer, facts: LayerFacts) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Usable elements of every input block, for each sign that its input may have, (groups * inputs * signs,)."""
+    blocks = source.univariate_weights().reshape(source.groups, source.blocks_per_group, source.block_width)
+    if source.mirrored:
+        return np.full(source.groups * source.inputs_per_group, source.block_width // 2, dtype=np.int64)
+    inputs = blocks[:, : source.inputs_per_group, :]
+    counts = [(np.sign(inputs) == sign).sum(axis=2) for sign in facts.input_sign.branches]
+    return np.stack(counts).ravel().astype(np.int64)
