@@ -18,9 +18,9 @@ _ONE = np.uint64(1)
 _NONE = np.int64(0)
 EXACT_SCALE = 2.0**1000
 """Above this magnitude of |target| + sum |x| the two-sums could overflow: such problems are solved in integers."""
-_VALUE_BITS = 60
+_VALUE_BITS = 59
 """Bits of all magnitudes of a problem together in fixed point, the bits below for the subset included."""
-ANYTHING = 2**61
+ANYTHING = 2**60
 """A band that every pair lies in and no sentinel does."""
 _ROUNDING = 2.0**-104
 
@@ -94,23 +94,31 @@ def exact_order(base, m, target, one, two, parts):  # type: ignore[no-untyped-de
 
 @inner
 def compensated(base, m, mask, target):  # type: ignore[no-untyped-def]
-    """The chosen sum as high + low and the residual target - sum as high + low, all unevaluated.
+    """The chosen sum as high + low, the residual target - sum as high + low, and whether both are exact.
 
-    With n <= 44 additions each two-sum is exact, so only adding up the errors rounds: by less than
-    ``(m + 2)^2 * 2^-104`` times the sum of all magnitudes.
+    Each two-sum is exact, so only adding up the errors can round: by less than ``(m + 2)^2 * 2^-104`` times the sum of
+    all magnitudes. That too is watched, because on a coarse grid (random numbers often have 2^53 values only) nothing
+    is rounded at all and sums lie half way between two floats often.
     """
-    total, low = 0.0, 0.0
+    total, low, lost = 0.0, 0.0, 0.0
     for k in range(m):
         x = base[k] if (mask >> np.uint64(k)) & _ONE else 0.0
         new = total + x
         back = new - total
-        low += (total - (new - back)) + (x - back)
+        error = (total - (new - back)) + (x - back)
         total = new
+        new = low + error
+        back = new - low
+        lost += abs((low - (new - back)) + (error - back))
+        low = new
     gap = target - total
     back = gap - target
-    gap_low = ((target - (gap - back)) + (-total - back)) - low
+    error = (target - (gap - back)) + (-total - back)
+    gap_low = error - low
+    back = gap_low - error
+    lost += abs((error - (gap_low - back)) + (-low - back))
     high = gap + gap_low
-    return total, low, high, gap_low - (high - gap)
+    return total, low, high, gap_low - (high - gap), lost == 0.0
 
 
 @inner
@@ -128,7 +136,9 @@ def answer(base, m, mask, target, scale, parts):  # type: ignore[no-untyped-def]
 
     `scale` is at least |target| + sum |x|.
     """
-    total, low, high, high_low = compensated(base, m, mask, target)
+    total, low, high, high_low, exact = compensated(base, m, mask, target)
+    if exact:
+        return total + low, abs(high)
     slack = (m + 2.0) * (m + 2.0) * _ROUNDING * scale
     if total + (low - slack) == total + (low + slack) and high + (high_low - slack) == high + (high_low + slack):
         return total + low, abs(high + high_low)
@@ -147,8 +157,8 @@ def popcount(mask):  # type: ignore[no-untyped-def]
 @inner
 def better(base, m, target, scale, one, two, parts):  # type: ignore[no-untyped-def]
     """Whether choice `one` beats choice `two`: closer, or as close with fewer elements, or with the lower mask."""
-    _, _, high_1, low_1 = compensated(base, m, one, target)
-    _, _, high_2, low_2 = compensated(base, m, two, target)
+    _, _, high_1, low_1, _ = compensated(base, m, one, target)
+    _, _, high_2, low_2, _ = compensated(base, m, two, target)
     difference = (abs(high_1) - abs(high_2)) + (
         (low_1 if high_1 >= 0.0 else -low_1) - (low_2 if high_2 >= 0.0 else -low_2)
     )

@@ -18,8 +18,8 @@ import numba
 import numpy as np
 from numba import types
 
-from slth.subsetsum.arith import ANYTHING, EXACT_SCALE, answer, better, gather, inner, quantise
-from slth.subsetsum.lanes import COLUMNS, FRONT, ROWS, make_merge, make_mirror, make_scan
+from slth.subsetsum.arith import ANYTHING, EXACT_SCALE, answer, better, gather, inner, popcount, quantise
+from slth.subsetsum.lanes import COLUMNS, FRONT, ROWS, make_look, make_merge, make_mirror, make_scan
 
 WIDE = 4
 """Problems in lockstep where the lists are short enough for the cache."""
@@ -37,14 +37,17 @@ CANDIDATES = 2**16
 """Pairs that a problem's band may hold before it is left to the exact solver."""
 _TILES = 8
 """Tiles walked between two looks at what was found."""
-_FAR = 2**62
+_ROWS_END = 2**61
+_COLUMNS_END = -(2**62 + 2**61)
+"""Sentinels behind the left and before the right list: out of every band, alone and with each other."""
 
 _merge_wide = make_merge(2 * WIDE, 2 * _WIDE_BUFFER)
 _merge_wide_right = make_merge(WIDE, 4 * _WIDE_BUFFER)
-_scan_wide = make_scan(WIDE, 2 * _WIDE_BUFFER)
+_scan_wide = make_scan(2 * WIDE, 2 * _WIDE_BUFFER)
 _merge_one = make_merge(2, 2 * _NARROW_BUFFER)
 _merge_one_right = make_merge(1, 4 * _NARROW_BUFFER)
-_scan_one = make_scan(1, 2 * _NARROW_BUFFER)
+_scan_one = make_scan(2, 2 * _NARROW_BUFFER)
+_look = make_look()
 _mirror = make_mirror()
 
 
@@ -93,94 +96,89 @@ def _build(scratch, address, buffer, lanes, keys, totals, starts, n_left, n_righ
 
 
 @inner
-def _offer(pair, goal, bits, p, best, n_found, residuals, masks, mask, m):  # type: ignore[no-untyped-def]
-    """Keep a pair if it lies in problem p's band; compact or flag when there is no room."""
-    d = pair - goal
-    if abs(d) > best[p] + m + 1:
+def _keep(a, b, w, goals, bands, bits, n_left, m, best, n_found, residuals, masks):  # type: ignore[no-untyped-def]
+    """Keep a pair if it lies in the band of walk w's problem, narrow the band; compact or flag when there is no room."""
+    p = w >> 1
+    d = (a >> bits) + (b >> bits) - (goals[w] >> bits)
+    if abs(d) < best[p]:
+        best[p] = abs(d)
+        # Three quanta more, because the scan compares keys with the bits of the subsets still in them.
+        bands[2 * p] = bands[2 * p + 1] = min(bands[w], (best[p] + m + 4) << bits)
+    near = best[p] + m + 1
+    if abs(d) > near:
         return
     if n_found[p] == CANDIDATES:
         kept = 0
         for k in range(CANDIDATES):
-            if abs(residuals[p, k]) <= best[p] + m + 1:
+            if abs(residuals[p, k]) <= near:
                 residuals[p, kept] = residuals[p, k]
                 masks[p, kept] = masks[p, k]
                 kept += 1
         n_found[p] = kept if kept <= CANDIDATES // 2 else CANDIDATES + 1
     if n_found[p] < CANDIDATES:
+        low_bits = (np.int64(1) << bits) - 1
+        chosen = (a & low_bits) | (np.int64(w & 1) << n_left) | ((b & low_bits) << (n_left + 1))
         residuals[p, n_found[p]] = d
-        masks[p, n_found[p]] = mask
+        masks[p, n_found[p]] = np.uint64(chosen)
         n_found[p] += 1
 
 
 @inner
 def _inspect(  # type: ignore[no-untyped-def]
-    scratch, left, right, made, first, count, w, goals, bands, bits, n_left, m, best, n_found, residuals, masks
+    scratch,
+    address,
+    left,
+    right,
+    walks,
+    first,
+    count,
+    w,
+    goals,
+    bands,
+    bits,
+    n_left,
+    m,
+    best,
+    n_found,
+    residuals,
+    masks,
 ):
-    """Walk `count` tiles once more, pair by pair, and keep what lies in the band."""
+    """Walk `count` tiles of one walk once more and keep what lies in the band.
+
+    The pairs that a walk passes over come last: leaving the rows, what they still had to meet lies below the target and
+    falls; leaving the window, what it still had to meet lies above and rises. So each run ends at the band's edge.
+    """
     p = w >> 1
-    goal = goals[w]
-    low_bits = (np.int64(1) << bits) - 1
-    extra = np.uint64(w & 1) << np.uint64(n_left)
-    moves = made >> 4
-    for tile in range(first, first + count):
-        i = left + ROWS * moves
-        j = right - COLUMNS * (tile - moves)
-        forward = scratch[i + ROWS - 1] + scratch[j] < goal
-        hit = False
-        for r in range(ROWS):
-            for c in range(COLUMNS):
-                hit |= abs(scratch[i + r] + scratch[j + c] - goal) <= bands[w]
-        if hit:
-            for again in range(2):
-                for r in range(ROWS):
-                    for c in range(COLUMNS):
-                        a, b = scratch[i + r], scratch[j + c]
-                        if abs(a + b - goal) > bands[w]:
-                            continue
-                        pair = (a >> bits) + (b >> bits)
-                        if again == 0:
-                            best[p] = min(best[p], abs(pair - (goal >> bits)))
-                            band = min(bands[w], (best[p] + m + 4) << bits)
-                            bands[2 * p] = band
-                            bands[2 * p + 1] = band
-                        else:
-                            mask = np.uint64(a & low_bits) | extra | (np.uint64(b & low_bits) << np.uint64(n_left + 1))
-                            _offer(pair, goal >> bits, bits, p, best, n_found, residuals, masks, mask, m)
-            _explore(scratch, i, j, forward, w, goal, bands, bits, n_left, m, best, n_found, residuals, masks)
-        moves += forward
+    i, j = left + (walks[w] >> 3), right - COLUMNS * (first - (walks[w] >> 4))
+    for _ in range(count):
+        word = _look(address + np.uint64(8 * i), address + np.uint64(8 * j), goals[w], bands[w])
+        forward = np.int64(word >> np.uint64(ROWS * COLUMNS))
+        hits = word & np.uint64(2 ** (ROWS * COLUMNS) - 1)
+        row, window = i, j
+        i += ROWS * forward
+        j -= COLUMNS * (1 - forward)
+        if hits == 0:
+            continue
+        while hits:
+            pair = popcount((hits & (~hits + np.uint64(1))) - np.uint64(1))
+            a, b = scratch[row + (pair >> 3)], scratch[window + (pair & 7)]
+            _keep(a, b, w, goals, bands, bits, n_left, m, best, n_found, residuals, masks)
+            hits &= hits - np.uint64(1)
+        for run in range(ROWS if forward else COLUMNS):
+            r = row + run if forward else row + ROWS
+            c = window - 1 if forward else window + run
+            while abs(scratch[r] + scratch[c] - goals[w]) <= bands[w] and n_found[p] <= CANDIDATES:
+                _keep(scratch[r], scratch[c], w, goals, bands, bits, n_left, m, best, n_found, residuals, masks)
+                if forward:
+                    c -= 1
+                else:
+                    r += 1
         if n_found[p] > CANDIDATES:
             # Given up: no pair lies in an empty band around a target out of reach.
             for e in range(2):
                 goals[2 * p + e] = ANYTHING
                 bands[2 * p + e] = 0
             return
-
-
-@inner
-def _explore(  # type: ignore[no-untyped-def]
-    scratch, i, j, forward, w, goal, bands, bits, n_left, m, best, n_found, residuals, masks
-):
-    """Pairs of the band that the walk passes over when it leaves a tile.
-
-    Leaving the rows, what they still had to meet lies below the target and falls; leaving the window, what it still had
-    to meet lies above and rises. So each run ends at the band's edge.
-    """
-    p = w >> 1
-    low_bits = (np.int64(1) << bits) - 1
-    extra = np.uint64(w & 1) << np.uint64(n_left)
-    for run in range(ROWS if forward else COLUMNS):
-        r = i + run if forward else i + ROWS
-        c = j - 1 if forward else j + run
-        while abs(scratch[r] + scratch[c] - goal) <= bands[w] and n_found[p] <= CANDIDATES:
-            a, b = scratch[r], scratch[c]
-            mask = np.uint64(a & low_bits) | extra | (np.uint64(b & low_bits) << np.uint64(n_left + 1))
-            pair = (a >> bits) + (b >> bits)
-            best[p] = min(best[p], abs(pair - (goal >> bits)))
-            _offer(pair, goal >> bits, bits, p, best, n_found, residuals, masks, mask, m)
-            if forward:
-                c -= 1
-            else:
-                r += 1
 
 
 @inner
@@ -228,7 +226,7 @@ def _search(  # type: ignore[no-untyped-def]
                 if found & np.uint64(1):
                     here = (w >> 1) * 4 * buffer
                     _inspect(
-                        scratch, here + left, here + right, before[w], first, count, w,
+                        scratch, address, here + left, here + right, before, first, count, w,
                         goals, bands, bits, n_left, m, best, n_found, residuals, masks,
                     )  # fmt: skip
                 found >>= np.uint64(1)
@@ -300,7 +298,7 @@ def closest(  # type: ignore[no-untyped-def]
             target = targets[index]
             _, scale = gather(values, offsets[index], offsets[index + 1], base[p], place[p])
             scales[p] = scale + abs(target)
-            best[p] = _FAR
+            best[p] = ANYTHING
             n_found[p] = 0
             if not scales[p] < EXACT_SCALE:
                 for k in range(n_right):
@@ -322,10 +320,10 @@ def closest(  # type: ignore[no-untyped-def]
         for p in range(problems):
             end = p * 4 * buffer + (n_left & 1) * buffer + FRONT + (1 << n_left)
             for k in range(8):
-                scratch[end + k] = _FAR
+                scratch[end + k] = _ROWS_END
             front = p * 4 * buffer + 2 * buffer + (n_right & 1) * buffer
             for k in range(FRONT):
-                scratch[front + k] = -_FAR
+                scratch[front + k] = _COLUMNS_END
         _search(
             scratch, address, buffer, problems, n_left, n_right, bits, m,
             goals, bands, best, n_found, residuals, masks, walks, before,

@@ -170,13 +170,42 @@ def make_mirror() -> Any:
     return mirror
 
 
-def make_scan(n_problems: int, lane_stride: int) -> Any:
+def make_look() -> Any:
+    """One tile of :func:`make_scan`, pair by pair.
+
+    Returns
+    -------
+    intrinsic ``look(row, window, target, band) -> uint64``
+        Addresses of the tile's first left and first right sum. Bit ``COLUMNS * r + c`` of the result is set iff that
+        pair has ``|left + right - target| <= band``, bit ``ROWS * COLUMNS`` iff the walk moves to the next rows.
+    """
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        row, window, target, band = args
+        sums = builder.add(_load(builder, window, 0, _VECTOR), _splat(builder, builder.sub(band, target)))
+        limit = _splat(builder, builder.add(band, band))
+        word = _const(0)
+        for r in range(ROWS):
+            near = builder.add(sums, _splat(builder, _load(builder, row, 8 * r)))
+            hits = builder.bitcast(builder.icmp_unsigned("<=", near, limit), ir.IntType(COLUMNS))
+            word = builder.or_(word, builder.shl(builder.zext(hits, _I64), _const(COLUMNS * r)))
+        below = builder.icmp_signed("<", builder.extract_element(near, ir.Constant(ir.IntType(32), 0)), band)
+        return builder.or_(word, builder.shl(builder.zext(below, _I64), _const(COLUMNS * ROWS)))
+
+    @intrinsic
+    def look(typingctx, row, window, target, band):  # type: ignore[no-untyped-def]
+        return _UINT(_UINT, _UINT, types.int64, types.int64), codegen
+
+    return look
+
+
+def make_scan(n_walks: int, lane_stride: int) -> Any:
     """A stretch of the staircase walk over left and right sums, two walks a problem.
 
     Parameters
     ----------
-    n_problems : int
-        Problems in lockstep; lane ``2p`` holds problem p's left list and lane ``2p + 1`` its right list.
+    n_walks : int
+        Walks in lockstep; lane ``2p`` holds problem p's left list and lane ``2p + 1`` its right list.
     lane_stride : int
         Distance from lane to lane in int64 elements.
 
@@ -197,7 +226,6 @@ def make_scan(n_problems: int, lane_stride: int) -> Any:
     16 * (row moves made), which addresses the left list as it is and the right list times four.
     """
     lane_bytes = 8 * lane_stride
-    n_walks = 2 * n_problems
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         left, right, targets, bands, walks, first, count = args
@@ -214,12 +242,15 @@ def make_scan(n_problems: int, lane_stride: int) -> Any:
                 here = (walk // 2) * 2 * lane_bytes
                 row = builder.add(left, made)
                 window = builder.add(windows, builder.mul(made, _const(8 * COLUMNS // (8 * ROWS))))
-                low, high = _load(builder, row, here), _load(builder, row, here + 8)
-                edge = builder.sub(builder.add(high, _load(builder, window, here)), _load(builder, targets, 8 * walk))
                 sums = builder.add(_load(builder, window, here, _VECTOR), shifts[walk])
-                for one in (low, high):
-                    closest = _minimum(builder, closest, builder.add(sums, _splat(builder, one)))
-                below = builder.and_(builder.ashr(edge, _const(63)), _const(8 * ROWS))
+                for offset in range(0, 8 * ROWS, 8):
+                    one = _load(builder, row, here + offset)
+                    near = builder.add(sums, _splat(builder, one))
+                    closest = _minimum(builder, closest, near)
+                # The last row's first sum is the edge. Taken from the vector, the row need not be loaded twice.
+                edge = builder.extract_element(near, ir.Constant(ir.IntType(32), 0))
+                below = builder.ashr(builder.sub(edge, halves[walk]), _const(63))
+                below = builder.and_(below, _const(8 * ROWS))
                 moved.append(builder.add(made, below))
                 least.append(closest)
             return moved + least
