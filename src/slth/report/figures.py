@@ -14,18 +14,19 @@ from slth.report.svg import FIRST, GRID, INK, MUTED, PANEL, SECOND, THIRD, drawi
 from slth.report.words import shorten, superscript
 from slth.ticket import ERROR_EDGES, LayerFacts
 
-HALF, WHOLE = 480, 960
+HALF, WHOLE = 410, 960
 """Widths in CSS pixels: one of two columns, and the page."""
 
 MOST_LAYERS = 12
 _LARGEST_COUNT = 10**15
 _COLOURS = {POSITIVE: FIRST, NEGATIVE: SECOND, BIAS: THIRD}
+_WORDS = {POSITIVE: "weights, where x > 0", NEGATIVE: "weights, where x < 0", BIAS: "biases"}
 _CELL_COLOURS = np.array([[0, 0, 0, 0], [43, 131, 208, 255], [217, 112, 22, 255], [20, 158, 116, 255]], dtype=np.uint8)
 """Of pruned cells and those of :data:`_COLOURS`, between the light and the dark variant: an image has no variables."""
 
 _DOTS: dict[str, Any] = {"linestyle": "none", "marker": "o", "markersize": 3.6, "markeredgewidth": 0, "alpha": 0.6}
-_SHARPNESS = 4
-"""Image pixels a mask cell, so that smooth scaling keeps its edges."""
+_SHARPNESS = 2
+"""Image pixels a CSS pixel, so that smooth scaling keeps a cell's edges."""
 
 
 def _log_ticks(low: int, high: int, most: int) -> tuple[list[int], list[str]]:
@@ -48,31 +49,24 @@ def error_histograms(facts: Sequence[LayerFacts], tolerance: float | None) -> st
         [[min(max(0, count), _LARGEST_COUNT) for count in layer.error_histogram] for layer in shown], dtype=np.float64
     )
     shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
-    filled = np.flatnonzero(counts.any(axis=0))
-    first, last = (int(filled[0]), int(filled[-1])) if filled.size else (0, counts.shape[1] - 1)
     # The two open bins are drawn as wide as the others.
     edges = np.log10([ERROR_EDGES[0] / 10**0.25, *ERROR_EDGES, ERROR_EDGES[-1] * 10**0.25])
-    top = shares.max(initial=0) or 1.0
+    height = 0.84 / (shares.max(initial=0) or 1.0)
+    limit = math.log10(tolerance) if tolerance is not None and 0 < tolerance < math.inf else None
+    low, high = _decades(counts, edges, limit)
     with drawing("errors"):
-        plot = figure(HALF, 84 + 34 * len(shown))
+        plot = figure(HALF, 64 + 34 * len(shown))
         axes = plot.add_subplot()
         axes.grid(axis="y", visible=False)
-        for row, share in enumerate(shares):
-            axes.stairs(
-                len(shown) - 1 - row + 0.86 * share / top,
-                edges,
-                baseline=len(shown) - 1 - row,
-                fill=True,
-                facecolor=FIRST,
-                edgecolor="none",
-                linewidth=0,
-            )
-            axes.axhline(len(shown) - 1 - row, color=GRID, linewidth=0.8)
-        if tolerance is not None and tolerance > 0:
-            axes.axvline(math.log10(tolerance), color=SECOND, linewidth=1.6)
-        low, high = math.floor(edges[first]), math.ceil(edges[last + 1])
-        exponents, labels = _log_ticks(low, high, 7)
-        axes.set_xticks(exponents, labels)
+        for row, (layer, share) in enumerate(zip(shown, shares, strict=True)):
+            base = len(shown) - 1 - row
+            axes.stairs(base + height * share, edges, baseline=base, fill=True, facecolor=FIRST, linewidth=0)
+            axes.axhline(base, color=GRID, linewidth=0.8)
+            if 0 < layer.max_weight_error < math.inf:
+                axes.plot(math.log10(layer.max_weight_error), base + 0.1, marker="|", color=INK, markersize=6)
+        if limit is not None:
+            axes.axvline(limit, color=SECOND, linewidth=1.6)
+        axes.set_xticks(*_log_ticks(low, high, 7))
         axes.set_xlim(low, high)
         axes.set_yticks(range(len(shown)), [shorten(layer.name, 14) for layer in shown[::-1]], va="bottom")
         axes.set_ylim(0, len(shown))
@@ -81,17 +75,26 @@ def error_histograms(facts: Sequence[LayerFacts], tolerance: float | None) -> st
         return to_svg(plot, "Weight errors by layer")
 
 
+def _decades(counts: NDArray[np.float64], edges: NDArray[np.float64], limit: float | None) -> tuple[int, int]:
+    """Whole decades that hold all counts and, if it is not far off, the tolerance."""
+    filled = np.flatnonzero(counts.any(axis=0))
+    low, high = (edges[filled[0]], edges[filled[-1] + 1]) if filled.size else (edges[0], edges[-1])
+    if limit is not None and edges[0] <= limit <= edges[-1]:
+        low, high = min(low, limit), max(high, limit)
+    return math.floor(low), math.ceil(high + 1e-9)
+
+
 def size_histogram(sizes: dict[str, NDArray[np.int64]]) -> str:
     """Problems by the number of chosen elements, stacked by what they serve."""
     longest = max(1, *(len(counts) for counts in sizes.values()))
     bottom = np.zeros(longest)
     with drawing("sizes"):
-        plot = figure(HALF, 270)
+        plot = figure(HALF, 250)
         axes = plot.add_subplot()
         axes.grid(axis="x", visible=False)
         for name, counts in sizes.items():
             heights = np.pad(counts, (0, longest - len(counts))).astype(np.float64)
-            axes.bar(np.arange(longest), heights, 0.82, bottom, color=_COLOURS[name], label=name, linewidth=0)
+            axes.bar(np.arange(longest), heights, 0.82, bottom, color=_COLOURS[name], label=_WORDS[name], linewidth=0)
             bottom += heights
         used = np.flatnonzero(bottom)
         low, high = (int(used[0]), int(used[-1])) if used.size else (0, 1)
@@ -102,7 +105,7 @@ def size_histogram(sizes: dict[str, NDArray[np.int64]]) -> str:
         axes.set_xlabel("weights of the random network that add up to one trained weight")
         axes.spines["left"].set_visible(False)
         if len(sizes) > 1:
-            axes.legend(loc="upper right", handlelength=1, handleheight=1)
+            plot.legend(loc="outside upper right", ncols=3, handlelength=1, handleheight=1, columnspacing=1.2)
         return to_svg(plot, "Subset sizes")
 
 
@@ -112,7 +115,7 @@ def output_scatter(outputs: Outputs) -> str:
     low, high = float(min(target.min(), ticket.min())), float(max(target.max(), ticket.max()))
     room = 0.04 * (high - low) or 1.0
     with drawing("outputs"):
-        plot = figure(HALF, 330)
+        plot = figure(HALF, 300)
         axes = plot.add_subplot()
         axes.plot([low, high], [low, high], color=MUTED, linewidth=1)
         axes.plot(target, ticket, color=FIRST, **_DOTS)
@@ -130,7 +133,7 @@ def output_differences(outputs: Outputs) -> str:
     exponent = math.floor(math.log10(reach))
     unit = 10.0**exponent if not -3 <= exponent <= 2 else 1.0
     with drawing("differences"):
-        plot = figure(HALF, 330)
+        plot = figure(HALF, 300)
         axes = plot.add_subplot()
         axes.axhline(0, color=MUTED, linewidth=1)
         axes.plot(target, difference / unit, color=FIRST, **_DOTS)
@@ -140,15 +143,15 @@ def output_differences(outputs: Outputs) -> str:
         return to_svg(plot, "Difference of the outputs")
 
 
-def mask_figure(picture: MaskPicture) -> str:
+def mask_figure(picture: MaskPicture, rows: str) -> str:
     """Univariate mask above combining mask, column by column the same neurons, with the blocks' borders."""
     n_blocks, n_rows = len(picture.blocks), len(picture.combine)
     heights = [n_blocks * max(5, min(12, 150 // n_blocks)), n_rows * max(4, min(12, 240 // n_rows))]
     with drawing("mask"):
         plot = figure(WHOLE, sum(heights) + 84)
         upper, lower = plot.subplots(2, 1, height_ratios=heights, sharex=True)
-        for axes, cells in ((upper, picture.univariate), (lower, picture.combine)):
-            _draw_cells(axes, cells)
+        for axes, cells, height in zip((upper, lower), (picture.univariate, picture.combine), heights, strict=True):
+            _draw_cells(axes, cells, height)
             for start in picture.starts[1:-1]:
                 axes.axvline(start - 0.5, color=PANEL, linewidth=3.5)
                 axes.axvline(start - 0.5, color=MUTED, linewidth=0.7)
@@ -157,7 +160,7 @@ def mask_figure(picture: MaskPicture) -> str:
             axes.spines[:].set_visible(True)
             axes.spines[:].set_color(MUTED)
         upper.set_ylabel("inputs")
-        lower.set_ylabel("outputs")
+        lower.set_ylabel(rows)
         middles = [(a + b) / 2 - 0.5 for a, b in zip(picture.starts, picture.starts[1:], strict=False)]
         step = max(1, math.ceil(n_blocks / 24))
         names = [name if k % step == 0 or name == BIAS else "" for k, name in enumerate(picture.blocks)]
@@ -168,9 +171,10 @@ def mask_figure(picture: MaskPicture) -> str:
         return to_svg(plot, "Mask of one layer")
 
 
-def _draw_cells(axes: Any, cells: NDArray[np.uint8]) -> None:
-    pixels = _CELL_COLOURS[cells].repeat(_SHARPNESS, axis=0).repeat(_SHARPNESS, axis=1)
+def _draw_cells(axes: Any, cells: NDArray[np.uint8], height: int) -> None:
     rows, columns = cells.shape
+    tall, wide = -(-_SHARPNESS * height // rows), -(-_SHARPNESS * WHOLE // columns)
+    pixels = _CELL_COLOURS[cells].repeat(tall, axis=0).repeat(wide, axis=1)
     box = (-0.5, columns - 0.5, rows - 0.5, -0.5)
     axes.imshow(pixels, extent=box, aspect="auto", interpolation="none")
 
@@ -194,4 +198,5 @@ def running_sum(example: WorkedExample, branch: str, wanted: float | None) -> st
         axes.set_ylim(len(products) + 0.6, -0.6)
         axes.spines[:].set_visible(False)
         axes.margins(x=0.04)
+        axes.locator_params(axis="x", nbins=6)
         return to_svg(plot, f"Running sum for {branch.replace('>', 'above').replace('<', 'below')}")

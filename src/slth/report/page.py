@@ -64,6 +64,7 @@ def render(
     parts = [
         _head(title),
         _opening(ticket, title, file_bytes),
+        sections.principle(),
         _layers(ticket),
         "" if verification is None else sections.verified(verification),
         sections.weights(ticket, sizes),
@@ -117,14 +118,14 @@ def _facts(ticket: Ticket, file_bytes: int | None) -> list[tuple[str, str]]:
     facts = [
         ("Kept", f"{ticket.n_kept:,}"),
         ("Density", percent(ticket.n_kept, ticket.spec.n_weights)),
-        ("Random to trained weights", f"{number(ticket.spec.n_weights / max(1, n_weights))} to 1"),
-        ("Kept for each trained weight", number(ticket.n_kept / max(1, n_weights))),
+        ("Random per trained weight", number(ticket.spec.n_weights / max(1, n_weights))),
+        ("Kept per trained weight", number(ticket.n_kept / max(1, n_weights))),
         ("Largest weight error", number(ticket.max_weight_error)),
         ("Mean weight error", number(_mean(ticket))),
         ("Tolerance", "none asked for" if ticket.tolerance is None else number(ticket.tolerance)),
         ("Missed", "–" if ticket.tolerance is None else f"{ticket.missed:,} of {n_weights:,}"),
         ("Objective", _OBJECTIVES.get(ticket.objective, escaped(ticket.objective))),
-        ("Base sets", f"{ticket.base_set_size} usable elements expected"),
+        ("Base sets", f"{ticket.base_set_size} elements expected"),
         ("Construction", escaped(ticket.construction)),
         ("Initialisation", escaped(ticket.spec.initialisation)),
         ("Generator", escaped(ticket.spec.generator)),
@@ -138,7 +139,7 @@ def _facts(ticket: Ticket, file_bytes: int | None) -> list[tuple[str, str]]:
     ]
     if file_bytes is not None:
         bits = number(8 * file_bytes / max(1, n_weights))
-        facts[4:4] = [("File", size(file_bytes)), ("Bits for each trained weight", bits)]
+        facts[4:4] = [("File", size(file_bytes)), ("File bits per trained weight", bits)]
     return facts
 
 
@@ -177,7 +178,7 @@ def _layers(ticket: Ticket) -> str:
     )
     return (
         "<section><h2>Layer by layer</h2><p>Two layers of the random network stand for each layer of the trained one. "
-        "A base set holds the random products that one trained weight can be put together from.</p>"
+        "A base set is the random products that one trained weight could be put together from.</p>"
         '<div class="panel"><div class="scroll"><table><thead><tr><th class=left>Layer</th><th class=left>Kind</th>'
         "<th>Input</th><th>Weights</th><th>Base set<br>mean (range)</th><th>Random<br>weights</th><th>Kept</th>"
         f"<th>Density</th><th>Worst<br>error</th><th>Missed</th></tr></thead><tbody>{''.join(rows)}</tbody>"

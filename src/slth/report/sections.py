@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slth.report import figures
+from slth.report.diagram import construction
 from slth.report.facts import (
     BIAS,
     NEGATIVE,
@@ -29,14 +30,27 @@ Sizes = list[dict[str, NDArray[np.uint16]]]
 _KEYS = {POSITIVE: "k1", NEGATIVE: "k2", BIAS: "k3"}
 
 
+def principle() -> str:
+    """What the construction does, in words and in one drawing."""
+    return (
+        '<section><h2>How it works</h2><div class="pair"><div><p>A trained weight w multiplies its input x. In the '
+        "random network, many neurons lie between that input and that output, each with a random weight u before it "
+        "and a random weight v behind it, so that it passes on v·u·x (where u and x have the same sign).</p><p>No "
+        "weight is changed. Some of the products v·u happen to add up to almost exactly w: those are kept, all others "
+        "are pruned. Finding them is a subset-sum problem, solved for every trained weight. As the random weights "
+        "follow from a seed, the file needs to hold only the seed and which weights are kept.</p></div>"
+        f'<div class="panel">{construction()}</div></div></section>'
+    )
+
+
 def weights(ticket: Ticket, sizes: Sizes) -> str:
     """How far the realised weights are off, and of how many elements they are made."""
     shown = figures.layers_shown(ticket.facts)
-    caption = "Each row is a layer: how its weights’ errors are spread."
+    caption = "Each row is a layer: how its weights’ errors are spread; the tick marks the worst."
     if len(shown) < len(ticket.facts):
         caption += f" The {len(shown)} largest of {len(ticket.facts)} layers."
     if ticket.tolerance is not None:
-        missed = f"{ticket.missed:,} of {ticket.n_weights:,} weights" if ticket.missed else "No weight"
+        missed = f"{ticket.missed:,} of {ticket.n_weights:,} weights" if ticket.missed else "no weight"
         lie = "lies" if ticket.missed <= 1 else "lie"
         caption += f' <i class="line"></i>Tolerance {number(ticket.tolerance)}; {missed} {lie} beyond.'
     counts = pooled(sizes)
@@ -71,22 +85,23 @@ def mask(ticket: Ticket) -> str:
         return ""
     source, _, facts = ticket.layers[picture.layer]
     rows, columns = picture.combine.shape
-    what = "outputs" if source.taps == 1 else "outputs and kernel taps"
+    what = "outputs" if source.taps == 1 else "outputs × kernel taps"
     if picture.whole:
         part = "The whole mask is shown"
     else:
-        part = f"Shown are the first {rows:,} of {picture.rows_total:,} rows ({what}) and {columns:,} of "
-        part += f"{picture.columns_total:,} kept neurons"
+        shown = f"all {rows:,}" if rows == picture.rows_total else f"the first {rows:,} of {picture.rows_total:,}"
+        kept = f"all {columns:,}" if columns == picture.columns_total else f"{columns:,} of {picture.columns_total:,}"
+        part = f"Shown are {shown} rows ({what}) and {kept} kept neurons"
     part += "." if source.groups == 1 else f", of the first of {source.groups} groups."
     used = [name for code, name in ((1, POSITIVE), (2, NEGATIVE), (3, BIAS)) if (picture.univariate == code).any()]
     words = {POSITIVE: "kept, works for inputs above 0", NEGATIVE: "for inputs below 0", BIAS: "for the bias"}
-    key = "".join(f'<i class="key {_KEYS[name]}"></i>{words[name]}' for name in used)
+    key = "".join(f'<span><i class="key {_KEYS[name]}"></i>{words[name]}</span> ' for name in used)
     return (
         f"<section><h2>The mask of layer {escaped(facts.name, 40)}</h2><p>Every column is one neuron of the random "
         "network’s intermediate layer. The upper picture is its incoming weights: pruned down to a single one, so that "
         "the neuron reads one input alone, and the neurons form a block for every input. The lower picture is its "
         "outgoing weights: each row picks, block by block, the subset that adds up to a trained weight.</p>"
-        f'<figure class="panel"><div class="scroll">{figures.mask_figure(picture)}</div>'
+        f'<figure class="panel"><div class="scroll">{figures.mask_figure(picture, what)}</div>'
         f"<figcaption>{part} Lines separate the blocks; coloured:{key}.</figcaption></figure></section>"
     )
 
@@ -105,7 +120,7 @@ def example(ticket: Ticket, sizes: Sizes, target: Target | None) -> str:
     if target is not None:
         wanted = float(target.layers[layer].weight_array()[found.output, found.channel, found.tap])
     opening = f"Weight [{place}] of layer {escaped(facts.name, 40)}"
-    opening += " is realised as follows." if wanted is None else f" is {wanted:.9g} in the trained network."
+    opening += " is realised as follows." if wanted is None else f" is {plain(f'{wanted:.9g}')} in the trained network."
     if len(found.terms) == 2:
         opening += " Its input may have either sign, so it is put together twice."
     branches = "".join(_branch(found, name, wanted) for name in found.terms)
@@ -195,7 +210,7 @@ def verified(found: Verification) -> str:
         f"<section><h2>Verification</h2>{verdict}<p>The random network was drawn again from the seed, the mask "
         "applied, and every weight compared with the trained network’s. The proved error bounds every output for every "
         f'input of the domain; the found one is the largest that a search met.</p><dl class="facts">{cards}</dl>'
-        '<div class="panel" style="margin-top:18px"><div class="scroll"><table><thead><tr><th class=left>Layer</th>'
+        '<div class="panel below"><div class="scroll"><table><thead><tr><th class=left>Layer</th>'
         "<th>Surviving<br>weights</th><th>Largest<br>weight error</th><th>Proved error<br>after the layer</th></tr>"
         f"</thead><tbody>{rows}</tbody></table></div></div></section>"
     )
@@ -208,14 +223,14 @@ def _or_none(value: float | None) -> str:
 def usage(ticket: Ticket, title: str) -> str:
     """How to load and check it."""
     name = title if title.endswith(".ticket") and " " not in title else "net.ticket"
-    domain = "" if ticket.domain is None else f" --domain {ticket.domain[0]:g},{ticket.domain[1]:g}"
-    code = f'import slth\n\nticket = slth.load("{name}")\nnetwork = ticket.module()  # a torch.nn.Module, ready to call'
+    domain = "" if ticket.domain is None else f" --domain={ticket.domain[0]:g},{ticket.domain[1]:g}"
+    code = f'import slth\n\nticket = slth.load("{name}")\nnetwork = ticket.module()'
     return (
         '<section><h2>Use it</h2><div class="pair"><div class="panel"><h3>In Python</h3>'
         f"<pre><code>{html.escape(code)}</code></pre>"
-        '<p class="note"><code>module("masked")</code> is the whole random network with its mask, '
-        '<code>module("sparse")</code> its surviving weights alone, and the default the same function in the trained '
-        "network’s own shape.</p></div>"
+        '<p class="note">A <code>torch.nn.Module</code> of the trained network’s own shape. '
+        '<code>module("masked")</code> is the whole random network with its mask, <code>module("sparse")</code> its '
+        "surviving weights alone; all three compute the same function.</p></div>"
         '<div class="panel"><h3>Against the trained network</h3>'
         f"<pre><code>{html.escape(f'slth verify {name} net.safetensors{domain}')}</code></pre>"
         '<p class="note">Draws the random network again, checks every claim of the file'

@@ -2,9 +2,9 @@
 
 CSS = """
 :root{color-scheme:light dark;--page:#f6f6f3;--panel:#fff;--ink:#1d2126;--muted:#5b636d;--grid:#dcdee1;
---first:#1f6fb2;--second:#c8590a;--third:#0c8a64;--good:#0c7a58;--bad:#b3400a}
+--first:#1f6fb2;--second:#c8590a;--third:#0c8a64;--good:#0c7a58;--bad:#b3400a;--shade:#1d212633}
 @media (prefers-color-scheme:dark){:root{--page:#14171a;--panel:#1c2024;--ink:#e6e8ea;--muted:#a2abb5;--grid:#363c43;
---first:#5aa9e6;--second:#f08c3a;--third:#3cc79a;--good:#3cc79a;--bad:#f0904a}}
+--first:#5aa9e6;--second:#f08c3a;--third:#3cc79a;--good:#3cc79a;--bad:#f0904a;--shade:#000a}}
 *{box-sizing:border-box}
 body{margin:0;background:var(--page);color:var(--ink);font:16px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,
 "Helvetica Neue",Arial,sans-serif;-webkit-text-size-adjust:100%}
@@ -32,8 +32,11 @@ figcaption{margin-top:8px}
 svg{display:block;width:100%;height:auto;max-width:960px;margin:6px auto 0;overflow:visible;font-family:inherit}
 svg *{stroke-linejoin:round}
 svg text{font-variant-numeric:tabular-nums}
-.half svg{max-width:560px}
-.scroll{overflow-x:auto}
+.half svg{max-width:500px}
+.scroll{overflow-x:auto;background:linear-gradient(90deg,var(--panel) 40%,transparent),linear-gradient(270deg,
+var(--panel) 40%,transparent) 100% 0,linear-gradient(90deg,var(--shade),transparent),linear-gradient(270deg,
+var(--shade),transparent) 100% 0;background-repeat:no-repeat;background-size:36px 100%,36px 100%,12px 100%,12px 100%;
+background-attachment:local,local,scroll,scroll}
 .scroll svg{min-width:680px}
 table{border-collapse:collapse;width:100%;font-size:14px;font-variant-numeric:tabular-nums}
 th,td{padding:6px 8px;text-align:right;white-space:nowrap;border-bottom:1px solid var(--grid)}
@@ -46,8 +49,13 @@ tbody:last-child tr:last-child td{border-bottom:0}
 code,pre{font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,"Liberation Mono",monospace;font-size:14px}
 pre{margin:0;overflow-x:auto;line-height:1.6}
 .sum{font-variant-numeric:tabular-nums;margin:10px 0 4px;max-width:none;overflow-wrap:break-word}
-.sum span{white-space:nowrap}
+.sum span,figcaption span{white-space:nowrap}
 .key{display:inline-block;width:11px;height:11px;border-radius:2px;margin:0 5px 0 12px}
+.plan{max-width:466px}.plan text{fill:var(--ink);text-anchor:middle;font-size:14px;font-style:italic}
+.plan .big{font-size:22px;font-style:normal}.plan .edge{fill:var(--muted)}
+.plan line.kept{stroke:var(--first);stroke-width:2}.plan line.cut,.plan circle.cut{stroke:var(--muted);
+stroke-dasharray:3 4;opacity:.6}.plan circle{fill:var(--panel);stroke:var(--ink);stroke-width:1.4}
+.plan circle.kept{stroke:var(--first);stroke-width:2}
 .k1{background:#2b83d0}.k2{background:#d97016}.k3{background:#149e74}
 .line{display:inline-block;width:16px;border-top:2px solid var(--second);vertical-align:4px;margin-right:4px}
 .dash{border-top:2px dashed var(--third)}
