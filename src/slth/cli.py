@@ -39,8 +39,6 @@ def options(
 
 def main() -> None:
     """Run the command line; exit status 0 for done, 1 for a ticket that does not hold, 2 for misuse."""
-    import click
-
     from slth.errors import SlthError
 
     try:
@@ -50,19 +48,22 @@ def main() -> None:
             raise
         _say(f"error: {error}")
         status = 2
-    except click.exceptions.NoArgsIsHelpError as error:
-        error.show()
+    except typer.TyperException as error:
+        # The help that a bare "slth" asks for is long; every other message is one line.
+        context = getattr(error, "ctx", None)
+        where = context.command_path if context else "slth"
+        if type(error).__name__ == "NoArgsIsHelpError":
+            typer.echo(error.format_message(), err=True)
+        else:
+            _say(f"error: {where}: {error.format_message()} (see {where} --help)")
         status = 2
-    except click.ClickException as error:
-        where = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "slth"
-        _say(f"error: {where}: {error.format_message()} (see {where} --help)")
-        status = 2
-    except (KeyboardInterrupt, click.exceptions.Abort):
-        _say("stopped; nothing was written")
+    except (KeyboardInterrupt, typer.Abort):
         status = 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 1
+    if status == 130:
+        _say("stopped; nothing was written")
     sys.exit(status if isinstance(status, int) else 0)
 
 

@@ -97,7 +97,7 @@ def load_data(path: Path, part: str = "test") -> Data:
         with np.load(path, allow_pickle=False) as arrays:
             if "x" not in arrays:
                 raise DataError(str(path), f"arrays {sorted(arrays.files)}", "x, and y for labels")
-            return Data.build(arrays["x"], arrays["y"] if "y" in arrays else None, str(path))
+            return Data.build(arrays["x"], arrays.get("y"), str(path))
     except (OSError, ValueError, TypeError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
         if isinstance(error, DataError):
             raise

@@ -86,14 +86,14 @@ def make_plan(
     for layer in target:
         magnitudes = _magnitudes(layer)
         if tolerance is not None:
-            _check_reach(layer.name, magnitudes, base_set_size, tolerance)
+            _check_reach(layer.name, magnitudes, base_set_size, tolerance, initialisation == "looks-linear")
         layers.append(
             LayerPlan(
                 name=layer.name,
                 groups=WEIGHT_OPERATORS[layer.node.op].groups(layer.node.attributes),
                 input_sign=signs[layer.name],
                 block_width=2 * base_set_size,
-                scale=choose_scale(magnitudes, base_set_size, initialisation == "looks-linear", tolerance or 0.0),
+                scale=choose_scale(magnitudes, base_set_size, initialisation == "looks-linear", tolerance),
             )
         )
     return Plan(construction, base_set_size, tolerance, objective, initialisation, domain, tuple(layers))
@@ -120,12 +120,14 @@ def _check(base_set_size: int, tolerance: float | None, objective: str, initiali
         raise ArgumentError("initialisation", initialisation, " or ".join(INITIALISATIONS))
 
 
-def _check_reach(name: str, magnitudes: NDArray[np.float64], base_set_size: int, tolerance: float) -> None:
+def _check_reach(
+    name: str, magnitudes: NDArray[np.float64], base_set_size: int, tolerance: float, mirrored: bool
+) -> None:
     top = float(magnitudes.max(initial=0.0))
     needed = covering_size(top, tolerance)
     if base_set_size >= needed:
         return
-    enough = sufficient_size(magnitudes, tolerance, LARGEST_BASE_SET)
+    enough = sufficient_size(magnitudes, tolerance, mirrored, LARGEST_BASE_SET)
     remedy = (
         f"a base set of {max(enough, needed)}, the smallest that can be expected to, or a larger tolerance"
         if enough is not None

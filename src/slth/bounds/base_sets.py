@@ -14,20 +14,19 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-SECOND_MOMENT = 1.0 / 9.0
-"""Of the product of two independent U[-1, 1] variables (exact)."""
-
-MARGIN = 2.0
+MARGIN = 1.5
 """A weight counts as in reach when the elements of its sign sum to this many times the weight (chosen)."""
 
-EXPECTED_OUT_OF_REACH = 0.1
-"""Weights of a layer that may be expected out of reach (chosen)."""
+TAIL_FACTOR, TAIL_POWER = 1.1, 1.4
+"""A weight in reach of m elements misses e with probability about min(1, (TAIL_FACTOR s 2^-m / e)^TAIL_POWER), for
+scale s (fitted to simulated base sets of 10 to 30 elements)."""
 
-NEAREST, FARTHEST = 60.0, 160.0
-"""The largest weight is mapped to between m / FARTHEST and m / NEAREST (fitted: simulated errors are flat in between)."""
+ALLOWED_MISSES, ALLOWED_SHARE = 0.3, 1e-4
+"""Without a tolerance the scale makes that error least which this many weights, and this share, exceed (chosen)."""
 
 _LEVELS = 64
-_SCALES = 192
+_SCALES = 160
+_ERRORS = 160
 
 
 @functools.cache
@@ -55,28 +54,70 @@ def out_of_reach(levels: NDArray[np.float64], n_draws: int, share: float) -> NDA
     return np.exp(np.minimum(exponent, 0.0))
 
 
-def choose_scale(
-    magnitudes: NDArray[np.float64], base_set_size: int, mirrored: bool = False, tolerance: float = 0.0
-) -> float:
-    """Scale of a layer's base sets, from their law and the distribution of the layer's weights.
+def interior_failure(ratios: NDArray[np.float64], base_set_size: int, mirrored: bool) -> NDArray[np.float64]:
+    """Probability that a weight in reach is missed by more than ``ratios`` times the scale.
 
-    Every error is proportional to the scale, but a scale too small leaves large weights out of reach. The scale s
-    returned is the least at which
+    The number of usable elements is m for mirrored pairs and binomial (2m, 1/2) otherwise.
+    """
+    m = base_set_size
+    sizes = np.arange(2 * m + 1)
+    weights = np.array([float(size == m) if mirrored else math.comb(2 * m, int(size)) / 4.0**m for size in sizes])
+    spacing = TAIL_FACTOR * 2.0 ** -sizes.astype(np.float64)
+    failure = np.minimum(1.0, (spacing / ratios.reshape(-1, 1)) ** TAIL_POWER)
+    return (failure @ weights).reshape(ratios.shape)
 
-        sum over the weights of P(elements of the weight's sign sum to less than MARGIN |w| / s)
 
-    is at most EXPECTED_OUT_OF_REACH, so that it is not the largest weight alone that decides, nor anything that was
-    drawn; it is kept between NEAREST and FARTHEST times the largest weight over m.
+def expected_misses(
+    magnitudes: NDArray[np.float64],
+    base_set_size: int,
+    mirrored: bool,
+    scales: NDArray[np.float64],
+    errors: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Expected number of a layer's n weights that are missed by more than an error, (scales, errors).
+
+    About the sum over |w| > error of P(elements of the weight's sign sum to less than MARGIN |w| / scale), and n times
+    P(a weight in reach is missed by more than the error).
 
     Parameters
     ----------
     magnitudes : array, (weights,)
-        Absolute values of a layer's weights and biases.
+        Absolute values of a layer's weights and biases; at least one is not 0.
     base_set_size : int
         Expected number m of usable elements.
     mirrored : bool
         Whether the base set is made of m mirrored pairs instead of about half of 2m neurons.
-    tolerance : float
+    scales, errors : array
+        Where to compute it.
+    """
+    positive = np.sort(magnitudes[magnitudes > 0])[::-1]
+    # A group of weights is stood for by its largest.
+    ends = np.unique(np.geomspace(1, positive.size + 1, num=_LEVELS).astype(np.int64)) - 1
+    levels = positive[np.minimum(ends, positive.size - 1)]
+    counts = np.diff(ends, append=positive.size)
+    n_draws, share = (base_set_size, 0.5) if mirrored else (2 * base_set_size, 0.25)
+    ratios = (MARGIN * levels[None, :] / scales[:, None]).ravel()
+    lost = np.cumsum(out_of_reach(ratios, n_draws, share).reshape(scales.size, -1) * counts, axis=1)
+    larger = np.searchsorted(-levels, -errors)
+    missed = np.where(larger > 0, lost[:, np.maximum(larger - 1, 0)], 0.0)
+    return missed + positive.size * interior_failure(errors[None, :] / scales[:, None], base_set_size, mirrored)
+
+
+def choose_scale(
+    magnitudes: NDArray[np.float64], base_set_size: int, mirrored: bool = False, tolerance: float | None = None
+) -> float:
+    """Scale of a layer's base sets, from their law and the distribution of the layer's weights.
+
+    Every error is proportional to the scale, but a scale too small leaves large weights out of reach. The scale
+    returned makes :func:`expected_misses` least at the tolerance; without one it makes that error least which
+    ALLOWED_MISSES and a share of ALLOWED_SHARE of the weights are expected to exceed, and the largest weight is then
+    not mapped beyond m / 30. So it is not the largest weight alone that decides, nor anything that was drawn.
+
+    Parameters
+    ----------
+    magnitudes, base_set_size, mirrored
+        As in :func:`expected_misses`.
+    tolerance : float, optional
         Weights need to be reached to within this.
 
     Returns
@@ -84,30 +125,21 @@ def choose_scale(
     float
         A positive float32 value; 1 if there is nothing to reach.
     """
-    positive = np.sort(magnitudes[magnitudes > 0])[::-1]
-    if positive.size == 0:
+    top = float(magnitudes.max(initial=0.0))
+    if top == 0.0:
         return 1.0
-    n_draws, share = (base_set_size, 0.5) if mirrored else (2 * base_set_size, 0.25)
-    # A group of weights is stood for by its largest.
-    ends = np.unique(np.geomspace(1, positive.size + 1, num=_LEVELS).astype(np.int64)) - 1
-    counts = np.diff(ends, append=positive.size)
-    levels = MARGIN * np.maximum(positive[np.minimum(ends, positive.size - 1)] - tolerance, 0.0)
-    scales = positive[0] / base_set_size * np.geomspace(NEAREST, FARTHEST, num=_SCALES)
-    ratios = (levels[None, :] / scales[:, None]).ravel()
-    missing = out_of_reach(ratios, n_draws, share).reshape(_SCALES, -1) * (levels > 0)
-    enough = np.flatnonzero(missing @ counts <= EXPECTED_OUT_OF_REACH)
-    return float(np.float32(scales[enough[0]] if enough.size else scales[-1]))
-
-
-def expected_hits(base_set_size: int, magnitude: float, tolerance: float, scale: float) -> float:
-    """Expected number of subset sums within ``tolerance`` of a weight, over the draw of the base set.
-
-    A random subset of a random base set has a sum of mean 0 and variance m / 18 times the scale squared, close to
-    normal.
-    """
-    deviation = scale * math.sqrt(base_set_size * SECOND_MOMENT / 2.0)
-    density = math.exp(-0.5 * (magnitude / deviation) ** 2) / (deviation * math.sqrt(2.0 * math.pi))
-    return 2.0**base_set_size * 2.0 * tolerance * density
+    if tolerance is None:
+        scales = top * np.geomspace(30.0 / base_set_size, 64.0, num=_SCALES)
+        errors = top * np.geomspace(1e-13, 1.0, num=_ERRORS)
+    else:
+        scales, errors = top * np.geomspace(0.5, 64.0, num=_SCALES), np.array([tolerance])
+    missed = expected_misses(magnitudes, base_set_size, mirrored, scales, errors)
+    least = missed.min(axis=0)
+    reached = np.flatnonzero(least <= ALLOWED_MISSES + ALLOWED_SHARE * np.count_nonzero(magnitudes))
+    column = reached[0] if reached.size else -1
+    # Of scales that do equally well, the least makes every other error smaller.
+    good = np.flatnonzero(missed[:, column] <= 1.1 * least[column] + 0.01)
+    return float(np.float32(scales[good[0]]))
 
 
 def covering_size(magnitude: float, tolerance: float) -> int:
@@ -118,13 +150,15 @@ def covering_size(magnitude: float, tolerance: float) -> int:
     return max(0, math.ceil(math.log2(magnitude / tolerance))) if magnitude > tolerance else 0
 
 
-def sufficient_size(magnitudes: NDArray[np.float64], tolerance: float, largest: int) -> int | None:
-    """Smallest size at which the largest weight has ten subset sums within the tolerance to be expected.
+def sufficient_size(magnitudes: NDArray[np.float64], tolerance: float, mirrored: bool, largest: int) -> int | None:
+    """Smallest size at which no more than ALLOWED_MISSES and a share of ALLOWED_SHARE of the weights are missed.
 
-    Ten is chosen: the draws are heavy-tailed, and at ten a single weight is missed in a few draws of a hundred.
+    In expectation, at the best scale; None if none up to ``largest`` is.
     """
     top = float(magnitudes.max(initial=0.0))
+    scales = top * np.geomspace(0.5, 64.0, num=_SCALES)
+    allowed = ALLOWED_MISSES + ALLOWED_SHARE * np.count_nonzero(magnitudes)
     for size in range(1, largest + 1):
-        if expected_hits(size, top, tolerance, choose_scale(magnitudes, size)) >= 10.0:
+        if expected_misses(magnitudes, size, mirrored, scales, np.array([tolerance])).min() <= allowed:
             return size
     return None

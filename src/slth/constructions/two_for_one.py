@@ -3,8 +3,8 @@
 Pensia et al. 2020, Theorem 1; Burkholz 2022, Theorem 2.5; da Cunha et al. 2022 for convolutions in 1x1-first order.
 
 A target layer computes sum_j w[o, j] x_j + b[o] (for a convolution: at each tap of the kernel). Every intermediate
-neuron of block j is pruned until it reads x_j alone, t = relu(u_t x_j), so that keeping the combining weights v[o, t] of
-a subset of a block realises the slope
+neuron of block j is pruned until it reads x_j alone, t = relu(u_t x_j), so that keeping the combining weights v[o, t]
+of a subset of a block realises the slope
 
     sum of v[o, t] u_t over the kept t with u_t > 0    for x_j >= 0,
     sum of v[o, t] u_t over the kept t with u_t < 0    for x_j <= 0.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -109,6 +110,6 @@ def train_perceptron(
 
 def _perceptron(widths: Sequence[int]) -> torch.nn.Sequential:
     layers: list[torch.nn.Module] = []
-    for number, (inputs, outputs) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
+    for number, (inputs, outputs) in enumerate(itertools.pairwise(widths)):
         layers += ([torch.nn.ReLU()] if number else []) + [torch.nn.Linear(inputs, outputs)]
     return torch.nn.Sequential(*layers)
