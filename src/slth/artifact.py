@@ -217,7 +217,7 @@ def _source_layer(seed: int, index: int, node: Node, entry: dict[str, Any], init
     where = f"source layer {index}"
     _need(type(width) is int and 2 <= width <= 1 << 20 and width % 2 == 0, where, repr(width), "an even block width")
     _need(bool(np.isfinite(scale)) and float(np.float32(scale)) == scale > 0, where, repr(scale), "a float32 scale")
-    outputs, inputs_per_group, *kernel = node.attributes["weight_shape"]  # type: ignore[misc]
+    outputs, inputs_per_group, *kernel = node.attributes["weight_shape"]
     return SourceLayer(
         seed=seed,
         index=index,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,8 @@ from slth.network.operators import WEIGHT_OPERATORS
 from slth.network.target import Target, WeightLayer
 
 LARGEST_BASE_SET = 40
-OBJECTIVES = ("best", "sparsest")
+Objective = Literal["best", "sparsest"]
+OBJECTIVES = get_args(Objective)
 INITIALISATIONS = ("uniform", "looks-linear")
 LARGEST_SEED = 2**64 - 1
 
@@ -53,7 +55,7 @@ class Plan:
     construction: str
     base_set_size: int
     tolerance: float | None
-    objective: str
+    objective: Objective
     initialisation: str
     domain: Domain
     layers: tuple[LayerPlan, ...]
@@ -96,7 +98,9 @@ def make_plan(
                 scale=choose_scale(magnitudes, base_set_size, initialisation == "looks-linear", tolerance),
             )
         )
-    return Plan(construction, base_set_size, tolerance, objective, initialisation, domain, tuple(layers))
+    return Plan(
+        construction, base_set_size, tolerance, cast(Objective, objective), initialisation, domain, tuple(layers)
+    )
 
 
 def _magnitudes(layer: WeightLayer) -> NDArray[np.float64]:

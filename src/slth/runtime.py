@@ -194,13 +194,13 @@ def _masked(node: Node, source: SourceLayer, mask: LayerMask, dtype: torch.dtype
     for start, stop, _, kept, rows in mask.rows(source):
         flags[start:stop, kept, :] = rows
     _prune(combine, "weight", source.combine_weight(0, source.outputs), flags, dtype)
-    stages: dict[str, torch.nn.Module] = {"expand": expand, "relu": torch.nn.ReLU(), "combine": combine}
-    padding = operator.padding(node.attributes)
     sequence = torch.nn.Sequential()
-    for name, stage in ({"pad": Padding(padding)} if any(padding) else {} | {}).items():
-        sequence.add_module(name, stage)
-    for name, stage in stages.items():
-        sequence.add_module(name, stage)
+    padding = operator.padding(node.attributes)
+    if any(padding):
+        sequence.add_module("pad", Padding(padding))
+    sequence.add_module("expand", expand)
+    sequence.add_module("relu", torch.nn.ReLU())
+    sequence.add_module("combine", combine)
     return sequence
 
 
@@ -249,7 +249,7 @@ def _filled(
     layer = operator.module(attributes)
     owner = layer.layer if isinstance(layer, torch.nn.Sequential) else layer
     assert isinstance(owner, torch.nn.Module)
-    numbers = torch.from_numpy(weight).reshape(node.attributes["weight_shape"]).to(dtype)  # type: ignore[arg-type]
+    numbers = torch.from_numpy(weight).reshape(node.attributes["weight_shape"]).to(dtype)
     owner.weight = torch.nn.Parameter(numbers)
     if bias is not None:
         owner.bias = torch.nn.Parameter(torch.from_numpy(bias).to(dtype))

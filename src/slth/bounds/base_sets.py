@@ -51,7 +51,8 @@ def out_of_reach(levels: NDArray[np.float64], n_draws: int, share: float) -> NDA
     grid, transform = _transform()
     log_moment = n_draws * np.log1p(-share * (1 - transform))
     exponent = np.min(grid[None, :] * levels[:, None] + log_moment[None, :], axis=1)
-    return np.exp(np.minimum(exponent, 0.0))
+    probability: NDArray[np.float64] = np.exp(np.minimum(exponent, 0.0))
+    return probability
 
 
 def interior_failure(ratios: NDArray[np.float64], base_set_size: int, mirrored: bool) -> NDArray[np.float64]:
@@ -64,7 +65,8 @@ def interior_failure(ratios: NDArray[np.float64], base_set_size: int, mirrored: 
     weights = np.array([float(size == m) if mirrored else math.comb(2 * m, int(size)) / 4.0**m for size in sizes])
     spacing = TAIL_FACTOR * 2.0 ** -sizes.astype(np.float64)
     failure = np.minimum(1.0, (spacing / ratios.reshape(-1, 1)) ** TAIL_POWER)
-    return (failure @ weights).reshape(ratios.shape)
+    expected: NDArray[np.float64] = (failure @ weights).reshape(ratios.shape)
+    return expected
 
 
 def expected_misses(

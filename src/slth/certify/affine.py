@@ -36,7 +36,7 @@ def affine(node: Node, state: State, layer: WeightLayer, realised: RealisedLayer
 
     def apply(matrix: torch.Tensor, x: torch.Tensor, constant: torch.Tensor | None = None) -> torch.Tensor:
         with torch.backends.mkldnn.flags(enabled=False):
-            return operator.apply(node.attributes, x[None], matrix.reshape(shape), constant)[0]  # type: ignore[arg-type]
+            return operator.apply(node.attributes, x[None], matrix.reshape(shape), constant)[0]
 
     # A map with two branches adds twice as many products as one.
     n_terms = 2 * math.prod(weight.shape[1:]) + 2

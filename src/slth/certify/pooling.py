@@ -19,13 +19,13 @@ def _pool(node: Node, x: torch.Tensor) -> torch.Tensor:
 
 def max_pool(node: Node, state: State) -> State:
     """|max a - max b| <= max |a - b| over a window, and the maximum of bounds bounds the maximum."""
-    parts = (_pool(node, part) for part in (state.lower, state.upper, state.error))
-    return State(*parts, state.nonnegative, state.nonpositive)
+    lower, upper, error = (_pool(node, part) for part in (state.lower, state.upper, state.error))
+    return State(lower, upper, error, state.nonnegative, state.nonpositive)
 
 
 def average_pool(node: Node, state: State) -> State:
     """A mean with non-negative weights maps bounds to bounds and errors to errors."""
-    n_terms = math.prod(node.attributes["kernel"]) + 1  # type: ignore[arg-type]
+    n_terms = math.prod(node.attributes["kernel"]) + 1
     rounding = (n_terms + 8) * UNIT * inflate(_pool(node, state.magnitude + state.error), n_terms)
     error = inflate(inflate(_pool(node, state.error), n_terms) + 2 * rounding, 2)
     lower, upper = _pool(node, state.lower) - rounding, _pool(node, state.upper) + rounding

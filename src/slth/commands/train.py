@@ -41,7 +41,7 @@ def train(
             train_part, test_part, widths, epochs, seed, lambda done, total: bar.update("training", done, total)
         )
     write_atomically(output, save(trained.network.state_dict()))
-    shape = [train_part.inputs[0].numel(), *widths, int(trained.network[-1].out_features)]
+    shape = [train_part.inputs[0].numel(), *widths, trained.n_classes]
     if json:
         facts = {"accuracy": trained.accuracy, "widths": shape, "seconds": trained.seconds, "output": str(output)}
         print_json(facts)

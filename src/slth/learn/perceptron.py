@@ -20,9 +20,10 @@ LEARNING_RATE = 1e-3
 
 @dataclass(frozen=True)
 class TrainedPerceptron:
-    """A trained network, its test accuracy in percent and how long it took."""
+    """A trained network, its number of classes, its test accuracy in percent and how long it took."""
 
     network: torch.nn.Sequential
+    n_classes: int
     accuracy: float
     seconds: float
 
@@ -88,9 +89,10 @@ def train_perceptron(
     assert train.labels is not None
     begin = time.perf_counter()
     x, y = train.inputs.flatten(1).to(torch.float32), train.labels
+    n_classes = int(y.max()) + 1
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        network = _perceptron([x.shape[1], *hidden, int(y.max()) + 1])
+        network = _perceptron([x.shape[1], *hidden, n_classes])
         optimiser = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE)
         n_batches = -(-len(x) // BATCH)
         total = epochs * n_batches
@@ -105,7 +107,7 @@ def train_perceptron(
                     on_progress(epoch * n_batches + number + 1, total)
     network.eval()
     accuracy = test.accuracy(network, test.inputs.flatten(1).to(torch.float32))
-    return TrainedPerceptron(network, accuracy, time.perf_counter() - begin)
+    return TrainedPerceptron(network, n_classes, accuracy, time.perf_counter() - begin)
 
 
 def _perceptron(widths: Sequence[int]) -> torch.nn.Sequential:

@@ -34,7 +34,7 @@ class Node:
     name: str
     op: str
     source: str
-    attributes: Mapping[str, Attribute] = field(default_factory=dict)
+    attributes: Mapping[str, Any] = field(default_factory=dict)
     shape: tuple[int, ...] = ()
 
     def to_json(self) -> dict[str, Any]:

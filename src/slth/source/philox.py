@@ -21,7 +21,7 @@ _WEYL_0 = np.uint64(0x9E3779B9)
 _WEYL_1 = np.uint64(0xBB67AE85)
 
 
-@numba.njit(inline="always")  # type: ignore[untyped-decorator]
+@numba.njit(inline="always")
 def _block(c0: Any, c1: Any, c2: Any, c3: Any, k0: Any, k1: Any) -> Any:
     """Ten rounds on one counter; all values are 32-bit words held in uint64."""
     for _ in range(10):
@@ -38,7 +38,7 @@ def _block(c0: Any, c1: Any, c2: Any, c3: Any, k0: Any, k1: Any) -> Any:
     return c0, c1, c2, c3
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def _fill(key_0: Any, key_1: Any, start: Any, out: Any) -> None:
     size = np.uint64(out.size)
     position = np.uint64(0)
@@ -53,7 +53,7 @@ def _fill(key_0: Any, key_1: Any, start: Any, out: Any) -> None:
                 position += np.uint64(1)
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def _gather(key_0: Any, key_1: Any, indices: Any, out: Any) -> None:
     for position in range(indices.size):
         index = indices[position]

@@ -33,8 +33,14 @@ class WeightOperator(Operator):
         """Zeros before and after each spatial axis, in ``torch.nn.functional.pad``'s order (last axis first)."""
         return ()
 
-    def layer(self, attributes: Mapping[str, Any], weight_shape: tuple[int, ...], bias: bool) -> torch.nn.Module:
-        """A torch layer with uninitialised weights of ``weight_shape`` and this one's geometry, but no padding."""
+    def layer(
+        self,
+        attributes: Mapping[str, Any],
+        weight_shape: tuple[int, ...],
+        bias: bool,
+        padding: tuple[int, ...] | None = None,
+    ) -> torch.nn.Module:
+        """A torch layer with uninitialised weights of ``weight_shape`` and this one's geometry, but for the padding."""
         raise NotImplementedError
 
     def pointwise(
@@ -58,9 +64,7 @@ class WeightOperator(Operator):
             return layer
         pairs = [padding[i : i + 2] for i in range(0, len(padding), 2)][::-1]
         if all(low == high for low, high in pairs):
-            layer.padding = tuple(low for low, _ in pairs)
-            layer._reversed_padding_repeated_twice = list(padding)
-            return layer
+            return self.layer(attributes, weight_shape, attributes["bias"], tuple(low for low, _ in pairs))
         return _Padded(padding, layer)
 
     def shape(self, attributes: Mapping[str, Any], shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -85,9 +89,16 @@ class Linear(WeightOperator):
         """Shape of the weight and whether there is a bias."""
         return {"weight_shape": tuple(call.weight.shape), "bias": call.bias is not None}
 
-    def layer(self, attributes: Mapping[str, Any], weight_shape: tuple[int, ...], bias: bool) -> torch.nn.Module:
-        """``torch.nn.Linear``."""
-        return self.pointwise(attributes, *weight_shape, bias)
+    def layer(
+        self,
+        attributes: Mapping[str, Any],
+        weight_shape: tuple[int, ...],
+        bias: bool,
+        padding: tuple[int, ...] | None = None,
+    ) -> torch.nn.Module:
+        """``torch.nn.Linear``, which knows no padding."""
+        outputs, inputs = weight_shape
+        return self.pointwise(attributes, outputs, inputs, bias)
 
     def pointwise(
         self, attributes: Mapping[str, Any], outputs: int, inputs_per_group: int, bias: bool
@@ -149,10 +160,16 @@ class Conv(WeightOperator):
         padding: tuple[int, ...] = attributes["padding"]
         return padding
 
-    def layer(self, attributes: Mapping[str, Any], weight_shape: tuple[int, ...], bias: bool) -> torch.nn.Module:
-        """``torch.nn.Conv1d``, ``2d`` or ``3d`` without padding."""
+    def layer(
+        self,
+        attributes: Mapping[str, Any],
+        weight_shape: tuple[int, ...],
+        bias: bool,
+        padding: tuple[int, ...] | None = None,
+    ) -> torch.nn.Module:
+        """``torch.nn.Conv1d``, ``2d`` or ``3d``, unpadded unless told otherwise."""
         geometry = {key: attributes[key] for key in ("stride", "dilation", "groups")}
-        return self._convolution(weight_shape, bias, **geometry)
+        return self._convolution(weight_shape, bias, padding=padding or 0, **geometry)
 
     def pointwise(
         self, attributes: Mapping[str, Any], outputs: int, inputs_per_group: int, bias: bool

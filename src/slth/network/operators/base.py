@@ -45,13 +45,12 @@ class Operator:
 
 
 def _checked(where: str, value: Any, kind: type) -> Attribute:
-    if kind is tuple and isinstance(value, list):
-        value = tuple(value)
-    if type(value) is not kind:
+    result: Attribute = tuple(value) if kind is tuple and isinstance(value, list) else value
+    if type(result) is not kind:
         raise ValueError(f"{where}: {value!r} is not a {kind.__name__}")
-    if kind is tuple and any(type(entry) is not int for entry in value):
+    if isinstance(result, tuple) and any(type(entry) is not int for entry in result):
         raise ValueError(f"{where}: {value!r} holds something that is not a whole number")
-    return value  # type: ignore[no-any-return]
+    return result
 
 
 def spatial(value: Any, n: int) -> tuple[int, ...]:

@@ -23,7 +23,8 @@ class Reshape(Operator):
 
     def lower(self, call: Call, shape: tuple[int, ...]) -> dict[str, Attribute]:
         """Shape that the traced call produced, without its batch axis."""
-        batch, *rest = call.shape
+        batch = call.shape[0]
+        rest = [size or 0 for size in call.shape[1:]]
         if math.prod(rest) != math.prod(shape) or (isinstance(batch, int) and batch != call.batch):
             raise UnsupportedError(
                 call.name,
@@ -31,7 +32,7 @@ class Reshape(Operator):
                 "a reshape that keeps the first axis",
                 "torch.flatten(x, 1)",
             )
-        return {"shape": tuple(int(size) for size in rest)}
+        return {"shape": tuple(rest)}
 
     def module(self, attributes: Mapping[str, Any]) -> torch.nn.Module:
         """``torch.nn.Flatten`` or ``torch.nn.Unflatten``-like module."""
