@@ -105,7 +105,8 @@ def _opening(ticket: Ticket, title: str, file_bytes: int | None) -> str:
     )
     if ticket.tolerance is not None and ticket.missed:
         asked = f"the {number(ticket.tolerance)} that was asked for"
-        lead += f" <b class=bad>{plural(ticket.missed, 'weight')}</b> are farther off than {asked}."
+        verb = "is" if ticket.missed == 1 else "are"
+        lead += f" <b class=bad>{plural(ticket.missed, 'weight')}</b> {verb} farther off than {asked}."
     facts = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in _facts(ticket, file_bytes))
     return (
         f'<header><p class="kicker">Strong lottery ticket</p><h1>{escaped(title, 200)}</h1><p class="lead">{lead}</p>'

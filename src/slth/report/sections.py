@@ -95,7 +95,7 @@ def mask(ticket: Ticket) -> str:
     part += "." if source.groups == 1 else f", of the first of {source.groups} groups."
     used = [name for code, name in ((1, POSITIVE), (2, NEGATIVE), (3, BIAS)) if (picture.univariate == code).any()]
     words = {POSITIVE: "kept, works for inputs above 0", NEGATIVE: "for inputs below 0", BIAS: "for the bias"}
-    key = "".join(f'<span><i class="key {_KEYS[name]}"></i>{words[name]}</span> ' for name in used)
+    key = " ".join(f'<span><i class="key {_KEYS[name]}"></i>{words[name]}</span>' for name in used)
     return (
         f"<section><h2>The mask of layer {escaped(facts.name, 40)}</h2><p>Every column is one neuron of the random "
         "network’s intermediate layer. The upper picture is its incoming weights: pruned down to a single one, so that "
