@@ -149,4 +149,5 @@ def _count_bits(masks: NDArray[np.uint64]) -> NDArray[np.int64]:
     if hasattr(np, "bitwise_count"):
         counts: NDArray[np.int64] = np.bitwise_count(masks).astype(np.int64)
         return counts
-    return np.unpackbits(masks[:, None].view(np.uint8), axis=1).sum(axis=1, dtype=np.int64)
+    bits = np.unpackbits(masks[:, None].view(np.uint8), axis=1)
+    return np.asarray(bits.sum(axis=1, dtype=np.int64))

@@ -8,11 +8,12 @@ non-overlapping terms (Shewchuk 1997, the method of ``math.fsum``).
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numba
 import numpy as np
 
-inner = numba.njit(no_cpython_wrapper=True, no_cfunc_wrapper=True)
+inner: Any = numba.njit(no_cpython_wrapper=True, no_cfunc_wrapper=True)  # type: ignore[call-overload]
 """For functions called by kernels only: the wrappers for Python would cost as much to compile as the function."""
 _ONE = np.uint64(1)
 _NONE = np.int64(0)

@@ -7,11 +7,14 @@ along all classes. The band of near-ties is settled as in `closest`, with the sa
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numba
 import numpy as np
 from numba import types
 
 from slth.subsetsum.arith import EXACT_SCALE, answer, better, gather, inner, popcount, quantise
+from slth.subsetsum.stamp import source_stamp
 
 CANDIDATES = 2**16
 _NONE = np.int64(0)
@@ -106,61 +109,69 @@ _SIGNATURE = types.int64(
 )  # fmt: skip
 
 
-@numba.njit(_SIGNATURE, nogil=True, cache=True)
-def by_size(  # type: ignore[no-untyped-def]
-    values, offsets, targets, order, start, stop, tolerance, sizes,
-    lists, masks, ints, floats,
-    selected, sums, errors, flags,
-    shared,
-):  # fmt: skip
-    """Find the sparsest subset of more than ``sizes[m]`` elements for the problems ``order[start:stop]``.
+def _make(stamp: int) -> Callable[..., int]:
+    @numba.njit(_SIGNATURE, nogil=True, cache=True)
+    def by_size(  # type: ignore[no-untyped-def]
+        values, offsets, targets, order, start, stop, tolerance, sizes,
+        lists, masks, ints, floats,
+        selected, sums, errors, flags,
+        shared,
+    ):  # fmt: skip
+        """Find the sparsest subset of more than ``sizes[m]`` elements for the problems ``order[start:stop]``.
 
-    ``flags[p]`` becomes 0, or 2 where the exact solver has to take over. `lists` has four rows of 2^ceil(m / 2)
-    elements, `masks` room for ``CANDIDATES``.
-    """
-    place, keys, left_ends, right_ends = ints[0], ints[1], ints[2], ints[3]
-    base, parts = floats[0], floats[1]
-    for at in range(start, stop):
-        if shared[0]:
-            break
-        p = order[at]
-        target = targets[p]
-        m, scale = gather(values, offsets[p], offsets[p + 1], base, place)
-        flags[p] = 2
-        if not scale + abs(target) < EXACT_SCALE:
-            continue
-        n_left = m // 2
-        n_right = m - n_left
-        bits = np.int64(n_right)
-        goal, flips, _ = quantise(base, m, target, scale, bits, keys)
-        scale += abs(target)
-        for k in range(m):
-            keys[k] = (keys[k] << bits) | (np.int64(1) << (k if k < n_left else k - n_left))
-        used = _merge(lists[0], lists[1], keys, _NONE, n_left)
-        left = lists[1 - used]
-        _deal(lists[used], n_left, bits, flips & np.uint64((1 << n_left) - 1), left, left_ends)
-        used = _merge(lists[2], lists[3], keys, n_left, n_right)
-        right = lists[3 - used]
-        _deal(lists[2 + used], n_right, bits, flips >> np.uint64(n_left), right, right_ends)
-        for k in range(min(sizes[m], m) + 1, m + 1):
+        ``flags[p]`` becomes 0, or 2 where the exact solver has to take over. `lists` has four rows of 2^ceil(m / 2)
+        elements, `masks` room for ``CANDIDATES``.
+        """
+        place, keys, left_ends, right_ends = ints[0], ints[1], ints[2], ints[3]
+        base, parts = floats[0], floats[1]
+        for at in range(start, stop):
             if shared[0]:
                 break
-            best, _ = _size(k, left, n_left, left_ends, right, n_right, right_ends, goal, bits, np.int64(-1), masks, m)
-            _, n_found = _size(
-                k, left, n_left, left_ends, right, n_right, right_ends, goal, bits, best + m + 1, masks, m
-            )
-            if n_found >= CANDIDATES:
-                break
-            winner = masks[0] ^ flips
-            for c in range(1, n_found):
-                if better(base, m, target, scale, masks[c] ^ flips, winner, parts):
-                    winner = masks[c] ^ flips
-            total, error = answer(base, m, winner, target, scale, parts)
-            if error <= tolerance:
-                sums[p], errors[p], flags[p] = total, error, 0
-                chosen = np.uint64(0)
-                for c in range(m):
-                    chosen |= ((winner >> np.uint64(c)) & np.uint64(1)) << np.uint64(place[c])
-                selected[p] = chosen
-                break
-    return 0
+            p = order[at]
+            target = targets[p]
+            m, scale = gather(values, offsets[p], offsets[p + 1], base, place)
+            flags[p] = 2
+            if not scale + abs(target) < EXACT_SCALE:
+                continue
+            n_left = m // 2
+            n_right = m - n_left
+            bits = np.int64(n_right)
+            goal, flips, _ = quantise(base, m, target, scale, bits, keys)
+            scale += abs(target)
+            for k in range(m):
+                keys[k] = (keys[k] << bits) | (np.int64(1) << (k if k < n_left else k - n_left))
+            used = _merge(lists[0], lists[1], keys, _NONE, n_left)
+            left = lists[1 - used]
+            _deal(lists[used], n_left, bits, flips & np.uint64((1 << n_left) - 1), left, left_ends)
+            used = _merge(lists[2], lists[3], keys, n_left, n_right)
+            right = lists[3 - used]
+            _deal(lists[2 + used], n_right, bits, flips >> np.uint64(n_left), right, right_ends)
+            for k in range(min(sizes[m], m) + 1, m + 1):
+                if shared[0]:
+                    break
+                best, _ = _size(
+                    k, left, n_left, left_ends, right, n_right, right_ends, goal, bits, np.int64(-1), masks, m
+                )
+                _, n_found = _size(
+                    k, left, n_left, left_ends, right, n_right, right_ends, goal, bits, best + m + 1, masks, m
+                )
+                if n_found >= CANDIDATES:
+                    break
+                winner = masks[0] ^ flips
+                for c in range(1, n_found):
+                    if better(base, m, target, scale, masks[c] ^ flips, winner, parts):
+                        winner = masks[c] ^ flips
+                total, error = answer(base, m, winner, target, scale, parts)
+                if error <= tolerance:
+                    sums[p], errors[p], flags[p] = total, error, 0
+                    chosen = np.uint64(0)
+                    for c in range(m):
+                        chosen |= ((winner >> np.uint64(c)) & np.uint64(1)) << np.uint64(place[c])
+                    selected[p] = chosen
+                    break
+        return stamp
+
+    return by_size
+
+
+by_size = _make(source_stamp("arith.py", "classes.py"))

@@ -1,18 +1,20 @@
 """The kernel of `best`: meet in the middle over fixed-point sums, several problems in lockstep.
 
-Every element is flipped to be positive (choosing -x is not choosing x, with the target moved by x), scaled by a power of
-two and rounded to whole quanta. A sum is then one int64: quanta above, below them the bits of the elements chosen, so
-that sorting sums sorts subsets. The left list holds all sums of the first elements, the right list those of the last;
-one element in between belongs to neither and is tried both ways by two walks, which saves the last merge of the left
-list. Lists grow by merging one with itself shifted (:func:`slth.subsetsum.lanes.make_merge`).
+Every element is flipped to be positive (choosing -x is not choosing x, with the target moved by x), scaled by a power
+of two and rounded to whole quanta. A sum is then one int64: quanta above, below them the bits of the elements chosen,
+so that sorting sums sorts subsets. The left list holds all sums of the first elements, the right list those of the
+last; one element in between belongs to neither and is tried both ways by two walks, which saves the last merge of the
+left list. Lists grow by merging one with itself shifted (:func:`slth.subsetsum.lanes.make_merge`).
 
 What is proved: a chosen set's true residual differs from its fixed-point one by at most (m + 1) / 2 quanta (m elements
-and the target, each rounded once), so the optimum lies within m + 1 quanta of the fixed-point optimum. The walk hands on
-every pair in that band, and they are compared without rounding error (:mod:`slth.subsetsum.arith`). Where a band holds
-more than fits, the problem is flagged and left to :mod:`slth.subsetsum.exact`.
+and the target, each rounded once), so the optimum lies within m + 1 quanta of the fixed-point optimum. The walk hands
+on every pair in that band, and they are compared without rounding error (:mod:`slth.subsetsum.arith`). Where a band
+holds more than fits, the problem is flagged and left to :mod:`slth.subsetsum.exact`.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numba
 import numpy as np
@@ -20,6 +22,7 @@ from numba import types
 
 from slth.subsetsum.arith import ANYTHING, EXACT_SCALE, answer, better, gather, inner, popcount, quantise
 from slth.subsetsum.lanes import COLUMNS, FRONT, ROWS, make_look, make_merge, make_mirror, make_scan
+from slth.subsetsum.stamp import source_stamp
 
 WIDE = 4
 """Problems in lockstep where the lists are short enough for the cache."""
@@ -52,52 +55,44 @@ _mirror = make_mirror()
 
 
 @inner
-def _build(scratch, address, buffer, lanes, keys, totals, starts, n_left, n_right):  # type: ignore[no-untyped-def]
+def _build(scratch, address, buffer, lanes, keys, totals, n_left, n_right):  # type: ignore[no-untyped-def]
     """Make all lists; lane l's list ends up in its buffer of parity (its number of elements) % 2."""
     wide = lanes > 2
+    sums = np.uint64(totals.ctypes.data)
     for lane in range(lanes):
         scratch[lane * 2 * buffer + FRONT] = 0
         totals[lane] = 0
-        starts[lane] = 0
-    totals_address, starts_address = np.uint64(totals.ctypes.data), np.uint64(starts.ctypes.data)
     for level in range(n_right):
-        length = np.uint64(1) << np.uint64(level)
-        source = address + np.uint64(8) * np.uint64((level & 1) * buffer + FRONT)
-        target = address + np.uint64(8) * np.uint64((1 - (level & 1)) * buffer + FRONT)
-        both = level < n_left
-        step = 1 if both else 2
-        first_lane = 0 if both else 1
-        n = 0
-        for lane in range(first_lane, lanes, step):
-            totals[n] = (totals[lane] if both else totals[lane]) + keys[lane, level]
-            n += 1
-        if both:
-            if wide:
-                _merge_wide(source, target, totals_address, length, np.uint64(0), starts_address)
-            else:
-                _merge_one(source, target, totals_address, length, np.uint64(0), starts_address)
+        length = np.int64(1) << level
+        # The right lists may be one element longer than the left ones: then the last level is theirs alone.
+        alone = level >= n_left
+        first, step = (1, 2) if alone else (0, 1)
+        for lane in range(first, lanes, step):
+            totals[lane // step] = totals[lane] + keys[lane, level]
+        start = first * 2 * buffer + FRONT
+        source = address + np.uint64(8 * (start + (level & 1) * buffer))
+        target = address + np.uint64(8 * (start + (1 - (level & 1)) * buffer))
+        if wide and alone:
+            _merge_wide_right(source, target, sums, np.uint64(length))
+        elif wide:
+            _merge_wide(source, target, sums, np.uint64(length))
+        elif alone:
+            _merge_one_right(source, target, sums, np.uint64(length))
         else:
-            offset = np.uint64(16 * buffer)
-            if wide:
-                _merge_wide_right(
-                    source + offset, target + offset, totals_address, length, np.uint64(0), starts_address
-                )
-            else:
-                _merge_one_right(source + offset, target + offset, totals_address, length, np.uint64(0), starts_address)
-        n = 0
-        for lane in range(first_lane, lanes, step):
+            _merge_one(source, target, sums, np.uint64(length))
+        for lane in range(first, lanes, step):
             at = lane * 2 * buffer + (1 - (level & 1)) * buffer + FRONT
-            if length >= np.uint64(COLUMNS):
-                _mirror(address + np.uint64(8 * at), length, np.uint64(totals[n]))
+            total = totals[lane // step]
+            if length >= COLUMNS:
+                _mirror(address + np.uint64(8 * at), np.uint64(length), np.uint64(total))
             else:
-                for k in range(np.int64(length)):
-                    scratch[at + 2 * np.int64(length) - 1 - k] = totals[n] - scratch[at + k]
-            n += 1
+                for k in range(length):
+                    scratch[at + 2 * length - 1 - k] = total - scratch[at + k]
 
 
 @inner
 def _keep(a, b, w, goals, bands, bits, n_left, m, best, n_found, residuals, masks):  # type: ignore[no-untyped-def]
-    """Keep a pair if it lies in the band of walk w's problem, narrow the band; compact or flag when there is no room."""
+    """Keep a pair that lies in the band of walk w's problem and narrow the band; compact or flag when out of room."""
     p = w >> 1
     d = (a >> bits) + (b >> bits) - (goals[w] >> bits)
     if abs(d) < best[p]:
@@ -207,7 +202,7 @@ def _search(  # type: ignore[no-untyped-def]
     right_address = address + np.uint64(8 * right)
     tiles = max((1 << n_left) // ROWS, 1) + max((1 << n_right) // COLUMNS, 1)
     goals_address, bands_address = np.uint64(goals.ctypes.data), np.uint64(bands.ctypes.data)
-    for attempt in range(2):
+    for _ in range(2):
         for w in range(2 * problems):
             walks[w] = 0
         first = np.int64(0)
@@ -221,16 +216,13 @@ def _search(  # type: ignore[no-untyped-def]
                 found = _scan_wide(left_address, right_address, goals_address, bands_address, where, a, b)
             else:
                 found = _scan_one(left_address, right_address, goals_address, bands_address, where, a, b)
-            w = np.int64(0)
-            while found:
-                if found & np.uint64(1):
+            for w in range(2 * problems):
+                if (found >> np.uint64(w)) & np.uint64(1):
                     here = (w >> 1) * 4 * buffer
                     _inspect(
                         scratch, address, here + left, here + right, before, first, count, w,
                         goals, bands, bits, n_left, m, best, n_found, residuals, masks,
                     )  # fmt: skip
-                found >>= np.uint64(1)
-                w += 1
             first += count
         missed = False
         for p in range(problems):
@@ -258,7 +250,7 @@ def _settle(base, m, target, scale, flipped, best, n_found, residuals, masks, pa
     return winner
 
 
-_SIGNATURE = types.void(
+_SIGNATURE = types.int64(
     types.float64[::1], types.int64[::1], types.float64[::1], types.int64[::1],
     types.int64, types.int64, types.int64, types.boolean,
     types.int64[::1], types.uint64, types.int64[:, ::1], types.uint64[:, ::1],
@@ -268,78 +260,94 @@ _SIGNATURE = types.void(
 )  # fmt: skip
 
 
-@numba.njit(_SIGNATURE, nogil=True, cache=True)
-def closest(  # type: ignore[no-untyped-def]
-    values, offsets, targets, order, start, stop, m, wide,
-    scratch, address, residuals, masks, ints, floats,
-    selected, sums, errors, flags,
-    shared, slot,
-):  # fmt: skip
-    """Solve the problems ``order[start:stop]``, all of `m` elements that are not zero.
+def _make(stamp: int) -> Callable[..., int]:
+    @numba.njit(_SIGNATURE, nogil=True, cache=True)
+    def closest(  # type: ignore[no-untyped-def]
+        values, offsets, targets, order, start, stop, m, wide,
+        scratch, address, residuals, masks, ints, floats,
+        selected, sums, errors, flags,
+        shared, slot,
+    ):  # fmt: skip
+        """Solve the problems ``order[start:stop]``, all of `m` elements that are not zero.
 
-    `shared[0]` is the order to stop; ``shared[slot]`` counts problems done. ``flags[p]`` becomes 1 where the exact
-    solver has to take over.
-    """
-    problems = WIDE if wide else 1
-    buffer = _WIDE_BUFFER if wide else _NARROW_BUFFER
-    n_left = (m - 1) // 2
-    n_right = m - 1 - n_left
-    bits = max(n_right, 1)
-    goals, bands, best, n_found = ints[0], ints[1], ints[2], ints[3]
-    totals, starts, walks, before, quanta, flipped = ints[4], ints[5], ints[6], ints[7], ints[8], ints[9]
-    keys, place = ints[16 : 16 + 2 * WIDE], ints[16 + 2 * WIDE :]
-    scales, parts = floats[0], floats[1]
-    base = floats[2:]
-    for group in range(start, stop, problems):
-        if shared[0]:
-            return
-        for p in range(problems):
-            index = order[min(group + p, stop - 1)]
-            target = targets[index]
-            _, scale = gather(values, offsets[index], offsets[index + 1], base[p], place[p])
-            scales[p] = scale + abs(target)
-            best[p] = ANYTHING
-            n_found[p] = 0
-            if not scales[p] < EXACT_SCALE:
+        `shared[0]` is the order to stop; ``shared[slot]`` counts problems done. ``flags[p]`` becomes 1 where the exact
+        solver has to take over.
+        """
+        problems = WIDE if wide else 1
+        buffer = _WIDE_BUFFER if wide else _NARROW_BUFFER
+        n_left = (m - 1) // 2
+        n_right = m - 1 - n_left
+        bits = max(n_right, 1)
+        goals, bands, best, n_found = ints[0], ints[1], ints[2], ints[3]
+        totals, walks, before, quanta, flipped = ints[4], ints[5], ints[6], ints[7], ints[8]
+        keys, place = ints[16 : 16 + 2 * WIDE], ints[16 + 2 * WIDE :]
+        scales, parts = floats[0], floats[1]
+        base = floats[2:]
+        for group in range(start, stop, problems):
+            if shared[0]:
+                break
+            for p in range(problems):
+                index = order[min(group + p, stop - 1)]
+                target = targets[index]
+                _, scale = gather(values, offsets[index], offsets[index + 1], base[p], place[p])
+                scales[p] = scale + abs(target)
+                best[p] = ANYTHING
+                n_found[p] = 0
+                if not scales[p] < EXACT_SCALE:
+                    for k in range(n_right):
+                        keys[2 * p, k] = keys[2 * p + 1, k] = 1 << k
+                    goals[2 * p] = goals[2 * p + 1] = ANYTHING
+                    bands[2 * p] = bands[2 * p + 1] = 0
+                    n_found[p] = CANDIDATES + 1
+                    continue
+                goal, flips, band = quantise(base[p], m, target, scale, bits, quanta)
+                flipped[p] = np.int64(flips)
+                for k in range(n_left):
+                    keys[2 * p, k] = (quanta[k] << bits) | (1 << k)
                 for k in range(n_right):
-                    keys[2 * p, k] = keys[2 * p + 1, k] = 1 << k
-                goals[2 * p] = goals[2 * p + 1] = ANYTHING
-                bands[2 * p] = bands[2 * p + 1] = 0
-                n_found[p] = CANDIDATES + 1
-                continue
-            goal, flips, band = quantise(base[p], m, target, scale, bits, quanta)
-            flipped[p] = np.int64(flips)
-            for k in range(n_left):
-                keys[2 * p, k] = (quanta[k] << bits) | (1 << k)
-            for k in range(n_right):
-                keys[2 * p + 1, k] = (quanta[n_left + 1 + k] << bits) | (1 << k)
-            goals[2 * p] = goal << bits
-            goals[2 * p + 1] = (goal - quanta[n_left]) << bits
-            bands[2 * p] = bands[2 * p + 1] = band
-        _build(scratch, address, buffer, 2 * problems, keys, totals, starts, n_left, n_right)
-        for p in range(problems):
-            end = p * 4 * buffer + (n_left & 1) * buffer + FRONT + (1 << n_left)
-            for k in range(8):
-                scratch[end + k] = _ROWS_END
-            front = p * 4 * buffer + 2 * buffer + (n_right & 1) * buffer
-            for k in range(FRONT):
-                scratch[front + k] = _COLUMNS_END
-        _search(
-            scratch, address, buffer, problems, n_left, n_right, bits, m,
-            goals, bands, best, n_found, residuals, masks, walks, before,
-        )  # fmt: skip
-        for p in range(min(problems, stop - group)):
-            index = order[group + p]
-            if n_found[p] > CANDIDATES:
-                flags[index] = 1
-                continue
-            target = targets[index]
-            winner = _settle(
-                base[p], m, target, scales[p], np.uint64(flipped[p]), best[p], n_found[p], residuals[p], masks[p], parts
-            )
-            sums[index], errors[index] = answer(base[p], m, winner, target, scales[p], parts)
-            chosen = np.uint64(0)
-            for k in range(m):
-                chosen |= ((winner >> np.uint64(k)) & np.uint64(1)) << np.uint64(place[p, k])
-            selected[index] = chosen
-        shared[slot] += min(problems, stop - group)
+                    keys[2 * p + 1, k] = (quanta[n_left + 1 + k] << bits) | (1 << k)
+                goals[2 * p] = goal << bits
+                goals[2 * p + 1] = (goal - quanta[n_left]) << bits
+                bands[2 * p] = bands[2 * p + 1] = band
+            _build(scratch, address, buffer, 2 * problems, keys, totals, n_left, n_right)
+            for p in range(problems):
+                end = p * 4 * buffer + (n_left & 1) * buffer + FRONT + (1 << n_left)
+                for k in range(8):
+                    scratch[end + k] = _ROWS_END
+                front = p * 4 * buffer + 2 * buffer + (n_right & 1) * buffer
+                for k in range(FRONT):
+                    scratch[front + k] = _COLUMNS_END
+            _search(
+                scratch, address, buffer, problems, n_left, n_right, bits, m,
+                goals, bands, best, n_found, residuals, masks, walks, before,
+            )  # fmt: skip
+            for p in range(min(problems, stop - group)):
+                index = order[group + p]
+                if n_found[p] > CANDIDATES:
+                    flags[index] = 1
+                    continue
+                target = targets[index]
+                winner = _settle(
+                    base[p],
+                    m,
+                    target,
+                    scales[p],
+                    np.uint64(flipped[p]),
+                    best[p],
+                    n_found[p],
+                    residuals[p],
+                    masks[p],
+                    parts,
+                )
+                sums[index], errors[index] = answer(base[p], m, winner, target, scales[p], parts)
+                chosen = np.uint64(0)
+                for k in range(m):
+                    chosen |= ((winner >> np.uint64(k)) & np.uint64(1)) << np.uint64(place[p, k])
+                selected[index] = chosen
+            shared[slot] += min(problems, stop - group)
+        return stamp
+
+    return closest
+
+
+closest = _make(source_stamp("arith.py", "lanes.py", "closest.py"))

@@ -46,9 +46,7 @@ def _one(base: list[float], target: float, tolerance: float | None) -> int:
 
 
 def _settle(base: list[float], target: float, gaps: NDArray[np.float64], masks: NDArray[np.int64], slack: float) -> int:
-    near = masks[gaps <= gaps.min() + 2.0 * slack].tolist()
-    return (
-        min(near, key=lambda mask: (exact.residual(base, target, mask), mask.bit_count(), mask))
-        if near[1:]
-        else near[0]
-    )
+    near: list[int] = masks[gaps <= gaps.min() + 2.0 * slack].tolist()
+    if len(near) == 1:
+        return near[0]
+    return min(near, key=lambda mask: (exact.residual(base, target, mask), mask.bit_count(), mask))

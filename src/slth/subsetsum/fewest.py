@@ -11,12 +11,15 @@ given up only if its closest sum lies beyond the tolerance by more than `slack` 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numba
 import numpy as np
 from numba import types
 
 from slth.subsetsum.arith import EXACT_SCALE, answer, better, gather, inner
 from slth.subsetsum.lanes import COLUMNS, make_nearest, make_shift
+from slth.subsetsum.stamp import source_stamp
 
 MAX_SIZE = 6
 """Largest subset looked for here: its sums must stay within `slack`."""
@@ -168,60 +171,66 @@ _SIGNATURE = types.int64(
 )  # fmt: skip
 
 
-@numba.njit(_SIGNATURE, nogil=True, cache=True)
-def fewest(  # type: ignore[no-untyped-def]
-    values, offsets, targets, order, start, stop, tolerance, sizes,
-    ints, floats,
-    selected, sums, errors, flags,
-    shared, slot,
-):  # fmt: skip
-    """Look for the sparsest subset of the problems ``order[start:stop]`` among subsets of up to ``sizes[m]`` elements.
+def _make(stamp: int) -> Callable[..., int]:
+    @numba.njit(_SIGNATURE, nogil=True, cache=True)
+    def fewest(  # type: ignore[no-untyped-def]
+        values, offsets, targets, order, start, stop, tolerance, sizes,
+        ints, floats,
+        selected, sums, errors, flags,
+        shared, slot,
+    ):  # fmt: skip
+        """Solve the problems ``order[start:stop]`` as far as subsets of up to ``sizes[m]`` elements are concerned.
 
-    ``flags[p]`` becomes 0 where it was found, 1 where no subset so small is within the tolerance, 2 where the numbers
-    are too large for float64 sums. `shared` as in :func:`slth.subsetsum.closest.closest`.
-    """
-    place, ends, index = ints[0], ints[1], ints[2]
-    base, parts, pairs = floats[:64], floats[64:192], floats[192:]
-    for at in range(start, stop):
-        if shared[0]:
-            break
-        p = order[at]
-        target = targets[p]
-        m, scale = gather(values, offsets[p], offsets[p + 1], base, place)
-        scale += abs(target)
-        if not scale < EXACT_SCALE:
-            flags[p] = 2
-            continue
-        flags[p] = 1
-        slack = _ROUNDING * scale
-        low, high, below, above = np.inf, -np.inf, 0.0, 0.0
-        for k in range(m):
-            low, high = min(low, base[k]), max(high, base[k])
-            below, above = below + min(base[k], 0.0), above + max(base[k], 0.0)
-        for k in range(m, m + COLUMNS):
-            base[k] = np.inf
-        reach = tolerance + slack
-        mask, found = np.uint64(0), abs(target) <= tolerance
-        if not found and below - reach <= target <= above + reach:
-            paired = False
-            for k in range(1, min(sizes[m], m) + 1):
-                if not k * low - reach <= target <= k * high + reach:
-                    continue
-                if k > 2 and not paired:
-                    _pairs(base, m, target, pairs, ends, slack)
-                paired = paired or k >= 2
-                close, mask = _of_size(base, m, k, target, scale, tolerance, slack, pairs, ends, index, parts)
-                if close:
-                    _, error = answer(base, m, mask, target, scale, parts)
-                    if error <= tolerance:
-                        found = True
-                        break
-        if found:
-            sums[p], errors[p] = answer(base, m, mask, target, scale, parts)
-            chosen = np.uint64(0)
+        ``flags[p]`` becomes 0 where the sparsest subset was found, 1 where no subset so small is within the tolerance,
+        2 where the numbers are too large for float64 sums. `shared` as in :func:`slth.subsetsum.closest.closest`.
+        """
+        place, ends, index = ints[0], ints[1], ints[2]
+        base, parts, pairs = floats[:64], floats[64:192], floats[192:]
+        for at in range(start, stop):
+            if shared[0]:
+                break
+            p = order[at]
+            target = targets[p]
+            m, scale = gather(values, offsets[p], offsets[p + 1], base, place)
+            scale += abs(target)
+            if not scale < EXACT_SCALE:
+                flags[p] = 2
+                continue
+            flags[p] = 1
+            slack = _ROUNDING * scale
+            low, high, below, above = np.inf, -np.inf, 0.0, 0.0
             for k in range(m):
-                chosen |= ((mask >> np.uint64(k)) & np.uint64(1)) << np.uint64(place[k])
-            selected[p] = chosen
-            flags[p] = 0
-            shared[slot] += 1
-    return 0
+                low, high = min(low, base[k]), max(high, base[k])
+                below, above = below + min(base[k], 0.0), above + max(base[k], 0.0)
+            for k in range(m, m + COLUMNS):
+                base[k] = np.inf
+            reach = tolerance + slack
+            mask, found = np.uint64(0), abs(target) <= tolerance
+            if not found and below - reach <= target <= above + reach:
+                paired = False
+                for k in range(1, min(sizes[m], m) + 1):
+                    if not k * low - reach <= target <= k * high + reach:
+                        continue
+                    if k > 2 and not paired:
+                        _pairs(base, m, target, pairs, ends, slack)
+                    paired = paired or k >= 2
+                    close, mask = _of_size(base, m, k, target, scale, tolerance, slack, pairs, ends, index, parts)
+                    if close:
+                        _, error = answer(base, m, mask, target, scale, parts)
+                        if error <= tolerance:
+                            found = True
+                            break
+            if found:
+                sums[p], errors[p] = answer(base, m, mask, target, scale, parts)
+                chosen = np.uint64(0)
+                for k in range(m):
+                    chosen |= ((mask >> np.uint64(k)) & np.uint64(1)) << np.uint64(place[k])
+                selected[p] = chosen
+                flags[p] = 0
+                shared[slot] += 1
+        return stamp
+
+    return fewest
+
+
+fewest = _make(source_stamp("arith.py", "lanes.py", "fewest.py"))

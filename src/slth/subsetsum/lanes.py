@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from llvmlite import ir
+from llvmlite import ir  # type: ignore[import-untyped]  # has no stubs
 from numba import types
 from numba.extending import intrinsic
 
@@ -95,11 +95,10 @@ def make_merge(n_lanes: int, lane_stride: int) -> Any:
 
     Returns
     -------
-    intrinsic ``merge(source, target, totals, length, first, starts)``
+    intrinsic ``merge(source, target, totals, length)``
         `source` and `target` are the addresses of lane 0's lists; `totals` the address of one int64 a lane, the sum of
         everything in the merged list. Each source holds `length` ascending sums s with s -> (its last) - s mapping it
-        onto itself, as every list of all subset sums does. Writes outputs ``first .. length - 1`` of the merged list,
-        ascending; `starts` is the address of one int64 a lane, how many outputs below `first` came unshifted.
+        onto itself, as every list of all subset sums does. Writes the lower `length` sums of the merged list.
 
     Notes
     -----
@@ -110,10 +109,10 @@ def make_merge(n_lanes: int, lane_stride: int) -> Any:
     lane_bytes = 8 * lane_stride
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        source, target, totals, length, first, starts = args
+        source, target, totals, length = args
 
         def body(step: Any, used: list[Any]) -> list[Any]:
-            k8 = builder.mul(builder.add(step, first), _const(8))
+            k8 = builder.mul(step, _const(8))
             out = builder.add(target, k8)
             far = builder.sub(builder.add(source, builder.mul(length, _const(8))), builder.add(k8, _const(8)))
             advanced = []
@@ -127,13 +126,12 @@ def make_merge(n_lanes: int, lane_stride: int) -> Any:
                 advanced.append(builder.add(i, builder.zext(take, _I64)))
             return advanced
 
-        initial = [_load(builder, starts, 8 * lane) for lane in range(n_lanes)]
-        _loop(builder, builder.sub(length, first), initial, body)
+        _loop(builder, length, [_const(0)] * n_lanes, body)
         return context.get_dummy_value()
 
     @intrinsic
-    def merge(typingctx, source, target, totals, length, first, starts):  # type: ignore[no-untyped-def]
-        return types.void(_UINT, _UINT, _UINT, _UINT, _UINT, _UINT), codegen
+    def merge(typingctx, source, target, totals, length):  # type: ignore[no-untyped-def]
+        return types.void(_UINT, _UINT, _UINT, _UINT), codegen
 
     return merge
 
