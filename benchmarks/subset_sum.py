@@ -29,6 +29,12 @@ print(time.perf_counter() - start, numba_seconds)
 """
 
 
+def say(line: str) -> None:
+    """One line of output, at once."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
 def start_seconds(objective: str, cache: str) -> tuple[float, float]:
     """Seconds of the first call in a new process, and of importing numba before it."""
     done = subprocess.run(
@@ -93,7 +99,7 @@ def bench(kind: str, m: int, extra: dict, args: argparse.Namespace) -> None:
     two, _ = seconds(lambda: solve(base, targets, threads=2, **extra), args.repeats)
     name = extra["objective"] + ("" if extra["tolerance"] is None else f" {extra['tolerance']:g}")
     unit = 1e6 / count
-    print(f"{name:16} {kind:8} {m:3d} {count:7d} {least * unit:10.3f} {median * unit:10.3f} {least / two:7.2f}")
+    say(f"{name:16} {kind:8} {m:3d} {count:7d} {least * unit:10.3f} {median * unit:10.3f} {least / two:7.2f}")
 
 
 def main() -> None:
@@ -110,10 +116,10 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as cache:
             cold, _ = start_seconds(objective, cache)
             warm, numba_seconds = start_seconds(objective, cache)
-        print(
+        say(
             f"{objective}: first call {cold:.2f} s, from the cache {warm:.2f} s (import of numba {numba_seconds:.2f} s)"
         )
-    print(f"{'objective':16} {'base':8} {'m':>3} {'count':>7} {'us, least':>10} {'us, median':>10} {'2 thr.':>7}")
+    say(f"{'objective':16} {'base':8} {'m':>3} {'count':>7} {'us, least':>10} {'us, median':>10} {'2 thr.':>7}")
     for kind in ("uniform", "product"):
         for extra in ({"objective": "best", "tolerance": None}, {"objective": "sparsest", "tolerance": args.tolerance}):
             for m in args.sizes:
