@@ -157,16 +157,24 @@ def module(ticket: Ticket, form: str = "folded", dtype: torch.dtype | None = Non
     layers = {facts.name: (source, mask, facts) for source, mask, facts in ticket.layers}
     if form == "masked":
         _check_size(ticket, number)
+    if form == "folded":
+        return folded_module(
+            ticket, {name: realise(source, mask) for name, (source, mask, _) in layers.items()}, number
+        )
 
     def build(node: Node) -> torch.nn.Module:
-        source, mask, facts = layers[node.name]
+        source, mask, _ = layers[node.name]
         if form == "masked":
             return _masked(node, source, mask, number)
-        if form == "sparse":
-            return SparseLayer(node, source, mask, number)
-        return _folded(node, realise(source, mask), facts, number)
+        return SparseLayer(node, source, mask, number)
 
-    return Network(ticket.graph, build).eval().requires_grad_(form == "folded")
+    return Network(ticket.graph, build).eval().requires_grad_(False)
+
+
+def folded_module(ticket: Ticket, realised: Mapping[str, RealisedLayer], dtype: torch.dtype) -> torch.nn.Module:
+    """The target's own architecture with slopes that were realised before, by layer."""
+    facts = {entry.name: entry for entry in ticket.facts}
+    return Network(ticket.graph, lambda node: _folded(node, realised[node.name], facts[node.name], dtype)).eval()
 
 
 def _check_size(ticket: Ticket, dtype: torch.dtype) -> None:

@@ -35,8 +35,7 @@ def affine(node: Node, state: State, layer: WeightLayer, realised: RealisedLayer
         offset = inflate((torch.from_numpy(realised.bias) - bias).abs() + slack, 2)
 
     def apply(matrix: torch.Tensor, x: torch.Tensor, constant: torch.Tensor | None = None) -> torch.Tensor:
-        with torch.backends.mkldnn.flags(enabled=False):
-            return operator.apply(node.attributes, x[None], matrix.reshape(shape), constant)[0]
+        return operator.apply(node.attributes, x[None], matrix.reshape(shape), constant)[0]
 
     # A map with two branches adds twice as many products as one.
     n_terms = 2 * math.prod(weight.shape[1:]) + 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -20,17 +21,33 @@ _BATCH = 256
 _SEARCH_LAYER = 0xFFFFFFFE
 
 
-def largest_difference(a: torch.nn.Module, b: torch.nn.Module, inputs: torch.Tensor) -> float:
+Progress = Callable[[str, int, int], None]
+"""Told what is being done, how much of it is done and how much there is."""
+
+
+def silent(name: str, done: int, total: int) -> None:
+    """Progress that nobody watches."""
+
+
+def largest_difference(
+    a: torch.nn.Module, b: torch.nn.Module, inputs: torch.Tensor, on_progress: Progress = silent
+) -> float:
     """Largest |a(x) - b(x)| over the inputs and outputs, evaluated in the inputs' precision."""
     largest = 0.0
     with torch.no_grad():
-        for chunk in inputs.split(_BATCH):
+        for number, chunk in enumerate(inputs.split(_BATCH)):
             largest = max(largest, float((a(chunk) - b(chunk)).abs().max()))
+            on_progress("data", min((number + 1) * _BATCH, len(inputs)), len(inputs))
     return largest
 
 
 def search(
-    a: torch.nn.Module, b: torch.nn.Module, domain: Domain, shape: tuple[int, ...], starts: torch.Tensor | None = None
+    a: torch.nn.Module,
+    b: torch.nn.Module,
+    domain: Domain,
+    shape: tuple[int, ...],
+    starts: torch.Tensor | None = None,
+    on_progress: Progress = silent,
 ) -> float:
     """Largest |a(x) - b(x)| that projected sign-gradient ascent finds in a box.
 
@@ -61,6 +78,7 @@ def search(
         x = torch.minimum(torch.maximum(x, lower), upper).detach().requires_grad_()
         differences = (a(x) - b(x)).abs().flatten(1).amax(dim=1)
         best = max(best, float(differences.max().detach()))
+        on_progress("search", step + 1, STEPS)
         if time.monotonic() - begin > SECONDS:
             break
         (gradient,) = torch.autograd.grad(differences.sum(), x)

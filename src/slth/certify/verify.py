@@ -13,14 +13,14 @@ import torch
 from numpy.typing import NDArray
 
 from slth.certify.propagation import Bound, propagate
-from slth.certify.search import largest_difference, search
+from slth.certify.search import Progress, largest_difference, search, silent
 from slth.data import Data
 from slth.domain import Domain
 from slth.errors import ArgumentError, MismatchError
 from slth.network.graph import Sign
 from slth.network.target import Target, WeightLayer
 from slth.realise import RealisedLayer, realise, survivors_digest
-from slth.runtime import module, target_module
+from slth.runtime import folded_module, target_module
 from slth.ticket import LayerFacts, Ticket
 
 
@@ -95,6 +95,7 @@ def verify(
     data: Data | tuple[Any, Any] | None = None,
     eps: float | None = None,
     example_input: torch.Tensor | None = None,
+    on_progress: Progress = silent,
 ) -> Verification:
     """Check a ticket from anybody against the target, trusting nothing that it says.
 
@@ -114,6 +115,8 @@ def verify(
         Output error that must be certified for the ticket to hold; needs a domain.
     example_input : tensor, optional
         For a module whose input shape differs from the ticket's.
+    on_progress : callable, optional
+        Called with what is being done, how much of it is done and how much there is.
 
     Raises
     ------
@@ -133,14 +136,22 @@ def verify(
     if data is not None and not isinstance(data, Data):
         data = Data.build(*data)
     inputs = None if data is None else data.inputs_for(target.graph.input_shape)
-    realised = {facts.name: realise(source, mask) for source, mask, facts in ticket.layers}
+    realised = {}
+    for number, (source, mask, facts) in enumerate(ticket.layers):
+        realised[facts.name] = realise(source, mask)
+        on_progress("regenerating", number + 1, len(ticket.masks))
     bound = propagate(target, realised, box) if box.bounded else None
     layers, reasons = _check_layers(ticket, target, realised, bound)
     if box.bounded:
         reasons += _check_domain(ticket, box)
-    observed, n_outside = _observe(ticket, target, box, inputs)
+    ours, theirs = folded_module(ticket, realised, torch.float64), target_module(target, torch.float64)
+    observed, n_outside = _observe(ours, theirs, target.graph.input_shape, box, inputs, on_progress)
     reasons += _check_outputs(bound, observed, eps)
-    accuracies = (None, None) if data is None or inputs is None else _accuracies(ticket, target, inputs, data)
+    accuracies: tuple[float | None, float | None] = (None, None)
+    if data is not None and inputs is not None and data.labels is not None:
+        # The networks that a person runs: in the target's own precision.
+        x = inputs.to(target.dtype)
+        accuracies = tuple(data.accuracy(network.to(target.dtype), x) for network in (theirs, ours))  # type: ignore[assignment]
     return Verification(
         holds=not reasons,
         reasons=tuple(reasons),
@@ -259,21 +270,27 @@ def _check_domain(ticket: Ticket, box: Domain) -> list[str]:
     ]
 
 
-def _observe(ticket: Ticket, target: Target, box: Domain, inputs: torch.Tensor | None) -> tuple[float | None, int]:
+def _observe(
+    ours: torch.nn.Module,
+    theirs: torch.nn.Module,
+    shape: tuple[int, ...],
+    box: Domain,
+    inputs: torch.Tensor | None,
+    on_progress: Progress,
+) -> tuple[float | None, int]:
     """Largest error found, and how many of the data lie outside the domain."""
     if inputs is None and not box.bounded:
         return None, 0
-    ours, theirs = module(ticket, "folded", dtype=torch.float64), target_module(target, torch.float64)
     observed, n_outside = 0.0, 0
     inside = inputs
     if inputs is not None and box.bounded:
-        lower, upper = box.bounds(target.graph.input_shape)
+        lower, upper = box.bounds(shape)
         within = ((inputs >= lower) & (inputs <= upper)).flatten(1).all(dim=1)
         inside, n_outside = inputs[within], int((~within).sum())
     if inside is not None and len(inside):
-        observed = largest_difference(ours, theirs, inside)
+        observed = largest_difference(ours, theirs, inside, on_progress)
     if box.bounded:
-        observed = max(observed, search(ours, theirs, box, target.graph.input_shape, inside))
+        observed = max(observed, search(ours, theirs, box, shape, inside, on_progress))
     return observed, n_outside
 
 
@@ -284,11 +301,3 @@ def _check_outputs(bound: Bound | None, observed: float | None, eps: float | Non
     if bound is not None and observed is not None and not observed <= bound.output_error:
         reasons.append(f"an error of {observed:.6g} was observed beyond the certified {bound.output_error:.6g}")
     return reasons
-
-
-def _accuracies(ticket: Ticket, target: Target, inputs: torch.Tensor, data: Data) -> tuple[float | None, float | None]:
-    """Percent classified right by target and ticket, each in the target's own precision."""
-    if data.labels is None:
-        return None, None
-    ours, theirs = module(ticket, "folded"), target_module(target)
-    return data.accuracy(theirs, inputs.to(target.dtype)), data.accuracy(ours, inputs.to(target.dtype))

@@ -19,7 +19,7 @@ from slth.commands.options import (
     load_target,
     set_threads,
 )
-from slth.commands.screen import print_json, print_table
+from slth.commands.screen import print_json, print_table, progress_bar
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -52,7 +52,9 @@ def verify(
     from slth.certify.verify import verify as check
     from slth.data import load_data
 
-    result = check(loaded, examined, domain, data=None if data is None else load_data(data), eps=eps)
+    labelled = None if data is None else load_data(data)
+    with progress_bar(not quiet) as bar:
+        result = check(loaded, examined, domain, data=labelled, eps=eps, on_progress=bar.update)
     if json:
         print_json(result.to_json())
     elif not quiet:
