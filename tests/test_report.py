@@ -116,24 +116,30 @@ def _check_page(page: str) -> _Elements:
     return elements
 
 
-def test_page_is_self_contained_and_repeatable(ticket: slth.Ticket) -> None:
-    page = render(ticket, title="net.ticket", file_bytes=4321)
+@pytest.fixture(scope="module")
+def page(ticket: slth.Ticket) -> str:
+    return render(ticket, title="net.ticket", file_bytes=4321)
+
+
+def test_page_is_self_contained(ticket: slth.Ticket, page: str) -> None:
     _check_page(page)
-    assert page == render(ticket, title="net.ticket", file_bytes=4321)
     assert f"{ticket.spec.n_weights:,} weights" in page and f"{ticket.n_kept:,}" in page
     assert len(page) < 300_000
     # No stand-in colour and none of matplotlib's own is left.
     assert "#0a0b" not in page and "#000000" not in page
 
 
-def test_pictures_are_wellformed(ticket: slth.Ticket) -> None:
-    pictures = re.findall(r"<svg.*?</svg>", render(ticket, title="net"), flags=re.DOTALL)
-    n_branches = len(
-        worked_example(ticket, mask_picture(ticket).layer, _sizes(ticket)[mask_picture(ticket).layer]).terms
-    )
-    assert len(pictures) == 6 + n_branches
+def test_pictures_are_wellformed(ticket: slth.Ticket, page: str) -> None:
+    pictures = re.findall(r"<svg.*?</svg>", page, flags=re.DOTALL)
+    layer = mask_picture(ticket).layer
+    assert len(pictures) == 6 + len(worked_example(ticket, layer, _sizes(ticket)[layer]).terms)
     for picture in pictures:
         ElementTree.fromstring(picture)
+
+
+def test_same_ticket_same_page(mlp_ticket: slth.Ticket) -> None:
+    other = dataclasses.replace(mlp_ticket, seconds=1.0)
+    assert render(mlp_ticket, title="net", file_bytes=5) == render(other, title="net", file_bytes=5)
 
 
 def _sizes(ticket: slth.Ticket) -> list[dict[str, np.ndarray]]:
@@ -231,6 +237,18 @@ def test_picture_shows_the_masks(ticket: slth.Ticket) -> None:
     np.testing.assert_array_equal(picture.combine > 0, expected > 0)
 
 
+def test_mask_image_fills_its_axes(ticket: slth.Ticket) -> None:
+    svg = mask_figure(mask_picture(ticket), "outputs")
+    widths = [int(width) for width in re.findall(r'<image [^>]*?width="(\d+)"', svg)]
+    scales = re.findall(r'<image [^>]*?transform="matrix\(([\d.]+) 0 0 [\d.]+ ([\d.]+) ', svg)
+    # The axes' borders: stroked lines from top to bottom.
+    borders = {float(x) for x, again in re.findall(r'd="M ([\d.]+) [\d.]+\nL ([\d.]+) [\d.]+\n', svg) if x == again}
+    assert len(scales) == 2
+    for width, (scale, left) in zip(widths, scales, strict=True):
+        assert abs(float(left) - min(borders)) < 0.1
+        assert abs(float(left) + width * float(scale) - max(borders)) < 0.1
+
+
 def test_large_mask_is_cropped_at_blocks_and_outputs() -> None:
     model = nn.Sequential(nn.Linear(40, 120), nn.ReLU(), nn.Linear(120, 2))
     ticket = slth.find_ticket(model, torch.zeros(1, 40), base_set_size=6, domain=(0, 1))
@@ -294,15 +312,17 @@ def test_hostile_names_are_escaped(mlp_ticket: slth.Ticket, clean_names: set[str
         ElementTree.fromstring(picture)
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), 0.0, 1e-300, 1e300])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 0.0, 1e300])
 def test_odd_numbers_do_not_break_the_page(mlp_ticket: slth.Ticket, value: float) -> None:
-    facts = tuple(
-        dataclasses.replace(entry, max_weight_error=value, mean_weight_error=value, error_histogram=(-1,) * 54)
-        for entry in mlp_ticket.facts
+    first, second = (
+        dataclasses.replace(entry, max_weight_error=value, mean_weight_error=value) for entry in mlp_ticket.facts
     )
-    _check_page(render(dataclasses.replace(mlp_ticket, facts=facts, tolerance=value), title="net"))
-    facts = tuple(dataclasses.replace(entry, error_histogram=(10**400, *(0,) * 53)) for entry in mlp_ticket.facts)
-    _check_page(render(dataclasses.replace(mlp_ticket, facts=facts, domain=(-value, value)), title="net"))
+    facts = (
+        dataclasses.replace(first, error_histogram=(-1,) * 54),
+        dataclasses.replace(second, error_histogram=(10**400 if value == 0 else 0, *(0,) * 53)),
+    )
+    odd = dataclasses.replace(mlp_ticket, facts=facts, tolerance=value, domain=(-value, value))
+    _check_page(render(odd, title="net"))
 
 
 def test_empty_mask_still_has_a_page(mlp_ticket: slth.Ticket) -> None:

@@ -89,7 +89,8 @@ def to_svg(drawn: Any, label: str) -> str:
     body = body.replace("xlink:href", "href").replace("image-rendering:crisp-edges;image-rendering:pixelated", "")
     body = re.sub(r'font: ([\d.]+)px [^;"]*', r"font-size: \1px", body)
     body = re.sub(r'font-family: [^;"]*;?', "", body)
-    body = re.sub(r'\b(d|x|y|points|transform)="([^"]*)"', _round, body)
+    # Not transforms: a scale of two digits would stretch an image away from its axes.
+    body = re.sub(r'\b(d|x|y|points)="([^"]*)"', _round, body)
     for stand_in, variable in _VARIABLES.items():
         body = body.replace(stand_in, variable)
     used = set(re.findall(r'(?:href="|url\()#([^")]+)', body))
