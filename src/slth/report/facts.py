@@ -286,4 +286,5 @@ def _multiplications(node: Node) -> int:
     shape = node.attributes.get("weight_shape")
     if not isinstance(shape, tuple):
         return 0
-    return math.prod(shape) * max(1, math.prod(node.shape) // shape[0])
+    positions: int = max(1, math.prod(node.shape) // shape[0])
+    return math.prod(shape) * positions
