@@ -21,7 +21,6 @@ from slth.report.facts import (
     BIAS,
     NEGATIVE,
     POSITIVE,
-    base_set_sizes,
     mask_picture,
     probe_comparison,
     spell_out,
@@ -31,6 +30,7 @@ from slth.report.facts import (
 from slth.report.figures import mask_figure
 from slth.report.page import render
 from slth.report.words import number, percent, shorten, size, superscript
+from slth.summary import base_set_sizes
 
 BRANCH = {1: POSITIVE, -1: NEGATIVE}
 

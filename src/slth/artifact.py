@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -168,6 +169,10 @@ def _ticket(header: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Ticket:
     _need(len(facts) == len(nodes), "layers", f"{len(facts)} layers", f"{len(nodes)}, as in the graph")
     for node, entry in zip(nodes, facts, strict=True):
         _need(node.name == entry.name, "layers", f"layer {entry.name!r}", f"{node.name!r}, as in the graph")
+        n_weights = math.prod(node.attributes["weight_shape"])
+        n_weights += node.attributes["weight_shape"][0] if node.attributes["bias"] else 0
+        _need(entry.n_weights == n_weights, "layers", f"{entry.n_weights} weights", f"{n_weights}, as in the graph")
+        _need(0 <= entry.missed <= n_weights, "layers", f"{entry.missed} missed", f"0 to {n_weights}")
     masks = tuple(_mask(source, index, tensors) for index, source in enumerate(spec.layers))
     probes = tensors["probe_outputs"]
     _need(probes.dtype == np.float32 and probes.ndim == 2, "probe_outputs", str(probes.dtype), "a float32 matrix")

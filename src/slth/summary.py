@@ -6,8 +6,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from slth.network.graph import Sign
 from slth.source.spec import SourceLayer
+from slth.subsetsum import MAX_ELEMENTS
 from slth.ticket import LayerFacts, LayerMask, Ticket
 
 
@@ -84,7 +87,7 @@ def summarise(ticket: Ticket, ticket_bytes: int | None = None) -> TicketSummary:
 
 
 def _layer(source: SourceLayer, mask: LayerMask, facts: LayerFacts) -> LayerSummary:
-    sizes = usable_counts(source, facts)
+    sizes = base_set_sizes(source, facts.input_sign)
     return LayerSummary(
         name=facts.name,
         input_sign=facts.input_sign.value,
@@ -100,11 +103,18 @@ def _layer(source: SourceLayer, mask: LayerMask, facts: LayerFacts) -> LayerSumm
     )
 
 
-def usable_counts(source: SourceLayer, facts: LayerFacts) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Usable elements of every input block, for each sign that its input may have, (groups * inputs * signs,)."""
-    blocks = source.univariate_weights().reshape(source.groups, source.blocks_per_group, source.block_width)
+def base_set_sizes(source: SourceLayer, sign: Sign) -> NDArray[np.int64]:
+    """Usable elements of every base set of a layer: by block and, where it matters, sign of the input.
+
+    With the looks-linear initialisation every mirrored pair is one usable element.
+    """
+    n_blocks = source.groups * source.blocks_per_group
     if source.mirrored:
-        return np.full(source.groups * source.inputs_per_group, source.block_width // 2, dtype=np.int64)
-    inputs = blocks[:, : source.inputs_per_group, :]
-    counts = [(np.sign(inputs) == sign).sum(axis=2) for sign in facts.input_sign.branches]
-    return np.stack(counts).ravel().astype(np.int64)
+        return np.full(n_blocks, min(source.block_width // 2, MAX_ELEMENTS), dtype=np.int64)
+    univariate = source.univariate_weights().reshape(source.groups, source.blocks_per_group, source.block_width)
+    inputs = univariate[:, : source.inputs_per_group]
+    counts = [np.count_nonzero(np.sign(inputs) == branch, axis=2).ravel() for branch in sign.branches]
+    if source.bias:
+        counts.append(np.count_nonzero(univariate[:, -1] > 0, axis=1))
+    usable: NDArray[np.int64] = np.minimum(np.concatenate(counts), MAX_ELEMENTS).astype(np.int64)
+    return usable

@@ -3,8 +3,7 @@
 Everything is float64 and every bound is rounded outward: a sum of n products computed in any order is off by at most
 n 2^-53 / (1 - n 2^-53) times the sum of their absolute values (Higham 2002, section 3.1), for which ``(n + 8) 2^-52``
 stands throughout; ``TINY`` covers products that underflow. Convolutions in float64 are such sums: torch has no Winograd
-or Fourier
-version of them on the CPU.
+or Fourier version of them on the CPU.
 """
 
 from __future__ import annotations

@@ -110,7 +110,7 @@ def _parse(value: Any) -> Graph:
     nodes = []
     for entry in value["nodes"]:
         name, op, source = str(entry["name"]), str(entry["op"]), str(entry["source"])
-        if name in known or source not in known or op not in OPERATORS:
+        if name in known or source not in known or op not in OPERATORS or not all(name.split(".")):
             raise TicketError("graph", f"node {name!r} ({op} of {source!r})", "a known operation on an earlier node")
         operator = OPERATORS[op]
         attributes = operator.check(dict(entry["attributes"]))

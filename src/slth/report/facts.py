@@ -64,25 +64,6 @@ def subset_sizes(source: SourceLayer, mask: LayerMask, sign: Sign) -> dict[str, 
     return sizes
 
 
-def base_set_sizes(source: SourceLayer, sign: Sign) -> NDArray[np.int64]:
-    """Usable elements of every base set of a layer: by block and, where it matters, sign of the input.
-
-    With the looks-linear initialisation every mirrored pair is one usable element.
-    """
-    from slth.subsetsum import MAX_ELEMENTS
-
-    n_blocks = source.groups * source.blocks_per_group
-    if source.mirrored:
-        return np.full(n_blocks, min(source.block_width // 2, MAX_ELEMENTS), dtype=np.int64)
-    univariate = source.univariate_weights().reshape(source.groups, source.blocks_per_group, source.block_width)
-    inputs = univariate[:, : source.inputs_per_group]
-    counts = [np.count_nonzero(np.sign(inputs) == branch, axis=2).ravel() for branch in sign.branches]
-    if source.bias:
-        counts.append(np.count_nonzero(univariate[:, -1] > 0, axis=1))
-    usable: NDArray[np.int64] = np.minimum(np.concatenate(counts), MAX_ELEMENTS).astype(np.int64)
-    return usable
-
-
 @dataclass(frozen=True)
 class Term:
     """One kept path from input to output: ``univariate`` weight u of a neuron, ``combine`` weight v."""

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from slth.report.facts import base_set_sizes, subset_sizes
+from slth.report.facts import subset_sizes
 from slth.report.style import CSS
 from slth.report.words import escaped, number, percent, plural, size
+from slth.summary import base_set_sizes
 from slth.ticket import Ticket
 
 if TYPE_CHECKING:

@@ -223,7 +223,7 @@ def _or_none(value: float | None) -> str:
 def usage(ticket: Ticket, title: str) -> str:
     """How to load and check it."""
     name = title if title.endswith(".ticket") and " " not in title else "net.ticket"
-    domain = "" if ticket.domain is None else f" --domain={ticket.domain[0]:g},{ticket.domain[1]:g}"
+    domain = "" if ticket.domain is None else f" --domain {ticket.domain[0]:g},{ticket.domain[1]:g}"
     code = f'import slth\n\nticket = slth.load("{name}")\nnetwork = ticket.module()'
     return (
         '<section><h2>Use it</h2><div class="pair"><div class="panel"><h3>In Python</h3>'
@@ -232,7 +232,7 @@ def usage(ticket: Ticket, title: str) -> str:
         '<code>module("masked")</code> is the whole random network with its mask, <code>module("sparse")</code> its '
         "surviving weights alone; all three compute the same function.</p></div>"
         '<div class="panel"><h3>Against the trained network</h3>'
-        f"<pre><code>{html.escape(f'slth verify {name} net.safetensors{domain}')}</code></pre>"
+        f"<pre><code>{html.escape(f'slth verify {name} --target net.safetensors{domain}')}</code></pre>"
         '<p class="note">Draws the random network again, checks every claim of the file'
         + (" and proves a bound on the output error." if domain else ".")
         + "</p></div></div></section>"
