@@ -16,7 +16,7 @@ from numba import types
 from slth.subsetsum.arith import EXACT_SCALE, answer, better, gather, inner, popcount, quantise
 from slth.subsetsum.stamp import source_stamp
 
-CANDIDATES = 2**16
+CANDIDATES = 2**18
 _NONE = np.int64(0)
 
 

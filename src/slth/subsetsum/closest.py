@@ -26,7 +26,7 @@ from slth.subsetsum.stamp import source_stamp
 
 WIDE = 4
 """Problems in lockstep where the lists are short enough for the cache."""
-WIDE_BITS = 17
+WIDE_BITS = 18
 NARROW_BITS = 22
 _SKEW = 56
 """Extra elements between buffers (chosen): spreads lanes over the cache's sets instead of piling them on one."""
@@ -36,7 +36,7 @@ WIDE_SCRATCH = 4 * WIDE * _WIDE_BUFFER
 NARROW_SCRATCH = 4 * _NARROW_BUFFER
 INT_ROWS, FLOAT_ROWS = 16 + 3 * WIDE, 2 + WIDE
 """Rows of 128 for everything of a group that is small."""
-CANDIDATES = 2**16
+CANDIDATES = 2**18
 """Pairs that a problem's band may hold before it is left to the exact solver."""
 _TILES = 8
 """Tiles walked between two looks at what was found."""

@@ -12,8 +12,8 @@ from slth.subsetsum import exact
 from slth.subsetsum.problem import MAX_ELEMENTS, Answers, Batch, Objective, Run
 from slth.subsetsum.schedule import Chunk, make_chunks, run_chunks
 
-_WIDE_UP_TO = 34
-"""Largest base set solved four at a time (chosen): beyond, lists of four problems would take hundreds of MB."""
+_WIDE_UP_TO = 37
+"""Largest base set solved four at a time (chosen): beyond, lists of four problems outgrow 32 MB a thread."""
 
 _SMALL = np.array(
     [max(k for k in range(7) if math.comb(m, k) <= 16 * 2 ** (m / 2)) for m in range(MAX_ELEMENTS + 1)], np.int64
