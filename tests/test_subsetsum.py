@@ -125,9 +125,7 @@ def _sorted_halves(base: np.ndarray, target: float) -> float:
     return float(np.minimum(np.abs(need - below), np.abs(need - above)).min())
 
 
-@pytest.mark.parametrize(
-    ("m", "count"), [(24, 9), (25, 9), (29, 5), (30, 5), (33, 4), (34, 4), (37, 2), (38, 1)]
-)
+@pytest.mark.parametrize(("m", "count"), [(24, 9), (25, 9), (29, 5), (30, 5), (33, 4), (34, 4), (37, 2), (38, 1)])
 def test_large_equals_a_second_method(m: int, count: int) -> None:
     base, targets = RNG.uniform(-1, 1, (count, m)), RNG.uniform(-2, 2, count)
     base[::2] *= RNG.uniform(-1, 1, base[::2].shape)
