@@ -15,7 +15,9 @@ from slth.data import Data, load_data
 from slth.errors import ArgumentError, DataError
 
 BATCH = 128
-LEARNING_RATE = 1e-3
+LEARNING_RATE = 3e-3
+SMALL = 50_000
+"""Networks of fewer weights are trained on one thread: more of them would only wait for each other."""
 
 
 @dataclass(frozen=True)
@@ -90,24 +92,40 @@ def train_perceptron(
     begin = time.perf_counter()
     x, y = train.inputs.flatten(1).to(torch.float32), train.labels
     n_classes = int(y.max()) + 1
+    threads = torch.get_num_threads()
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         network = _perceptron([x.shape[1], *hidden, n_classes])
-        optimiser = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE)
-        n_batches = -(-len(x) // BATCH)
-        total = epochs * n_batches
-        schedule = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.02, total)
-        for epoch in range(epochs):
-            for number, batch in enumerate(torch.randperm(len(x)).split(BATCH)):
-                optimiser.zero_grad()
-                torch.nn.functional.cross_entropy(network(x[batch]), y[batch]).backward()
-                optimiser.step()
-                schedule.step()
-                if on_progress is not None:
-                    on_progress(epoch * n_batches + number + 1, total)
+        try:
+            if sum(parameter.numel() for parameter in network.parameters()) < SMALL:
+                torch.set_num_threads(1)
+            _descend(network, x, y, epochs, on_progress)
+        finally:
+            torch.set_num_threads(threads)
     network.eval()
     accuracy = test.accuracy(network, test.inputs.flatten(1).to(torch.float32))
     return TrainedPerceptron(network, n_classes, accuracy, time.perf_counter() - begin)
+
+
+def _descend(
+    network: torch.nn.Sequential,
+    x: torch.Tensor,
+    y: torch.Tensor,
+    epochs: int,
+    on_progress: Callable[[int, int], None] | None,
+) -> None:
+    optimiser = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE)
+    n_batches = -(-len(x) // BATCH)
+    total = epochs * n_batches
+    schedule = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.02, total)
+    for epoch in range(epochs):
+        for number, batch in enumerate(torch.randperm(len(x)).split(BATCH)):
+            optimiser.zero_grad()
+            torch.nn.functional.cross_entropy(network(x[batch]), y[batch]).backward()
+            optimiser.step()
+            schedule.step()
+            if on_progress is not None:
+                on_progress(epoch * n_batches + number + 1, total)
 
 
 def _perceptron(widths: Sequence[int]) -> torch.nn.Sequential:

@@ -115,6 +115,8 @@ def _parse(value: Any) -> Graph:
         operator = OPERATORS[op]
         attributes = operator.check(dict(entry["attributes"]))
         known[name] = operator.shape(attributes, known[source])
+        if any(size < 1 for size in known[name]):
+            raise TicketError("graph", f"node {name!r} of shape {known[name]}", "sizes of at least 1")
         nodes.append(Node(name, op, source, attributes, known[name]))
     if not nodes:
         raise TicketError("graph", "no operation", "at least one weight layer")

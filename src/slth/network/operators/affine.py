@@ -208,13 +208,15 @@ class Conv(WeightOperator):
         return result
 
     def shape(self, attributes: Mapping[str, Any], shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Output channels and the spatial sizes that torch computes, asked on a single channel."""
+        """Output channels and the spatial sizes that torch computes, asked on tensors without storage."""
         outputs, inputs_per_group, *kernel = attributes["weight_shape"]
-        if shape[0] != inputs_per_group * attributes["groups"] or outputs % attributes["groups"]:
-            raise ValueError(f"a convolution of {inputs_per_group * attributes['groups']} channels on {shape}")
-        single = {**attributes, "groups": 1}
-        sizes = self.apply(single, torch.zeros(1, 1, *shape[1:]), torch.zeros(1, 1, *kernel), None).shape[2:]
-        return (outputs, *sizes)
+        groups = attributes["groups"]
+        if len(shape) != len(kernel) + 1 or shape[0] != inputs_per_group * groups:
+            raise ValueError(f"a {len(kernel)}-dimensional convolution of {inputs_per_group * groups} channels on {shape}")
+        if groups < 1 or outputs % groups or min(kernel, default=1) < 1:
+            raise ValueError(f"a convolution of weight shape {attributes['weight_shape']} in {groups} groups")
+        x, weight = torch.empty(1, *shape, device="meta"), torch.empty(attributes["weight_shape"], device="meta")
+        return tuple(self.apply(attributes, x, weight, None).shape[1:])
 
 
 def _pairs(padding: Any, kernel: tuple[int, ...], dilation: tuple[int, ...]) -> tuple[int, ...]:

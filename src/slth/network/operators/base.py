@@ -33,9 +33,18 @@ class Operator:
         return sign
 
     def shape(self, attributes: Mapping[str, Any], shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Output shape without the batch axis; torch itself is asked, on a single channel."""
+        """Output shape without the batch axis; torch itself is asked, on a tensor without storage.
+
+        Raises
+        ------
+        ValueError, RuntimeError
+            If the operation does not fit the shape or does not keep the batch axis.
+        """
         with torch.no_grad():
-            return (shape[0], *self.module(attributes)(torch.zeros(1, 1, *shape[1:])).shape[2:])
+            batch, *result = self.module(attributes)(torch.empty(1, *shape, device="meta")).shape
+        if batch != 1:
+            raise ValueError(f"{self.name}: a batch of 1 becomes one of {batch}")
+        return tuple(result)
 
     def check(self, attributes: dict[str, Any]) -> dict[str, Attribute]:
         """Attributes read from a file: names and types checked, lists made tuples."""
