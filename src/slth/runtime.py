@@ -29,7 +29,7 @@ class Network(torch.nn.Module):
 
     def __init__(self, graph: Graph, layer: Callable[[Node], torch.nn.Module]) -> None:
         super().__init__()
-        self.paths = [node.name for node in graph]
+        self._order = [node.name for node in graph]
         for node in graph:
             holder: torch.nn.Module = self
             *parents, own = _safe_path(node.name)
@@ -42,14 +42,14 @@ class Network(torch.nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """The network's output, (batch, *output shape)."""
-        for path in self.paths:
+        for path in self._order:
             x = self.get_submodule(".".join(_safe_path(path)))(x)
         return x
 
 
 def _safe_path(name: str) -> list[str]:
     """Module path of a node; names that torch.nn.Module itself uses get an underscore."""
-    return [f"{part}_" if hasattr(torch.nn.Module, part) or part == "paths" else part for part in name.split(".")]
+    return [f"{part}_" if hasattr(torch.nn.Module, part) or part == "_order" else part for part in name.split(".")]
 
 
 class TwoBranches(torch.nn.Module):

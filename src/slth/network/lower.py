@@ -8,7 +8,7 @@ import torch
 
 from slth.errors import UnsupportedError
 from slth.network.calls import Call, Reference
-from slth.network.graph import INPUT, Graph, Node
+from slth.network.graph import INPUT, Attribute, Graph, Node
 from slth.network.operators import OPERATORS, Operator, WeightOperator
 
 IDENTITIES = frozenset(
@@ -100,6 +100,7 @@ def lower(
     for call in calls:
         if call.op not in _BY_ATEN and call.op not in IDENTITIES:
             raise refuse(_module_path(call, names) or call.name, call.op)
+    taken = _taken_paths(calls, names)
     value_of = {input_name: INPUT}
     shapes = {INPUT: input_shape}
     nodes: list[Node] = []
@@ -112,9 +113,8 @@ def lower(
             continue
         operator = _BY_ATEN[call.op]
         attributes = operator.lower(call, shapes[here])
-        name = call.name
+        name = _module_path(call, names) or call.name
         if isinstance(operator, WeightOperator):
-            name = _module_path(call, names) or call.name
             if name in weights:
                 raise UnsupportedError(
                     f"layer {name!r}",
@@ -123,13 +123,32 @@ def lower(
                     "copying the layer",
                 )
             weights[name] = (call.weight, call.bias)
-        elif name in names.values() or name in shapes:
-            name = f"{name}_"
-        node = Node(name, operator.name, here, attributes, operator.shape(attributes, shapes[here]))
+        else:
+            while name in taken or name in shapes:
+                name += "_"
+        node = Node(name, operator.name, here, attributes, _shape(name, operator, attributes, shapes[here]))
         nodes.append(node)
         shapes[name] = node.shape
         value_of[call.name] = name
     return _cut(Graph(input_shape, tuple(nodes)), value_of.get(output_name, "")), weights
+
+
+def _taken_paths(calls: Sequence[Call], names: Mapping[str, str]) -> set[str]:
+    """Paths of the weight layers and of the modules around them, which no other node may be called."""
+    paths = {_module_path(call, names) for call in calls if isinstance(_BY_ATEN.get(call.op), WeightOperator)}
+    around = {path.rsplit(".", n)[0] for path in paths for n in range(1, path.count(".") + 1)}
+    for path in sorted(paths & around):
+        raise UnsupportedError(f"layer {path!r}", "a weight layer inside another", "weight layers beside each other")
+    return paths | around
+
+
+def _shape(
+    name: str, operator: Operator, attributes: Mapping[str, Attribute], shape: tuple[int, ...]
+) -> tuple[int, ...]:
+    try:
+        return operator.shape(attributes, shape)
+    except (ValueError, RuntimeError) as error:
+        raise UnsupportedError(f"layer {name!r}", f"{error}", "layers that keep the batch axis first") from error
 
 
 def _cut(graph: Graph, output: str) -> Graph:
