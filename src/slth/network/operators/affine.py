@@ -212,7 +212,7 @@ class Conv(WeightOperator):
         outputs, inputs_per_group, *kernel = attributes["weight_shape"]
         groups = attributes["groups"]
         if len(shape) != len(kernel) + 1 or shape[0] != inputs_per_group * groups:
-            raise ValueError(f"a {len(kernel)}-dimensional convolution of {inputs_per_group * groups} channels on {shape}")
+            raise ValueError(f"a {len(kernel)}-D convolution of {inputs_per_group * groups} channels on {shape}")
         if groups < 1 or outputs % groups or min(kernel, default=1) < 1:
             raise ValueError(f"a convolution of weight shape {attributes['weight_shape']} in {groups} groups")
         x, weight = torch.empty(1, *shape, device="meta"), torch.empty(attributes["weight_shape"], device="meta")
