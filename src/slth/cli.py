@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import logging
 import os
 import sys
+from pathlib import Path
 
 import typer
 
 from slth.commands import demo, find, show, train, verify
+
+OPTIONS = frozenset(
+    {"base_set_size", "tolerance", "objective", "initialisation", "seed", "domain", "construction", "threads"}
+    | {"eps", "epochs", "hidden"}
+)
+"""Arguments of the Python functions whose name on the command line is the same with dashes."""
 
 app = typer.Typer(
     name="slth",
@@ -41,12 +50,21 @@ def main() -> None:
     """Run the command line; exit status 0 for done, 1 for a ticket that does not hold, 2 for misuse."""
     from slth.errors import SlthError
 
+    debug = "--debug" in sys.argv[1:]
+    # Where a stream is closed, Python has None for it.
+    sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115
+    sys.stderr = sys.stderr or Path(os.devnull).open("w")  # noqa: SIM115
     try:
         status = app(standalone_mode=False)
+        sys.stdout.flush()
     except SlthError as error:
-        if "--debug" in sys.argv:
+        if debug:
             raise
-        _say(f"error: {error}")
+        # In Python an argument is called base_set_size, here --base-set-size.
+        line = str(error)
+        if error.where in OPTIONS:
+            line = f"--{error.where.replace('_', '-')}{line.removeprefix(error.where)}"
+        _say(f"error: {line}")
         status = 2
     except typer.TyperException as error:
         # The help that a bare "slth" asks for is long; every other message is one line.
@@ -55,17 +73,49 @@ def main() -> None:
         if type(error).__name__ == "NoArgsIsHelpError":
             typer.echo(error.format_message(), err=True)
         else:
-            _say(f"error: {where}: {error.format_message()} (see {where} --help)")
+            _say(f"error: {where}: {error.format_message()}{_given(error)} (see {where} --help)")
         status = 2
     except (KeyboardInterrupt, typer.Abort):
         status = 130
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         status = 1
+    except OSError as error:
+        if debug:
+            raise
+        _say(f"error: {error.filename or 'output'}: {error.strerror or error}")
+        _drop_output()
+        status = 2
+    except Exception as error:
+        if debug:
+            raise
+        # A traceback would end with status 1, which says that a ticket does not hold.
+        _say(f"error: unexpected {type(error).__name__}: {error} (please report it; slth --debug ... tells more)")
+        status = 2
     if status == 130:
         _say("stopped; nothing was written")
+        # Nothing is left to tidy up, and taking torch down takes half a second.
+        sys.stderr.flush()
+        os._exit(130)
     sys.exit(status if isinstance(status, int) else 0)
 
 
 def _say(line: str) -> None:
-    typer.echo(" ".join(line.split()), err=True)
+    with contextlib.suppress(OSError):
+        typer.echo(" ".join(line.split()), err=True)
+
+
+def _given(error: typer.TyperException) -> str:
+    """The value that the command line gives an option that was refused; the message itself may not repeat it."""
+    names = getattr(getattr(error, "param", None), "opts", [])
+    for word, following in itertools.pairwise([*sys.argv, ""]):
+        name, equals, value = word.partition("=")
+        if name in names and isinstance(error, typer.BadParameter):
+            return f", got {(value if equals else following)!r}"
+    return ""
+
+
+def _drop_output() -> None:
+    """Send what is still to be written nowhere, so that the interpreter's last flush does not fail again."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from slth.commands.options import Json, Quiet
+from slth.commands.options import Json, Quiet, check_seed
 from slth.commands.screen import print_json, print_table, progress_bar, ticket_table
 
 
@@ -22,6 +22,7 @@ def demo(
     """Train a small network on scikit-learn's digits; find, verify and run its ticket; leave a page of pictures."""
     from slth.demo import make_folder, run_demo
 
+    check_seed(seed)
     folder = make_folder(output)
 
     def say(line: str) -> None:

@@ -47,7 +47,7 @@ def find(
 
     if max_missed is not None and tolerance is None:
         raise ArgumentError("--max-missed", str(max_missed), "a tolerance to miss", "--tolerance 0.01")
-    check_writable(output)
+    check_writable(output, (target, weights))
     set_threads(threads)
     loaded = load_target(target, model, weights, activation, input_shape)
     from slth.pipeline import find_ticket
@@ -64,7 +64,7 @@ def find(
             domain=domain,
             construction=construction,
             threads=threads,
-            on_progress=bar.update,
+            on_progress=lambda layer, done, total: bar.update(f"layer {layer}", done, total),
         )
     summary = summarise(ticket, ticket.save(output))
     if json:

@@ -56,6 +56,18 @@ def parse_shape(text: str | None) -> tuple[int, ...] | None:
     return shape
 
 
+def check_seed(seed: int) -> None:
+    """Refuse a seed that is not a 64-bit number.
+
+    Raises
+    ------
+    ArgumentError
+        If it is out of range.
+    """
+    if not 0 <= seed < 2**64:
+        raise ArgumentError("seed", str(seed), "a whole number from 0 to 2^64 - 1")
+
+
 def set_threads(threads: int | None) -> None:
     """Let torch use as many threads as the subset sums.
 

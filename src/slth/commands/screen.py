@@ -62,7 +62,9 @@ class Bar:
             self.progress = _progress()
             self.progress.start()
         if name not in self.tasks:
-            self.tasks[name] = self.progress.add_task(name, total=total)
+            from rich.markup import escape
+
+            self.tasks[name] = self.progress.add_task(escape(name), total=total)
         self.progress.update(self.tasks[name], completed=done, total=total)
 
     def stop(self) -> None:

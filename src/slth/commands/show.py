@@ -22,7 +22,7 @@ def show(
     from slth.files import check_writable, write_atomically
 
     if html is not None:
-        check_writable(html)
+        check_writable(html, (ticket,))
     loaded = load(ticket)
     from slth.summary import summarise
 

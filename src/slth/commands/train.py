@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from slth.commands.options import Json, Quiet, Threads, set_threads
+from slth.commands.options import Json, Quiet, Threads, check_seed, set_threads
 from slth.commands.screen import print_json, progress_bar
 from slth.errors import ArgumentError
 
@@ -25,12 +25,17 @@ def train(
     """Train a ReLU perceptron on labelled data, as a target."""
     from slth.files import check_writable, write_atomically
 
-    check_writable(output)
+    if output.suffix != ".safetensors":
+        raise ArgumentError("--output", str(output), "a name ending in .safetensors", f"{output.stem}.safetensors")
+    check_seed(seed)
+    check_writable(output, (Path(data),))
     set_threads(threads)
     try:
         widths = [int(part) for part in hidden.split(",")]
     except ValueError:
-        raise ArgumentError("--hidden", hidden, "whole numbers between commas", "--hidden 300,100") from None
+        widths = []
+    if not widths or min(widths) < 1:
+        raise ArgumentError("--hidden", hidden, "positive whole numbers between commas", "--hidden 300,100")
     from safetensors.torch import save
 
     from slth.learn.perceptron import split_data, train_perceptron

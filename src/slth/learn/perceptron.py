@@ -86,8 +86,10 @@ def train_perceptron(
     ArgumentError
         If a width or the number of epochs is not positive.
     """
-    if epochs < 1 or any(width < 1 for width in hidden):
-        raise ArgumentError("hidden, epochs", f"{list(hidden)}, {epochs}", "positive whole numbers")
+    if epochs < 1:
+        raise ArgumentError("epochs", str(epochs), "at least 1")
+    if any(width < 1 for width in hidden):
+        raise ArgumentError("hidden", str(list(hidden)), "positive widths")
     assert train.labels is not None
     begin = time.perf_counter()
     x, y = train.inputs.flatten(1).to(torch.float32), train.labels
