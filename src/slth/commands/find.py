@@ -21,6 +21,7 @@ from slth.commands.options import (
 )
 from slth.commands.screen import print_json, print_table, progress_bar, ticket_table
 from slth.errors import ArgumentError
+from slth.warm import Compilation
 
 
 def find(
@@ -48,8 +49,13 @@ def find(
     if max_missed is not None and tolerance is None:
         raise ArgumentError("--max-missed", str(max_missed), "a tolerance to miss", "--tolerance 0.01")
     check_writable(output, (target, weights))
-    set_threads(threads)
-    loaded = load_target(target, model, weights, activation, input_shape)
+    kernels = Compilation()
+    try:
+        set_threads(threads)
+        loaded = load_target(target, model, weights, activation, input_shape)
+        kernels.wait()
+    finally:
+        kernels.stop()
     from slth.pipeline import find_ticket
     from slth.summary import summarise
 
