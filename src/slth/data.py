@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import math
+import stat
 import struct
 import zipfile
 import zlib
@@ -16,18 +17,25 @@ import torch
 from numpy.typing import NDArray
 
 from slth.errors import DataError
+from slth.files import reason
 
 PARTS = {"test": "t10k", "train": "train"}
 _IDX_TYPES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 _BATCH = 1000
+_DAMAGE = (
+    *(zipfile.BadZipFile, zlib.error, EOFError, KeyError, TypeError, ValueError, AttributeError),
+    *(ArithmeticError, RuntimeError, MemoryError),
+)
+"""What reading a damaged or malicious file may raise."""
 
 
 @dataclass(frozen=True)
 class Data:
-    """Inputs (n, ...), float64, and their labels (n,), if there are any."""
+    """Inputs (n, ...), float64, and their labels (n,), if there are any; and where they come from."""
 
     inputs: torch.Tensor
     labels: torch.Tensor | None
+    where: str = "data"
 
     @classmethod
     def build(cls, inputs: Any, labels: Any = None, where: str = "data") -> Data:
@@ -38,8 +46,8 @@ class Data:
         DataError
             If there are no inputs, some are not finite, or the labels do not fit.
         """
-        x = torch.as_tensor(inputs).detach().to("cpu", torch.float64)
-        y = None if labels is None else torch.as_tensor(labels).detach().to("cpu")
+        x = _numbers(inputs, f"{where}, inputs")
+        y = None if labels is None else _numbers(labels, f"{where}, labels")
         if x.dim() < 2 or len(x) == 0:
             raise DataError(
                 where, f"inputs of shape {tuple(x.shape)}", "at least one input, the first axis counting them"
@@ -49,10 +57,14 @@ class Data:
         if y is not None:
             if y.dim() == 2 and y.shape[1] > 1:
                 y = y.argmax(dim=1)
-            y = y.reshape(-1).to(torch.int64)
-            if len(y) != len(x):
-                raise DataError(where, f"{len(y)} labels for {len(x)} inputs", "one label an input")
-        return cls(x, y)
+            if y.numel() != len(x):
+                raise DataError(where, f"labels of shape {tuple(y.shape)} for {len(x)} inputs", "one label an input")
+            given, y = y.reshape(-1), y.reshape(-1).to(torch.int64)
+            if bool((y != given).any()) or bool((y < 0).any()):
+                wrong = int(((y != given) | (y < 0)).nonzero()[0])
+                got = f"the label {given[wrong].item():g} at index {wrong}"
+                raise DataError(where, got, "class numbers from 0 up, or one-hot rows")
+        return cls(x, y, where)
 
     def inputs_for(self, shape: tuple[int, ...]) -> torch.Tensor:
         """The inputs in a network's input shape, (n, *shape).
@@ -64,17 +76,27 @@ class Data:
         """
         if math.prod(self.inputs.shape[1:]) != math.prod(shape):
             raise DataError(
-                "data", f"inputs of shape {tuple(self.inputs.shape[1:])}", f"the network's input shape {shape}"
+                self.where, f"inputs of shape {tuple(self.inputs.shape[1:])}", f"the network's input shape {shape}"
             )
         return self.inputs.reshape(-1, *shape)
 
     def accuracy(self, network: torch.nn.Module, inputs: torch.Tensor) -> float:
-        """Percent of the labels that the largest output gives."""
+        """Percent of the labels that the largest output gives.
+
+        Raises
+        ------
+        DataError
+            If there is a label without an output.
+        """
         assert self.labels is not None
         right = 0
         with torch.no_grad():
             for x, y in zip(inputs.split(_BATCH), self.labels.split(_BATCH), strict=True):
-                right += int((network(x).flatten(1).argmax(dim=1) == y).sum())
+                outputs = network(x).flatten(1)
+                if int(y.max()) >= outputs.shape[1]:
+                    got = f"the label {int(y.max())} for a network of {outputs.shape[1]} outputs"
+                    raise DataError(self.where, got, "labels from 0 up to below the number of outputs")
+                right += int((outputs.argmax(dim=1) == y).sum())
         return 100.0 * right / len(self.labels)
 
 
@@ -86,26 +108,51 @@ def load_data(path: Path, part: str = "test") -> Data:
     DataError
         If files are missing, damaged or do not fit together.
     """
-    if path.is_dir():
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        need = "a folder of IDX files or an .npz with x and y"
+        raise DataError(str(path), "no such file or folder", need) from None
+    except OSError as error:
+        raise DataError(str(path), f"{reason(error)!r}", "a file or folder that can be read") from error
+    if stat.S_ISDIR(mode):
         images = read_idx(_idx_file(path, f"{PARTS[part]}-images"))
         labels = read_idx(_idx_file(path, f"{PARTS[part]}-labels"))
         scaled = images.astype(np.float64) / (255.0 if images.dtype == np.uint8 else 1.0)
         return Data.build(scaled, labels.astype(np.int64), str(path))
-    if not path.is_file():
-        raise DataError(str(path), "no such file or folder", "a folder of IDX files or an .npz with x and y")
+    if not zipfile.is_zipfile(path):
+        empty = path.stat().st_size == 0
+        got = "an empty file" if empty else "a file that is not an .npz archive, or a truncated one"
+        raise DataError(str(path), got, "an .npz with x and y", "numpy.savez(path, x=inputs, y=labels)")
     try:
         with np.load(path, allow_pickle=False) as arrays:
             if "x" not in arrays:
                 raise DataError(str(path), f"arrays {sorted(arrays.files)}", "x, and y for labels")
             return Data.build(arrays["x"], arrays.get("y"), str(path))
-    except (OSError, ValueError, TypeError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
+    except (*_DAMAGE, OSError) as error:
         if isinstance(error, DataError):
             raise
         raise DataError(str(path), f"a file that is not a readable .npz ({error})", "an .npz with x and y") from error
 
 
+def _numbers(values: Any, where: str) -> torch.Tensor:
+    if isinstance(values, np.ndarray):
+        if values.dtype.kind not in "buif":
+            raise DataError(where, f"an array of type {values.dtype}", "whole or real numbers")
+        # Not every type of numpy's, nor the other byte order, has a counterpart in torch.
+        values = values.astype(np.float64)
+    tensor = torch.as_tensor(values).detach().to("cpu")
+    if tensor.is_complex():
+        raise DataError(where, "complex numbers", "whole or real numbers")
+    return tensor.to(torch.float64)
+
+
 def _idx_file(folder: Path, stem: str) -> Path:
-    for path in sorted(folder.iterdir()):
+    try:
+        paths = sorted(folder.iterdir())
+    except OSError as error:
+        raise DataError(str(folder), f"{reason(error)!r}", "a folder that can be read") from error
+    for path in paths:
         if path.name.startswith(stem) and "ubyte" in path.name:
             return path
     raise DataError(str(folder), f"no file {stem}-idx*-ubyte[.gz]", "the IDX files under MNIST's names")
@@ -126,5 +173,5 @@ def read_idx(path: Path) -> NDArray[Any]:
         if zero != 0 or kind not in _IDX_TYPES:
             raise ValueError("wrong magic number")
         return np.frombuffer(raw, dtype=_IDX_TYPES[kind], offset=4 + 4 * n_axes).reshape(shape)
-    except (OSError, EOFError, ValueError, struct.error, zlib.error) as error:
+    except (*_DAMAGE, OSError, struct.error) as error:
         raise DataError(str(path), f"a damaged file ({error})", "an IDX file", "downloading it again") from error

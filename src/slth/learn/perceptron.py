@@ -53,9 +53,14 @@ def split_data(reference: str) -> tuple[Data, Data]:
 
 def _hold_out(data: Data) -> tuple[Data, Data]:
     if data.labels is None:
-        raise DataError("data", "inputs without labels", "an array y of labels")
+        raise DataError(data.where, "inputs without labels", "an array y of labels")
     test = torch.from_numpy(np.arange(len(data.inputs)) % 5 == 4)
-    return Data(data.inputs[~test], data.labels[~test]), Data(data.inputs[test], data.labels[test])
+    if not bool(test.any()):
+        raise DataError(data.where, f"{len(test)} inputs", "at least 5, as every fifth is a test input")
+    return (
+        Data(data.inputs[~test], data.labels[~test], data.where),
+        Data(data.inputs[test], data.labels[test], data.where),
+    )
 
 
 def train_perceptron(

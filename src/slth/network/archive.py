@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,19 @@ import torch
 
 from slth.errors import TargetError, UnsupportedError
 from slth.network.calls import Call, Reference
-from slth.network.lower import lower
+from slth.network.lower import lower, place, refuse
 from slth.network.target import Target
 
 _DTYPES = {1: torch.uint8, 2: torch.int8, 3: torch.int16, 4: torch.int32, 5: torch.int64}
 _DTYPES |= {6: torch.float16, 7: torch.float32, 8: torch.float64, 12: torch.bool, 13: torch.bfloat16}
 """Scalar types by the number that the archive's schema gives them."""
+
+
+_DAMAGE = (
+    *(zipfile.BadZipFile, zlib.error, EOFError, KeyError, IndexError, TypeError, ValueError, AttributeError),
+    *(ArithmeticError, RuntimeError, MemoryError),
+)
+"""What reading a damaged or malicious archive may raise."""
 
 
 def read_archive(path: Path) -> Target:
@@ -39,12 +47,12 @@ def read_archive(path: Path) -> Target:
             if (bad := archive.testzip()) is not None:
                 raise TargetError(str(path), f"a damaged entry {bad}", "an undamaged .pt2 file", "exporting it again")
             return _read(path, archive)
-    except (zipfile.BadZipFile, KeyError, TypeError, ValueError, IndexError, EOFError, OSError) as error:
+    except (*_DAMAGE, OSError) as error:
         if isinstance(error, TargetError):
             raise
         raise TargetError(
             str(path),
-            f"a file that is not a readable .pt2 archive ({error})",
+            f"a file that is not a readable .pt2 archive ({type(error).__name__}: {error})",
             "a file written by torch.export.save (torch 2.8 or later)",
             "exporting it again",
         ) from error
@@ -69,7 +77,8 @@ def _read(path: Path, archive: zipfile.ZipFile) -> Target:
     if any(size is None for size in shape[1:]):
         raise UnsupportedError(str(path), f"an input of shape {shape}", "sizes that are fixed, but for the batch")
     calls = [call for node in graph["nodes"] if (call := _call(node, graph, shape[0], parameters)) is not None]
-    lowered, weights = lower(calls, tuple(size or 0 for size in shape[1:]), inputs[0], outputs[0], names)
+    places = {node["outputs"][0]["as_tensor"]["name"]: _place(node) for node in graph["nodes"] if _is_tensor(node)}
+    lowered, weights = lower(calls, tuple(size or 0 for size in shape[1:]), inputs[0], outputs[0], names, places)
     return Target.build(lowered, weights)
 
 
@@ -121,11 +130,9 @@ def _call(
 ) -> Call | None:
     outputs = node["outputs"]
     parts = str(node["target"]).split(".")
-    if len(outputs) != 1 or "as_tensor" not in outputs[0]:
+    if not _is_tensor(node):
         if any("as_tensor" in output or "as_tensors" in output for output in outputs):
-            raise UnsupportedError(
-                f"layer {node.get('name')!r}", f"the operation {node['target']}", "a supported layer"
-            )
+            raise refuse(_place(node), parts[-2] if len(parts) > 1 else parts[0])
         return None
     name = outputs[0]["as_tensor"]["name"]
     return Call(
@@ -136,6 +143,18 @@ def _call(
         batch=batch,
         parameters=parameters,
     )
+
+
+def _is_tensor(node: Mapping[str, Any]) -> bool:
+    """Whether a call gives a single tensor."""
+    return len(node["outputs"]) == 1 and "as_tensor" in node["outputs"][0]
+
+
+def _place(node: Mapping[str, Any]) -> str:
+    """The innermost module in "key,path,class;key,path,class", the stack of modules that the program records."""
+    owner = str(node.get("metadata", {}).get("nn_module_stack", "")).rpartition(";")[2].split(",")
+    path, kind = owner[1:] if len(owner) == 3 else ("", "")
+    return place(str(node.get("name")), path, kind)
 
 
 def _argument(value: Mapping[str, Any]) -> Any:

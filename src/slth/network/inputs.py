@@ -41,11 +41,17 @@ def infer_input(model: torch.nn.Module, dtype: torch.dtype) -> torch.Tensor:
         probe = copy.deepcopy(model).to("meta").eval()
     except (RuntimeError, NotImplementedError, TypeError) as error:
         raise _unknown(str(error)) from error
+    reason = ""
     for shape in _candidates(first):
-        if _runs(probe, shape, dtype):
+        failure = _run(probe, shape, dtype)
+        if not failure:
             logger.info("input shape %s found by trial", shape)
             return torch.zeros(1, *shape, dtype=dtype)
-    raise _unknown(f"a first layer {first} and no input of a usual shape that the network runs on")
+        reason = reason or f"{failure} on an input of shape {shape}"
+    if isinstance(first, torch.nn.Linear) and first.in_features:
+        # The layer leaves little to guess; a run on real numbers tells better what is wrong.
+        return torch.zeros(1, first.in_features, dtype=dtype)
+    raise _unknown(f"a first layer {first} and no input of a usual shape that the network runs on ({reason})")
 
 
 def _candidates(first: torch.nn.Module) -> Iterator[tuple[int, ...]]:
@@ -63,12 +69,14 @@ def _candidates(first: torch.nn.Module) -> Iterator[tuple[int, ...]]:
         yield (first.in_channels, *(size,) * n)
 
 
-def _runs(model: torch.nn.Module, shape: tuple[int, ...], dtype: torch.dtype) -> bool:
+def _run(model: torch.nn.Module, shape: tuple[int, ...], dtype: torch.dtype) -> str:
+    """What goes wrong on an input of this shape; empty if nothing does."""
     try:
         with torch.no_grad():
-            return bool(model(torch.empty(1, *shape, dtype=dtype, device="meta")).dim() >= 2)
-    except Exception:
-        return False
+            output = model(torch.empty(1, *shape, dtype=dtype, device="meta"))
+    except Exception as error:
+        return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    return "an output without a batch axis" if isinstance(output, torch.Tensor) and output.dim() < 2 else ""
 
 
 def _unknown(got: str) -> ArgumentError:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import itertools
 import re
+import stat
 import sys
+import warnings
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +18,7 @@ from typing import Any
 import torch
 
 from slth.errors import ArgumentError, TargetError
+from slth.files import reason
 from slth.network.archive import read_archive
 from slth.network.graph import INPUT, Graph, Node
 from slth.network.inputs import infer_input
@@ -23,6 +27,8 @@ from slth.network.target import Target
 from slth.network.trace import trace
 
 SUFFIXES = (".pt2", ".safetensors", ".pt", ".pth")
+STATE_KEYS = ("state_dict", "model_state_dict", "model")
+"""Where a checkpoint usually keeps its state dict."""
 
 
 @dataclass(frozen=True)
@@ -58,26 +64,30 @@ class TargetReference:
         ArgumentError, TargetError, UnsupportedError
             Before any other work, with one line that names the file or layer.
         """
-        if (self.path is None) == (self.model is None):
-            raise ArgumentError(
-                "TARGET",
-                "both or neither of a file and --model",
-                "one of them",
-                "slth find net.safetensors -o net.ticket",
-            )
+        need = "a .pt2, .safetensors or .pt file, or --model package.module:function"
+        if self.path is not None and self.model is not None:
+            raise ArgumentError("target", f"both {self.path} and --model {self.model}", f"one of them: {need}")
+        if self.activation != "relu":
+            raise ArgumentError("--activation", self.activation, "relu", "a network with ReLU between its layers")
         if self.model is not None:
-            return self._from_factory(self.model)
-        assert self.path is not None
-        path = existing_file(self.path)
+            # A factory may print; standard output belongs to the result.
+            with contextlib.redirect_stdout(sys.stderr):
+                return self._from_factory(self.model)
         if self.weights is not None:
             raise ArgumentError("--weights", str(self.weights), "--model, whose weights it holds")
+        if self.input_shape is not None:
+            shape = ",".join(map(str, self.input_shape))
+            raise ArgumentError("--input-shape", shape, "--model, whose input it describes; a file tells its own")
+        if self.path is None:
+            raise ArgumentError("target", "none", need)
+        path = existing_file(self.path)
         if path.suffix == ".pt2":
             return read_archive(path)
         if path.suffix not in SUFFIXES:
             raise TargetError(str(path), f"a file ending in {path.suffix!r}", f"one of {', '.join(SUFFIXES)}")
         if is_program(path):
             return read_archive(path)
-        return perceptron(str(path), read_state(path), self.activation)
+        return perceptron(str(path), read_state(path))
 
     def _from_factory(self, reference: str) -> Target:
         model, example = call_factory(reference)
@@ -98,9 +108,13 @@ def existing_file(path: Path) -> Path:
     TargetError
         If it is not.
     """
-    if not path.exists():
-        raise TargetError(str(path), "no such file", "an existing file")
-    if not path.is_file():
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        raise TargetError(str(path), "no such file", "an existing file") from None
+    except OSError as error:
+        raise TargetError(str(path), f"{reason(error)!r}", "a file that can be read") from error
+    if not stat.S_ISREG(mode):
         raise TargetError(str(path), "something that is not a file", "a file")
     return path
 
@@ -131,24 +145,38 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
             raise TargetError(
                 str(path), f"a damaged safetensors file ({error})", "a complete file", "copying it again"
             ) from error
+    if path.suffix == ".pt2" or is_program(path):
+        raise TargetError(str(path), "an exported program", "a state dict of tensors", "naming it as the target itself")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        damaged = not zipfile.is_zipfile(path) and path.stat().st_size and path.read_bytes()[:1] != b"\x80"
-        what = "a damaged or truncated file" if damaged else "a pickle that holds code or is damaged"
         raise TargetError(
-            str(path),
-            f"{what} (it was not executed)",
-            "a state dict of tensors",
-            "torch.save(model.state_dict(), path), or a .safetensors file",
+            str(path), _why_unreadable(path), "a state dict of tensors", "torch.save(model.state_dict(), path)"
         ) from error
-    if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
-        state = state["state_dict"]
+    if isinstance(state, Mapping):
+        state = next((state[key] for key in STATE_KEYS if isinstance(state.get(key), Mapping)), state)
     if not isinstance(state, Mapping) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        keys = ", ".join(repr(key) for key in [*state][:4]) if isinstance(state, Mapping) else ""
+        what = f"a dict of {keys}" if keys else f"one object of type {type(state).__name__}"
         raise TargetError(
-            str(path), f"a {type(state).__name__} that is not a state dict", "tensors by name", "model.state_dict()"
+            str(path), f"{what}, which is not a state dict", "tensors by name", "torch.save(model.state_dict(), path)"
         )
+    for key, value in state.items():
+        if value.layout is not torch.strided or value.is_quantized:
+            raise TargetError(f"{path}, tensor {key!r}", "a sparse or quantized tensor", "a dense one")
     return {str(key): value for key, value in state.items()}
+
+
+def _why_unreadable(path: Path) -> str:
+    with path.open("rb") as stream:
+        start = stream.read(4)
+    if not start:
+        return "an empty file"
+    if zipfile.is_zipfile(path) or start[:1] == b"\x80":
+        return "a pickle that holds code, such as a whole module, or is damaged (nothing of it was executed)"
+    return "a damaged or truncated file" if start[:2] == b"PK" else "a file that torch.save did not write"
 
 
 def natural(name: str) -> list[tuple[int, int, str]]:
@@ -156,7 +184,7 @@ def natural(name: str) -> list[tuple[int, int, str]]:
     return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", name) if part]
 
 
-def perceptron(where: str, state: Mapping[str, torch.Tensor], activation: str) -> Target:
+def perceptron(where: str, state: Mapping[str, torch.Tensor]) -> Target:
     """The multilayer perceptron of a bare state dict: 2-D weights in order, each with its bias if there is one.
 
     A file that keeps no order (safetensors sorts by size and name) is put in the one order in which each layer's
@@ -164,13 +192,9 @@ def perceptron(where: str, state: Mapping[str, torch.Tensor], activation: str) -
 
     Raises
     ------
-    ArgumentError
-        If the activation is not supported.
     TargetError
         If the state holds anything but 2-D weights and their biases, or the shapes do not chain.
     """
-    if activation != "relu":
-        raise ArgumentError("--activation", activation, "relu", "a network with ReLU between its layers")
     weights = {name: tensor for name, tensor in state.items() if tensor.dim() == 2}
     biases: dict[str, torch.Tensor] = {}
     for name, tensor in state.items():
@@ -264,13 +288,13 @@ def call_factory(reference: str) -> tuple[torch.nn.Module, torch.Tensor | None]:
         for part in function_name.split("."):
             result = getattr(result, part)
         result = result if isinstance(result, torch.nn.Module) else result()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ArgumentError("--model", f"{reference} ({type(error).__name__}: {error})", need) from error
     example = None
     if isinstance(result, tuple) and len(result) == 2:
         result, example = result
     if not isinstance(result, torch.nn.Module) or not (example is None or isinstance(example, torch.Tensor)):
-        raise ArgumentError("--model", f"{reference}, which returned a {type(result).__name__}", need)
+        raise ArgumentError("--model", f"{reference}, which gave an object of type {type(result).__name__}", need)
     return result, example
 
 
@@ -282,11 +306,25 @@ def load_weights(model: torch.nn.Module, path: Path) -> None:
     TargetError
         If names or shapes do not fit.
     """
+    state, own = read_state(path), model.state_dict()
+    shapes = [
+        f"{key} of shape {tuple(state[key].shape)} instead of {tuple(own[key].shape)}"
+        for key in own
+        if key in state and isinstance(own[key], torch.Tensor) and own[key].shape != state[key].shape
+    ]
+    faults = {"missing": [*(own.keys() - state.keys())], "unexpected": [*(state.keys() - own.keys())], "": shapes}
+    found = [
+        f"{fault} {sorted(keys, key=natural)[0]}{f' and {len(keys) - 1} more' if keys[1:] else ''}".strip()
+        for fault, keys in faults.items()
+        if keys
+    ]
+    need = "the state dict of --model's module"
+    if found:
+        raise TargetError(str(path), "; ".join(found), need)
     try:
-        model.load_state_dict(read_state(path))
-    except RuntimeError as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        raise TargetError(str(path), " ".join(lines[1:3]), "the state dict of --model's module") from error
+        model.load_state_dict(state)
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise TargetError(str(path), " ".join(str(error).split()), need) from error
 
 
 def _input_dtype(model: torch.nn.Module) -> torch.dtype:

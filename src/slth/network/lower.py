@@ -28,7 +28,7 @@ IDENTITIES = frozenset(
 """Calls that give back their input when the network is not in training."""
 
 REMEDIES: Mapping[str, str] = {
-    "batch_norm": "folding it into the convolution before it with torch.nn.utils.fusion.fuse_conv_bn_eval",
+    "batch_norm": "folding it into the layer before it (torch.nn.utils.fusion.fuse_conv_bn_eval, fuse_linear_bn_eval)",
     "add": "a network without residual connections; sums of branches are not supported yet",
     "cat": "a network without branches; concatenation is not supported yet",
     "mul": "folding constant factors into the next layer's weights",
@@ -38,7 +38,12 @@ REMEDIES: Mapping[str, str] = {
     "matmul": "torch.nn.Linear, which computes the same product",
     "mm": "torch.nn.Linear, which computes the same product",
     "addmm": "torch.nn.Linear, which computes the same product",
-    "conv_transpose2d": "a network without transposed convolutions",
+    "permute": "a network without permuted axes, exported without run_decompositions",
+    "conv_transpose": "a network without transposed convolutions",
+    "weight_norm": "torch.nn.utils.parametrize.remove_parametrizations, which keeps the weights as they are",
+    "lstm": "a network without recurrent layers",
+    "gru": "a network without recurrent layers",
+    "rnn": "a network without recurrent layers",
     "softmax": "ending the target at the logits, before the softmax",
     "log_softmax": "ending the target at the logits, before the log-softmax",
 }
@@ -58,14 +63,19 @@ _ACTIVATIONS = (
 _BY_ATEN: dict[str, Operator] = {aten: operator for operator in OPERATORS.values() for aten in operator.aten}
 
 
-def refuse(name: str, op: str) -> UnsupportedError:
+def place(call: str, path: str, kind: str) -> str:
+    """A traced call as its author knows it: the module that makes it, or the call's own name outside any."""
+    return f"layer {path!r} ({kind.rpartition('.')[2]})" if path else f"layer {call!r}"
+
+
+def refuse(where: str, op: str) -> UnsupportedError:
     """The error for an operation that no operator here covers."""
     op = op.rstrip("_")
-    key = next((key for key in REMEDIES if key in op), "")
+    key = max((key for key in REMEDIES if key in op), key=len, default="")
     remedy = REMEDIES.get(key, "a network of Linear, Conv, ReLU, pooling, flatten and dropout layers")
     if any(op.startswith(activation) for activation in _ACTIVATIONS):
         remedy = "ReLU between the layers; other activations are not supported yet"
-    return UnsupportedError(f"layer {name!r}", f"the operation {op}", "a supported layer", remedy)
+    return UnsupportedError(where, f"the operation {op}", "a supported layer", remedy)
 
 
 def lower(
@@ -74,6 +84,7 @@ def lower(
     input_name: str,
     output_name: str,
     names: Mapping[str, str],
+    places: Mapping[str, str],
 ) -> tuple[Graph, dict[str, tuple[torch.Tensor, torch.Tensor | None]]]:
     """Graph and weights of a traced network.
 
@@ -87,6 +98,8 @@ def lower(
         Names of the traced values that are the network's input and output.
     names : mapping of str to str
         Names of the parameters in the target's own state dict, by traced name.
+    places : mapping of str to str
+        Where each call is made, for messages; see :func:`place`.
 
     Returns
     -------
@@ -99,14 +112,14 @@ def lower(
     """
     for call in calls:
         if call.op not in _BY_ATEN and call.op not in IDENTITIES:
-            raise refuse(_module_path(call, names) or call.name, call.op)
+            raise refuse(places[call.name], call.op)
     taken = _taken_paths(calls, names)
     value_of = {input_name: INPUT}
     shapes = {INPUT: input_shape}
     nodes: list[Node] = []
     weights: dict[str, tuple[torch.Tensor, torch.Tensor | None]] = {}
     for call in calls:
-        (source,) = _single_source(call)
+        (source,) = _single_source(call, places)
         here = value_of[source]
         if call.op in IDENTITIES:
             value_of[call.name] = here
@@ -163,10 +176,10 @@ def _cut(graph: Graph, output: str) -> Graph:
     return Graph(graph.input_shape, tuple(reversed(chain)))
 
 
-def _single_source(call: Call) -> list[str]:
+def _single_source(call: Call, places: Mapping[str, str]) -> list[str]:
     sources = call.tensors
     if len(sources) != 1:
-        raise refuse(call.name, call.op)
+        raise refuse(places[call.name], call.op)
     return sources
 
 

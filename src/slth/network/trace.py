@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import warnings
 from collections.abc import Iterator, Mapping
@@ -12,7 +13,7 @@ import torch
 
 from slth.errors import ArgumentError, TargetError, UnsupportedError
 from slth.network.calls import Call, Reference
-from slth.network.lower import lower
+from slth.network.lower import lower, place, refuse
 from slth.network.target import Target
 
 logger = logging.getLogger(__name__)
@@ -73,7 +74,12 @@ def from_program(program: torch.export.ExportedProgram) -> Target:
     if any(size is None for size in shape[1:]):
         raise UnsupportedError("network", f"an input of shape {shape}", "sizes that are fixed, but for the batch")
     graph, weights = lower(
-        calls, tuple(size for size in shape[1:] if size is not None), str(inputs[0]), str(outputs[0]), names
+        calls,
+        tuple(size for size in shape[1:] if size is not None),
+        str(inputs[0]),
+        str(outputs[0]),
+        names,
+        {node.name: _place(node) for node in program.graph.nodes},
     )
     return Target.build(graph, weights)
 
@@ -82,8 +88,10 @@ def _call(node: torch.fx.Node, batch: int | None, parameters: Mapping[str, torch
     value = node.meta.get("val")
     if node.op != "call_function" or not isinstance(node.target, torch._ops.OpOverload):
         if isinstance(value, torch.Tensor):
-            raise UnsupportedError(f"layer {node.name!r}", f"the operation {node.target}", "a supported layer")
+            raise refuse(_place(node), str(getattr(node.target, "__name__", node.target)))
         return None
+    if isinstance(value, list | tuple) and any(isinstance(entry, torch.Tensor) for entry in value):
+        raise refuse(_place(node), node.target._schema.name.split("::")[-1])
     if not isinstance(value, torch.Tensor):
         return None
     schema = node.target._schema
@@ -96,6 +104,12 @@ def _call(node: torch.fx.Node, batch: int | None, parameters: Mapping[str, torch
         batch=batch,
         parameters=parameters,
     )
+
+
+def _place(node: torch.fx.Node) -> str:
+    owners = [entry for entry in (node.meta.get("nn_module_stack") or {}).values() if isinstance(entry, tuple)]
+    path, kind = owners[-1] if owners else ("", "")
+    return place(node.name, str(path), kind.__qualname__ if isinstance(kind, type) else str(kind))
 
 
 def _argument(value: Any) -> Any:
@@ -143,11 +157,15 @@ def _try_run(model: torch.nn.Module, example_input: torch.Tensor) -> None:
 
 
 def _export(model: torch.nn.Module, example_input: torch.Tensor) -> torch.export.ExportedProgram:
+    disabled = logging.root.manager.disable
     try:
-        with warnings.catch_warnings(), torch.no_grad():
+        # The tracer also logs and prints what it then raises, over many lines.
+        logging.disable(logging.ERROR)
+        with warnings.catch_warnings(), torch.no_grad(), contextlib.redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
             return torch.export.export(model, (example_input,), strict=False)
     except Exception as error:
+        logging.disable(disabled)
         logger.debug("torch.export failed", exc_info=True)
         lines = [line for line in str(error).strip().splitlines() if line.strip()]
         raise UnsupportedError(
@@ -156,3 +174,5 @@ def _export(model: torch.nn.Module, example_input: torch.Tensor) -> torch.export
             "a forward pass without control flow that depends on data",
             "rewriting the branch, or exporting the part that can be traced",
         ) from error
+    finally:
+        logging.disable(disabled)
