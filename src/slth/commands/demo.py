@@ -19,7 +19,10 @@ def demo(
     json: Json = False,
     quiet: Quiet = False,
 ) -> int:
-    """Train a small network on scikit-learn's digits; find, verify and run its ticket; leave a page of pictures."""
+    """Do the whole job on scikit-learn's digits.
+
+    Trains a small network, finds its ticket, verifies and runs it, and leaves a page of pictures.
+    """
     from slth.demo import make_folder, run_demo
 
     check_seed(seed)

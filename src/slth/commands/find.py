@@ -31,11 +31,17 @@ def find(
     weights: Weights = None,
     activation: Activation = "relu",
     input_shape: InputShape = None,
-    construction: Annotated[str, typer.Option(help="Two source layers a layer (Pensia).")] = "two-for-one",
-    base_set_size: Annotated[int, typer.Option(metavar="M", help="Expected usable elements a subset sum, 1-40.")] = 20,
+    construction: Annotated[
+        str, typer.Option(metavar="NAME", help="two-for-one: two source layers for one.", show_default=False)
+    ] = "two-for-one",
+    base_set_size: Annotated[int, typer.Option(metavar="M", help="Usable elements a subset sum, 1-40.")] = 20,
     tolerance: Annotated[float | None, typer.Option(metavar="T", help="Largest |weight - realised weight|.")] = None,
-    objective: Annotated[str, typer.Option(help="best: least error. sparsest: fewest within T.")] = "best",
-    initialisation: Annotated[str, typer.Option(help="uniform, or looks-linear: mirrored pairs.")] = "uniform",
+    objective: Annotated[
+        str, typer.Option(metavar="GOAL", help="best (default), or sparsest within T.", show_default=False)
+    ] = "best",
+    initialisation: Annotated[
+        str, typer.Option(metavar="LAW", help="uniform (default), or looks-linear.", show_default=False)
+    ] = "uniform",
     seed: Annotated[int, typer.Option(metavar="S", help="Of the random network, 64 bits.")] = 0,
     domain: DomainOption = None,
     threads: Threads = None,
@@ -43,7 +49,7 @@ def find(
     json: Json = False,
     quiet: Quiet = False,
 ) -> int:
-    """Find a trained network inside a larger random one: one subset sum a weight."""
+    """Find a trained network inside a larger random one."""
     from slth.files import check_writable
 
     if max_missed is not None and tolerance is None:

@@ -17,7 +17,7 @@ def show(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Explain a ticket: its layers, errors and masks, in the terminal or as a page."""
+    """Explain a ticket in the terminal, or as a page of pictures."""
     from slth.artifact import load
     from slth.files import check_writable, write_atomically
 

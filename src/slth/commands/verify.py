@@ -43,7 +43,9 @@ def verify(
     json: Json = False,
     quiet: Quiet = False,
 ) -> int:
-    """Recompute what a ticket claims from file and target alone. Exit 0: it holds, 1: it does not, 2: misuse."""
+    """Recompute what a ticket claims from file and target alone.
+
+    Exit 0: it holds, 1: it does not, 2: misuse."""
     from slth.artifact import load
 
     set_threads(threads)
