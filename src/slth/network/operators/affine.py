@@ -213,8 +213,11 @@ class Conv(WeightOperator):
         groups = attributes["groups"]
         if len(shape) != len(kernel) + 1 or shape[0] != inputs_per_group * groups:
             raise ValueError(f"a {len(kernel)}-D convolution of {inputs_per_group * groups} channels on {shape}")
-        if groups < 1 or outputs % groups or min(kernel, default=1) < 1:
-            raise ValueError(f"a convolution of weight shape {attributes['weight_shape']} in {groups} groups")
+        # Without storage torch itself checks few of these.
+        steps = (*kernel, *attributes["stride"], *attributes["dilation"], groups)
+        n_steps, n_widths = 3 * len(kernel) + 1, len(attributes["padding"])
+        if len(steps) != n_steps or n_widths != 2 * len(kernel) or min(steps) < 1 or outputs % groups:
+            raise ValueError(f"a convolution with {attributes}")
         x, weight = torch.empty(1, *shape, device="meta"), torch.empty(attributes["weight_shape"], device="meta")
         return tuple(self.apply(attributes, x, weight, None).shape[1:])
 

@@ -1,0 +1,66 @@
+"""Shared by all tests: how hypothesis draws, the folder of real data, and one small ticket of each kind."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+import slth
+from slth.network.target import Target
+from zoo import Case, convnet, mlp
+
+# The same examples every time; HYPOTHESIS_PROFILE=explore looks further.
+_COMMON = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large]}
+settings.register_profile("slth", derandomize=True, max_examples=25, print_blob=True, **_COMMON)
+settings.register_profile("explore", max_examples=300, print_blob=True, **_COMMON)
+# torch's tracer logs thousands of records, all of which pytest would keep.
+logging.getLogger("torch.__trace").propagate = False
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "slth"))
+
+SHARED = Path(os.environ.get("SLTH_SHARED", Path(__file__).resolve().parents[2] / "shared"))
+
+KINDS: dict[str, Case] = {
+    "signed": Case(mlp(), (5,), {"base_set_size": 8}),
+    "nonnegative": Case(mlp(), (5,), {"base_set_size": 10, "domain": (0, 1), "tolerance": 0.05}),
+    "sparsest": Case(mlp(), (5,), {"base_set_size": 10, "domain": (0, 1), "objective": "sparsest", "tolerance": 0.05}),
+    "nonpositive": Case(mlp(), (5,), {"base_set_size": 8, "domain": (-2, 0), "tolerance": 0.05}),
+    "looks-linear": Case(mlp(), (5,), {"base_set_size": 8, "initialisation": "looks-linear"}),
+    "conv": Case(convnet(), (4, 6, 6), {"base_set_size": 5, "domain": (-1, 1)}),
+    "conv looks-linear": Case(convnet(), (4, 6, 6), {"base_set_size": 5, "initialisation": "looks-linear"}),
+    "conv nonnegative": Case(convnet(), (4, 6, 6), {"base_set_size": 6, "domain": (0, 1), "tolerance": 0.2}),
+}
+
+
+@pytest.fixture(scope="session", params=KINDS)
+def kind(request: pytest.FixtureRequest) -> str:
+    """Name of a small case."""
+    name: str = request.param
+    return name
+
+
+@pytest.fixture(scope="session")
+def case(kind: str) -> Case:
+    """One small case of each kind."""
+    return KINDS[kind]
+
+
+@pytest.fixture(scope="session")
+def target(case: Case) -> Target:
+    """Its traced network."""
+    return case.target()
+
+
+@pytest.fixture(scope="session")
+def ticket(case: Case, target: Target) -> slth.Ticket:
+    """Its ticket."""
+    return case.find(target)
+
+
+@pytest.fixture(scope="session")
+def small_ticket() -> slth.Ticket:
+    """A ticket whose file is a few kilobytes."""
+    return Case(mlp((2, 3, 1)), (2,), {"base_set_size": 3, "domain": (0, 1)}).find()
