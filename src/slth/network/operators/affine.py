@@ -38,7 +38,7 @@ class WeightOperator(Operator):
         attributes: Mapping[str, Any],
         weight_shape: tuple[int, ...],
         bias: bool,
-        padding: tuple[int, ...] | None = None,
+        padding: tuple[int, ...] | str | None = None,
     ) -> torch.nn.Module:
         """A torch layer with uninitialised weights of ``weight_shape`` and this one's geometry, but for the padding."""
         raise NotImplementedError
@@ -94,7 +94,7 @@ class Linear(WeightOperator):
         attributes: Mapping[str, Any],
         weight_shape: tuple[int, ...],
         bias: bool,
-        padding: tuple[int, ...] | None = None,
+        padding: tuple[int, ...] | str | None = None,
     ) -> torch.nn.Module:
         """``torch.nn.Linear``, which knows no padding."""
         outputs, inputs = weight_shape
@@ -165,11 +165,19 @@ class Conv(WeightOperator):
         attributes: Mapping[str, Any],
         weight_shape: tuple[int, ...],
         bias: bool,
-        padding: tuple[int, ...] | None = None,
+        padding: tuple[int, ...] | str | None = None,
     ) -> torch.nn.Module:
         """``torch.nn.Conv1d``, ``2d`` or ``3d``, unpadded unless told otherwise."""
         geometry = {key: attributes[key] for key in ("stride", "dilation", "groups")}
         return self._convolution(weight_shape, bias, padding=padding or 0, **geometry)
+
+    def module(self, attributes: Mapping[str, Any]) -> torch.nn.Module:
+        """The target's own layer; uneven padding is called "same" where it is, so that the weights keep their names."""
+        kernel = attributes["weight_shape"][2:]
+        same = _pairs("same", kernel, attributes["dilation"])
+        if attributes["padding"] == same and any(same) and set(attributes["stride"]) == {1}:
+            return self.layer(attributes, attributes["weight_shape"], attributes["bias"], "same")
+        return super().module(attributes)
 
     def pointwise(
         self, attributes: Mapping[str, Any], outputs: int, inputs_per_group: int, bias: bool
