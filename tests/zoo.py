@@ -116,14 +116,15 @@ DOMAINS = (None, (0, 1), (-1, 1), (-2, 0), (0.25, 0.75), (-0.5, 2))
 
 
 @st.composite
-def options(draw: st.DrawFn, largest_base_set: int = 12) -> dict[str, Any]:
-    """Arguments of find_ticket."""
-    tolerance = draw(st.sampled_from([None, 0.3, 0.02]))
+def options(draw: st.DrawFn, largest_weight: float, largest_base_set: int = 12) -> dict[str, Any]:
+    """Arguments of find_ticket for a network with weights up to this large."""
+    base_set_size = draw(st.integers(3, largest_base_set))
+    tolerance = draw(st.sampled_from([None, 2.0 ** -(base_set_size - 1), 2.0 ** -(base_set_size // 2)]))
     return {
-        "base_set_size": draw(st.integers(3 if tolerance is None else 9, largest_base_set)),
+        "base_set_size": base_set_size,
         "initialisation": draw(st.sampled_from(["uniform", "looks-linear"])),
         "domain": draw(st.sampled_from(DOMAINS)),
-        "tolerance": tolerance,
+        "tolerance": None if tolerance is None else tolerance * (largest_weight or 1.0),
         "objective": "best" if tolerance is None else draw(st.sampled_from(["best", "sparsest"])),
         "seed": draw(st.integers(0, 2**64 - 1)),
     }
@@ -212,4 +213,5 @@ def cases(draw: st.DrawFn, largest_base_set: int = 12) -> Case:
     for parameter in model.parameters():
         if draw(st.integers(0, 3)) == 0:
             parameter.data[torch.arange(parameter.shape[0]) % 2 == 0] *= draw(st.sampled_from([0.0, -1e-4, 5.0]))
-    return Case(model, shape, draw(options(largest_base_set)))
+    largest = max(float(parameter.abs().max()) for parameter in model.parameters())
+    return Case(model, shape, draw(options(largest, largest_base_set)))
