@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from slth.errors import TicketError
 from slth.files import write_atomically
 from slth.network.graph import Graph, Node, Sign
 from slth.network.operators import WEIGHT_OPERATORS
-from slth.plan import INITIALISATIONS, LARGEST_SEED, OBJECTIVES
+from slth.plan import INITIALISATIONS, LARGEST_BASE_SET, LARGEST_SEED, OBJECTIVES
+from slth.probes import N_OUTPUTS, N_PROBES
 from slth.source.distributions import UNIFORM
 from slth.source.philox import GENERATOR
 from slth.source.spec import SourceLayer, SourceSpec
@@ -79,7 +81,8 @@ def from_bytes(content: bytes) -> Ticket:
         As :func:`load`.
     """
     header, tensors = _open(content)
-    if header.get("format") != FORMAT or header.get("format_version") != FORMAT_VERSION:
+    version = header.get("format_version")
+    if header.get("format") != FORMAT or type(version) is not int or version != FORMAT_VERSION:
         got = f"format {header.get('format')!r} version {header.get('format_version')!r}"
         raise TicketError("header", got, f"{FORMAT} version {FORMAT_VERSION}", "a newer slth")
     claimed = header.pop("content_digest", None)
@@ -88,7 +91,9 @@ def from_bytes(content: bytes) -> Ticket:
             "content", "bytes that do not match the digest in the header", "an unaltered file", "copying it again"
         )
     try:
-        return _ticket(header, tensors)
+        ticket = _ticket(header, tensors)
+        _check_canonical(ticket, header, tensors)
+        return ticket
     except TicketError:
         raise
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
@@ -161,6 +166,16 @@ def _content_digest(header: dict[str, Any], tensors: dict[str, NDArray[Any]]) ->
     return sha.hexdigest()
 
 
+def _check_canonical(ticket: Ticket, header: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> None:
+    """What was read, written again, must be what was there: no field, tensor or padding bit besides."""
+    again = _tensors(ticket)
+    _need(set(tensors) == set(again), "tensors", ", ".join(sorted(tensors)), ", ".join(sorted(again)))
+    for name, tensor in again.items():
+        same = tensor.dtype == tensors[name].dtype and np.array_equal(tensor, tensors[name])
+        _need(same, name, "bits set where none belong, or values that are not numbers", "a tensor as slth writes it")
+    _need(_header(ticket) == header, "header", "fields besides or not of their type", "the fields of docs/format.md")
+
+
 def _ticket(header: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Ticket:
     graph = Graph.from_json(header["graph"])
     spec = _spec(header["source"], graph)
@@ -175,8 +190,15 @@ def _ticket(header: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Ticket:
         _need(0 <= entry.missed <= n_weights, "layers", f"{entry.missed} missed", f"0 to {n_weights}")
     masks = tuple(_mask(source, index, tensors) for index, source in enumerate(spec.layers))
     probes = tensors["probe_outputs"]
-    _need(probes.dtype == np.float32 and probes.ndim == 2, "probe_outputs", str(probes.dtype), "a float32 matrix")
-    tolerance, domain = header["tolerance"], header["domain"]
+    expected = (N_PROBES, min(N_OUTPUTS, math.prod(graph.output_shape)))
+    fits = probes.dtype == np.float32 and probes.shape == expected
+    _need(fits, "probe_outputs", f"{probes.dtype} {probes.shape}", f"float32 {expected}")
+    tolerance, domain, size = header["tolerance"], header["domain"], header["base_set_size"]
+    _need(tolerance is None or 0 < tolerance < math.inf, "tolerance", repr(tolerance), "null or a number above 0")
+    fits = domain is None or (len(domain) == 2 and -math.inf < domain[0] <= domain[1] < math.inf)
+    _need(fits, "domain", repr(domain), "null or a lower and an upper bound")
+    fits = type(size) is int and 1 <= size <= LARGEST_BASE_SET
+    _need(fits, "base_set_size", repr(size), f"1 to {LARGEST_BASE_SET}")
     _need(header["construction"] in CONSTRUCTIONS, "construction", repr(header["construction"]), "a known name")
     _need(header["objective"] in OBJECTIVES, "objective", repr(header["objective"]), "a known name")
     _need(header["target_dtype"] in ("float32", "float64"), "target_dtype", repr(header["target_dtype"]), "a float")
@@ -187,9 +209,9 @@ def _ticket(header: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Ticket:
         facts=facts,
         construction=header["construction"],
         objective=header["objective"],
-        base_set_size=int(header["base_set_size"]),
+        base_set_size=size,
         tolerance=None if tolerance is None else float(tolerance),
-        target_digest=str(header["target_digest"]),
+        target_digest=_digest(header["target_digest"]),
         target_dtype=header["target_dtype"],
         generator_version=str(header["generator_version"]),
         probe_outputs=probes,
@@ -240,6 +262,10 @@ def _source_layer(seed: int, index: int, node: Node, entry: dict[str, Any], init
 def _facts(entry: dict[str, Any]) -> LayerFacts:
     histogram = tuple(int(count) for count in entry["error_histogram"])
     _need(len(histogram) == len(ERROR_EDGES) + 1, "error_histogram", str(len(histogram)), str(len(ERROR_EDGES) + 1))
+    fits = min(histogram) >= 0 and sum(histogram) == entry["weights"]
+    _need(fits, "error_histogram", f"{sum(histogram)} weights", f"the layer's {entry['weights']!r}")
+    for key in ("max_weight_error", "mean_weight_error"):
+        _need(0 <= entry[key] < math.inf, key, repr(entry[key]), "a number from 0")
     return LayerFacts(
         name=str(entry["name"]),
         input_sign=Sign(entry["input_sign"]),
@@ -248,8 +274,13 @@ def _facts(entry: dict[str, Any]) -> LayerFacts:
         max_weight_error=float(entry["max_weight_error"]),
         mean_weight_error=float(entry["mean_weight_error"]),
         error_histogram=histogram,
-        survivors_digest=str(entry["survivors_digest"]),
+        survivors_digest=_digest(entry["survivors_digest"]),
     )
+
+
+def _digest(value: Any) -> str:
+    _need(isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) is not None, "digest", repr(value), "SHA-256")
+    return str(value)
 
 
 def _mask(source: SourceLayer, index: int, tensors: dict[str, NDArray[Any]]) -> LayerMask:

@@ -107,11 +107,14 @@ def _parse(value: Any) -> Graph:
 
     shape = tuple(_whole(size, 1) for size in value["input_shape"])
     known: dict[str, tuple[int, ...]] = {INPUT: shape}
-    nodes = []
+    nodes: list[Node] = []
     for entry in value["nodes"]:
         name, op, source = str(entry["name"]), str(entry["op"]), str(entry["source"])
-        if name in known or source not in known or op not in OPERATORS or not all(name.split(".")):
-            raise TicketError("graph", f"node {name!r} ({op} of {source!r})", "a known operation on an earlier node")
+        previous = nodes[-1].name if nodes else INPUT
+        if name in known or source != previous or op not in OPERATORS or not all(name.split(".")):
+            raise TicketError("graph", f"node {name!r} ({op} of {source!r})", "a known operation on the node before it")
+        if any(f"{other}.".startswith(f"{name}.") or f"{name}.".startswith(f"{other}.") for other in known):
+            raise TicketError("graph", f"node {name!r} inside another or around it", "nodes beside each other")
         operator = OPERATORS[op]
         attributes = operator.check(dict(entry["attributes"]))
         known[name] = operator.shape(attributes, known[source])
