@@ -11,6 +11,7 @@ import slth
 from slth.network.graph import Sign
 from slth.network.operators import OPERATORS, WEIGHT_OPERATORS
 from slth.network.operators.base import spatial
+from slth.network.operators.shape import PAD_MODES
 from slth.runtime import target_module
 from zoo import Case, cases, inputs
 
@@ -101,3 +102,39 @@ def test_every_operation_has_a_rule_in_the_proof() -> None:
 
     assert set(RULES) | set(WEIGHT_OPERATORS) == set(OPERATORS)
     assert slth.Domain.parse((0, 1)).sign is Sign.NONNEGATIVE
+
+
+@given(st.data(), st.integers(1, 12), st.integers(1, 5), st.integers(1, 4), st.integers(1, 3), st.booleans())
+def test_windows_are_counted_as_torch_counts_them(
+    data: st.DataObject, size: int, kernel: int, stride: int, dilation: int, ceil_mode: bool
+) -> None:
+    padding = data.draw(st.integers(0, kernel // 2))
+    pool = torch.nn.MaxPool1d(kernel, stride, padding, dilation, ceil_mode=ceil_mode)
+    attributes = {
+        "kernel": (kernel,),
+        "stride": (stride,),
+        "padding": (padding,),
+        "dilation": (dilation,),
+        "ceil_mode": ceil_mode,
+    }
+    try:
+        expected = tuple(pool(torch.zeros(1, 3, size)).shape[1:])
+    except RuntimeError:
+        with pytest.raises(ValueError):
+            OPERATORS["max_pool"].shape(attributes, (3, size))
+    else:
+        assert OPERATORS["max_pool"].shape(attributes, (3, size)) == expected
+
+
+@given(st.integers(1, 6), st.integers(-3, 6), st.integers(-3, 6), st.sampled_from(sorted(PAD_MODES)))
+def test_padded_sizes_are_torch_s(size: int, before: int, after: int, mode: str) -> None:
+    attributes = {"widths": (before, after), "mode": mode}
+    try:
+        expected = tuple(OPERATORS["pad"].module(attributes)(torch.zeros(1, 2, size)).shape[1:])
+    except RuntimeError:
+        expected = ()
+    if expected and min(expected) > 0 and (mode == "constant" or min(before, after) >= 0):
+        assert OPERATORS["pad"].shape(attributes, (2, size)) == expected
+    else:
+        with pytest.raises(ValueError):
+            OPERATORS["pad"].shape(attributes, (2, size))

@@ -14,7 +14,7 @@ import torch
 from slth.errors import UnsupportedError
 from slth.network.calls import Call
 from slth.network.graph import Attribute, Sign
-from slth.network.operators.base import Operator, spatial
+from slth.network.operators.base import Operator, slide, spatial
 from slth.network.operators.shape import Padding
 
 
@@ -216,18 +216,15 @@ class Conv(WeightOperator):
         return result
 
     def shape(self, attributes: Mapping[str, Any], shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Output channels and the spatial sizes that torch computes, asked on tensors without storage."""
+        """Output channels, and positions of the kernel."""
         outputs, inputs_per_group, *kernel = attributes["weight_shape"]
-        groups = attributes["groups"]
-        if len(shape) != len(kernel) + 1 or shape[0] != inputs_per_group * groups:
+        groups, widths = attributes["groups"], attributes["padding"]
+        if len(shape) != len(kernel) + 1 or groups < 1 or shape[0] != inputs_per_group * groups:
             raise ValueError(f"a {len(kernel)}-D convolution of {inputs_per_group * groups} channels on {shape}")
-        # Without storage torch itself checks few of these.
-        steps = (*kernel, *attributes["stride"], *attributes["dilation"], groups)
-        n_steps, n_widths = 3 * len(kernel) + 1, len(attributes["padding"])
-        if len(steps) != n_steps or n_widths != 2 * len(kernel) or min(steps) < 1 or outputs % groups:
+        if len(kernel) not in (1, 2, 3) or outputs < 1 or outputs % groups or len(widths) != 2 * len(kernel):
             raise ValueError(f"a convolution with {attributes}")
-        x, weight = torch.empty(1, *shape, device="meta"), torch.empty(attributes["weight_shape"], device="meta")
-        return tuple(self.apply(attributes, x, weight, None).shape[1:])
+        pairs = tuple(zip(widths[-2::-2], widths[::-2], strict=True))
+        return (outputs, *slide(shape[1:], tuple(kernel), attributes["stride"], attributes["dilation"], pairs))
 
 
 def _pairs(padding: Any, kernel: tuple[int, ...], dilation: tuple[int, ...]) -> tuple[int, ...]:

@@ -33,18 +33,14 @@ class Operator:
         return sign
 
     def shape(self, attributes: Mapping[str, Any], shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Output shape without the batch axis; torch itself is asked, on a tensor without storage.
+        """Output shape without the batch axis, by arithmetic: nothing is allocated for a shape that a file claims.
 
         Raises
         ------
-        ValueError, RuntimeError
-            If the operation does not fit the shape or does not keep the batch axis.
+        ValueError
+            If the operation does not fit the shape.
         """
-        with torch.no_grad():
-            batch, *result = self.module(attributes)(torch.empty(1, *shape, device="meta")).shape
-        if batch != 1:
-            raise ValueError(f"{self.name}: a batch of 1 becomes one of {batch}")
-        return tuple(result)
+        raise NotImplementedError
 
     def check(self, attributes: dict[str, Any]) -> dict[str, Attribute]:
         """Attributes read from a file: names and types checked, lists made tuples."""
@@ -66,3 +62,36 @@ def spatial(value: Any, n: int) -> tuple[int, ...]:
     """``n`` whole numbers from one or ``n`` of them, as torch's pooling and convolution arguments allow."""
     values = (value,) if isinstance(value, int) else tuple(value)
     return values * n if len(values) == 1 else values
+
+
+def slide(
+    sizes: tuple[int, ...],
+    kernel: tuple[int, ...],
+    stride: tuple[int, ...],
+    dilation: tuple[int, ...],
+    padding: tuple[tuple[int, int], ...],
+    ceil_mode: bool = False,
+) -> tuple[int, ...]:
+    """Positions of a window along each spatial axis, as torch counts them.
+
+    Raises
+    ------
+    ValueError
+        If the numbers do not belong together or no window fits.
+    """
+    n = len(sizes)
+    if not n == len(kernel) == len(stride) == len(dilation) == len(padding):
+        raise ValueError(f"a window {kernel} with stride {stride} and dilation {dilation} on {n} axes")
+    if min((*kernel, *stride, *dilation)) < 1 or min(min(pair) for pair in padding) < 0:
+        raise ValueError(f"a window {kernel} with stride {stride}, dilation {dilation} and padding {padding}")
+    counts = []
+    for size, k, step, d, (before, after) in zip(sizes, kernel, stride, dilation, padding, strict=True):
+        room = size + before + after - d * (k - 1) - 1
+        count = (room + (step - 1 if ceil_mode else 0)) // step + 1
+        # A window that would begin in the padding after the input is left out.
+        if ceil_mode and (count - 1) * step >= size + before:
+            count -= 1
+        if count < 1:
+            raise ValueError(f"a window {kernel} with dilation {dilation} and padding {padding} on {sizes}")
+        counts.append(count)
+    return tuple(counts)

@@ -10,7 +10,7 @@ import torch
 from slth.errors import UnsupportedError
 from slth.network.calls import Call
 from slth.network.graph import Attribute
-from slth.network.operators.base import Operator, spatial
+from slth.network.operators.base import Operator, slide, spatial
 
 
 def _adaptive_kernel(call: Call, shape: tuple[int, ...], n: int) -> tuple[int, ...]:
@@ -24,6 +24,17 @@ def _adaptive_kernel(call: Call, shape: tuple[int, ...], n: int) -> tuple[int, .
             "pooling with an explicit kernel size",
         )
     return tuple(size // out for size, out in zip(shape[-n:], wanted, strict=True))
+
+
+def _pooled(attributes: Mapping[str, Any], shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Shape after pooling the last axes of one input."""
+    kernel, padding = attributes["kernel"], attributes["padding"]
+    n = len(kernel)
+    if n not in (1, 2, 3) or len(shape) != n + 1 or any(2 * p > k for p, k in zip(padding, kernel, strict=True)):
+        raise ValueError(f"a pooling window {kernel} with padding {padding} on {shape}")
+    dilation = attributes.get("dilation", (1,) * n)
+    pairs = tuple((width, width) for width in padding)
+    return (shape[0], *slide(shape[1:], kernel, attributes["stride"], dilation, pairs, attributes["ceil_mode"]))
 
 
 def _window(call: Call, shape: tuple[int, ...]) -> tuple[int, dict[str, Attribute]]:
@@ -65,6 +76,10 @@ class MaxPool(Operator):
         )
         return module
 
+    def shape(self, attributes: Mapping[str, Any], shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Channels, and positions of the window."""
+        return _pooled(attributes, shape)
+
 
 class AveragePool(Operator):
     """Mean of each window."""
@@ -93,3 +108,7 @@ class AveragePool(Operator):
             count_include_pad=attributes["count_include_pad"],
         )
         return module
+
+    def shape(self, attributes: Mapping[str, Any], shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Channels, and positions of the window."""
+        return _pooled(attributes, shape)

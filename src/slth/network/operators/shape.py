@@ -55,6 +55,9 @@ class _Reshape(torch.nn.Module):
         return x.reshape(x.shape[0], *self.shape)
 
 
+PAD_MODES = ("constant", "reflect", "replicate", "circular")
+
+
 class Pad(Operator):
     """Zeros (or reflected, replicated, circular entries) around the spatial axes."""
 
@@ -75,6 +78,21 @@ class Pad(Operator):
     def module(self, attributes: Mapping[str, Any]) -> torch.nn.Module:
         """A module around ``torch.nn.functional.pad``."""
         return Padding(attributes["widths"], attributes["mode"])
+
+    def shape(self, attributes: Mapping[str, Any], shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Each of the last axes with the widths around it; reflections stay within the spatial axes."""
+        widths, mode = attributes["widths"], attributes["mode"]
+        n = len(widths) // 2
+        if len(widths) % 2 or n > len(shape) or mode not in PAD_MODES or (mode != "constant" and n != len(shape) - 1):
+            raise ValueError(f"padding {widths} ({mode}) of {shape}")
+        sizes = list(shape)
+        for axis in range(1, n + 1):
+            before, after = widths[2 * axis - 2 : 2 * axis]
+            most = {"reflect": shape[-axis] - 1, "circular": shape[-axis]}.get(mode, max(before, after))
+            sizes[-axis] += before + after
+            if sizes[-axis] < 1 or max(before, after) > most or (mode != "constant" and min(before, after) < 0):
+                raise ValueError(f"padding {widths} ({mode}) of {shape}")
+        return tuple(sizes)
 
 
 class Padding(torch.nn.Module):
