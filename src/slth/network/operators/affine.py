@@ -6,6 +6,7 @@ layer has no kernel axes and one group.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +17,15 @@ from slth.network.calls import Call
 from slth.network.graph import Attribute, Sign
 from slth.network.operators.base import Operator, slide, spatial
 from slth.network.operators.shape import Padding
+
+
+@functools.cache
+def _unfilled(kind: type[torch.nn.Module]) -> Any:
+    """The class without its random initialisation, which would cost time and move torch's own random state.
+
+    Differs from ``torch.nn.utils.skip_init``: without the meta device, whose start alone takes half a second.
+    """
+    return type(kind.__name__, (kind,), {"reset_parameters": lambda self: None})
 
 
 class WeightOperator(Operator):
@@ -104,7 +114,7 @@ class Linear(WeightOperator):
         self, attributes: Mapping[str, Any], outputs: int, inputs_per_group: int, bias: bool
     ) -> torch.nn.Module:
         """``torch.nn.Linear``."""
-        layer: torch.nn.Module = torch.nn.utils.skip_init(torch.nn.Linear, inputs_per_group, outputs, bias)
+        layer: torch.nn.Module = _unfilled(torch.nn.Linear)(inputs_per_group, outputs, bias)
         return layer
 
     def apply(
@@ -188,8 +198,7 @@ class Conv(WeightOperator):
 
     def _convolution(self, weight_shape: tuple[int, ...], bias: bool, groups: int, **geometry: Any) -> torch.nn.Module:
         outputs, inputs_per_group, *kernel = weight_shape
-        layer: torch.nn.Module = torch.nn.utils.skip_init(
-            getattr(torch.nn, f"Conv{len(kernel)}d"),
+        layer: torch.nn.Module = _unfilled(getattr(torch.nn, f"Conv{len(kernel)}d"))(
             inputs_per_group * groups,
             outputs,
             kernel,
