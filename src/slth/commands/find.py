@@ -85,8 +85,8 @@ def find(
         print_table(ticket_table(summary), [f"{summary.seconds:.1f} s, {summary.ticket_bytes:,} bytes in {output}"])
     if ticket.missed and not quiet:
         typer.echo(
-            f"warning: {ticket.missed:,} of {ticket.n_weights:,} weights missed the tolerance {tolerance:g} (by up to "
-            f"{ticket.max_weight_error:.2g}); try --base-set-size {min(40, base_set_size + 4)} or another --seed",
+            f"warning: {ticket.missed:,} of {ticket.n_weights:,} weights missed the tolerance {tolerance:g} (worst "
+            f"{ticket.max_weight_error:.3g}); try --base-set-size {min(40, base_set_size + 4)} or another --seed",
             err=True,
         )
     return 1 if max_missed is not None and ticket.missed > max_missed else 0
