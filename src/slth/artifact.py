@@ -292,4 +292,5 @@ def _mask(source: SourceLayer, index: int, tensors: dict[str, NDArray[Any]]) -> 
     mask = LayerMask(np.unpackbits(neurons, count=source.n_neurons).view(np.bool_), combine)
     n_bytes = mask.n_combine_bytes(source)
     _need(combine.size == n_bytes, where, f"{combine.size} bytes of weight bits", f"{n_bytes} for the kept neurons")
+    _need(not mask.has_stray_bits(source), where, "bits behind a row's last weight", "rows padded with zeros")
     return mask

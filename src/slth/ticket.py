@@ -77,6 +77,18 @@ class LayerMask:
         counts = self.neurons.reshape(source.groups, source.neurons_per_group).sum(axis=1)
         return int(((counts * source.taps + 7) // 8).sum()) * (source.outputs // source.groups)
 
+    def has_stray_bits(self, source: SourceLayer) -> bool:
+        """Whether a bit is set that pads a row, and so stands for no weight."""
+        counts = self.neurons.reshape(source.groups, source.neurons_per_group).sum(axis=1)
+        position, rows = 0, source.outputs // source.groups
+        for n_bits in (int(count) * source.taps for count in counts):
+            n_bytes = (n_bits + 7) // 8
+            packed = self.combine[position : position + rows * n_bytes]
+            if n_bits % 8 and bool((packed[n_bytes - 1 :: n_bytes] & (0xFF >> n_bits % 8)).any()):
+                return True
+            position += rows * n_bytes
+        return False
+
     @property
     def n_kept(self) -> int:
         """Surviving weights and biases of both source layers."""
