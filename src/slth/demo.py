@@ -62,7 +62,9 @@ def make_folder(path: Path) -> Path:
     return path
 
 
-def run_demo(folder: Path, seed: int, say: Callable[[str], None], on_progress: Progress) -> DemoResult:
+def run_demo(
+    folder: Path, seed: int, threads: int | None, say: Callable[[str], None], on_progress: Progress
+) -> DemoResult:
     """Train, find, verify, run and picture, leaving every file in the folder.
 
     Parameters
@@ -71,6 +73,8 @@ def run_demo(folder: Path, seed: int, say: Callable[[str], None], on_progress: P
         An existing folder.
     seed : int
         Of the random network.
+    threads : int, optional
+        Default: all cores.
     say : callable
         Told each step in a line.
     on_progress : callable
@@ -84,7 +88,9 @@ def run_demo(folder: Path, seed: int, say: Callable[[str], None], on_progress: P
     weights = folder / "digits.safetensors"
     write_atomically(weights, save(trained.network.state_dict()))
     target = TargetReference(path=weights).load()
-    found = find_ticket(target, base_set_size=BASE_SET_SIZE, domain=(0, 1), seed=seed, on_progress=on_progress)
+    found = find_ticket(
+        target, base_set_size=BASE_SET_SIZE, domain=(0, 1), seed=seed, threads=threads, on_progress=on_progress
+    )
     path = folder / "digits.ticket"
     n_bytes = found.save(path)
     summary = summarise(found, n_bytes)

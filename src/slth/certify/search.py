@@ -47,6 +47,7 @@ def search(
     domain: Domain,
     shape: tuple[int, ...],
     starts: torch.Tensor | None = None,
+    seed: int = 0,
     on_progress: Progress = silent,
 ) -> float:
     """Largest |a(x) - b(x)| that projected sign-gradient ascent finds in a box.
@@ -63,10 +64,14 @@ def search(
     shape : tuple of int
         Of one input.
     starts : tensor, (n, *shape), optional
+    seed : int
+        Of the random starts, 0 to 2^64 - 1.
+    on_progress : callable
+        Told how many steps are done.
     """
     lower, upper = domain.bounds(shape)
     begin = time.monotonic()
-    drawn = uniform(words(stream_key(0, _SEARCH_LAYER, 0), 0, RESTARTS * math.prod(shape))).astype(np.float64)
+    drawn = uniform(words(stream_key(seed, _SEARCH_LAYER, 0), 0, RESTARTS * math.prod(shape))).astype(np.float64)
     unit = torch.from_numpy(drawn).reshape(RESTARTS, *shape)
     unit[RESTARTS // 2 :] = unit[RESTARTS // 2 :].sign()
     x = (lower + upper) / 2 + (upper - lower) / 2 * unit

@@ -94,6 +94,7 @@ def verify(
     *,
     data: Data | tuple[Any, Any] | None = None,
     eps: float | None = None,
+    seed: int = 0,
     example_input: torch.Tensor | None = None,
     on_progress: Progress = silent,
 ) -> Verification:
@@ -113,6 +114,8 @@ def verify(
         For the observed error and, where there are labels, the accuracies.
     eps : float, optional
         Output error that must be certified for the ticket to hold; needs a domain.
+    seed : int
+        Of the search for the largest error.
     example_input : tensor, optional
         For a module whose input shape differs from the ticket's.
     on_progress : callable, optional
@@ -145,7 +148,7 @@ def verify(
     if box.bounded:
         reasons += _check_domain(ticket, box)
     ours, theirs = folded_module(ticket, realised, torch.float64), target_module(target, torch.float64)
-    observed, n_outside = _observe(ours, theirs, target.graph.input_shape, box, inputs, on_progress)
+    observed, n_outside = _observe(ours, theirs, target.graph.input_shape, box, inputs, seed, on_progress)
     reasons += _check_outputs(bound, observed, eps)
     accuracies: tuple[float | None, float | None] = (None, None)
     if data is not None and inputs is not None and data.labels is not None:
@@ -276,6 +279,7 @@ def _observe(
     shape: tuple[int, ...],
     box: Domain,
     inputs: torch.Tensor | None,
+    seed: int,
     on_progress: Progress,
 ) -> tuple[float | None, int]:
     """Largest error found, and how many of the data lie outside the domain."""
@@ -290,7 +294,7 @@ def _observe(
     if inside is not None and len(inside):
         observed = largest_difference(ours, theirs, inside, on_progress)
     if box.bounded:
-        observed = max(observed, search(ours, theirs, box, shape, inside, on_progress))
+        observed = max(observed, search(ours, theirs, box, shape, inside, seed, on_progress))
     return observed, n_outside
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from slth.commands.options import Json, Quiet, check_seed
+from slth.commands.options import Json, Quiet, Threads, check_seed, set_threads
 from slth.commands.screen import print_json, print_table, progress_bar, ticket_table
 
 
@@ -16,6 +16,7 @@ def demo(
         "demo"
     ),
     seed: Annotated[int, typer.Option(metavar="S", help="Of the random network.")] = 0,
+    threads: Threads = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> int:
@@ -26,6 +27,7 @@ def demo(
     from slth.demo import make_folder, run_demo
 
     check_seed(seed)
+    set_threads(threads)
     folder = make_folder(output)
 
     def say(line: str) -> None:
@@ -33,7 +35,7 @@ def demo(
             typer.echo(line)
 
     with progress_bar(not quiet) as bar:
-        result = run_demo(folder, seed, say, bar.update)
+        result = run_demo(folder, seed, threads, say, bar.update)
     if json:
         print_json(result.to_json())
     elif not quiet:

@@ -16,6 +16,7 @@ from slth.commands.options import (
     Quiet,
     Threads,
     Weights,
+    check_seed,
     load_target,
     set_threads,
 )
@@ -39,6 +40,7 @@ def verify(
     ] = None,
     domain: DomainOption = None,
     eps: Annotated[float | None, typer.Option(metavar="E", help="Output error that must be proved.")] = None,
+    seed: Annotated[int, typer.Option(metavar="S", help="Of the search for the largest error.")] = 0,
     threads: Threads = None,
     json: Json = False,
     quiet: Quiet = False,
@@ -48,6 +50,7 @@ def verify(
     Exit 0: it holds, 1: it does not, 2: misuse."""
     from slth.artifact import load
 
+    check_seed(seed)
     set_threads(threads)
     loaded = load(ticket)
     examined = load_target(target, model, weights, activation, input_shape)
@@ -56,7 +59,7 @@ def verify(
 
     labelled = None if data is None else load_data(data)
     with progress_bar(not quiet) as bar:
-        result = check(loaded, examined, domain, data=labelled, eps=eps, on_progress=bar.update)
+        result = check(loaded, examined, domain, data=labelled, eps=eps, seed=seed, on_progress=bar.update)
     if json:
         print_json(result.to_json())
     elif not quiet:
