@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -19,9 +19,10 @@ from slth.domain import Domain
 from slth.errors import ArgumentError, MismatchError
 from slth.network.graph import Sign
 from slth.network.target import Target, WeightLayer
+from slth.probes import target_probe_outputs
 from slth.realise import RealisedLayer, realise, survivors_digest
 from slth.runtime import folded_module, target_module
-from slth.ticket import LayerFacts, Ticket
+from slth.ticket import ERROR_EDGES, LayerFacts, Ticket
 
 
 @dataclass(frozen=True)
@@ -145,6 +146,7 @@ def verify(
         on_progress("regenerating", number + 1, len(ticket.masks))
     bound = propagate(target, realised, box) if box.bounded else None
     layers, reasons = _check_layers(ticket, target, realised, bound)
+    reasons += _check_probes(ticket, target)
     if box.bounded:
         reasons += _check_domain(ticket, box)
     ours, theirs = folded_module(ticket, realised, torch.float64), target_module(target, torch.float64)
@@ -253,15 +255,35 @@ def _false_claims(
         reasons.append("surviving weights differ from the regenerated source's")
     if facts.n_weights != checked.weights:
         reasons.append(f"claims {facts.n_weights} weights, has {checked.weights}")
-    fewest, most = int((errors - slack > tolerance).sum()), int((errors + slack > tolerance).sum())
-    if not fewest <= facts.missed <= most:
+    # What rounding leaves open; 1e-15 is more than the subtraction's own.
+    least, largest = errors * (1 - 1e-15) - slack, errors * (1 + 1e-15) + slack
+    if not (least > tolerance).sum() <= facts.missed <= (largest > tolerance).sum():
         reasons.append(f"claims {facts.missed} missed weights, has {checked.missed}")
+    if not _fits_histogram(facts.error_histogram, least, largest):
+        reasons.append("claims an error histogram that is not its errors'")
     room = float(slack.max()) + 1e-15 * checked.max_weight_error
     for name in ("max_weight_error", "mean_weight_error"):
         claimed, found = getattr(facts, name), getattr(checked, name)
         if not abs(claimed - found) <= room:
             reasons.append(f"claims a {name.replace('_', ' ')} of {claimed:.6g}, has {found:.6g}")
     return reasons
+
+
+def _fits_histogram(claimed: Sequence[int], least: NDArray[np.float64], largest: NDArray[np.float64]) -> bool:
+    """Whether up to each edge there are as many errors as claimed; an error is known to lie between two bounds."""
+    up_to = np.cumsum(claimed)
+    fewest = np.searchsorted(np.sort(largest), ERROR_EDGES, side="right")
+    most = np.searchsorted(np.sort(least), ERROR_EDGES, side="right")
+    return bool(up_to[-1] == least.size and ((fewest <= up_to[:-1]) & (up_to[:-1] <= most)).all())
+
+
+def _check_probes(ticket: Ticket, target: Target) -> list[str]:
+    """Compare the target's stored outputs on the seeded inputs; other machines may add in another order."""
+    expected = target_probe_outputs(target, ticket.spec.seed, Domain.parse(ticket.domain))
+    room = 1e-5 * float(np.abs(expected).max())
+    if ticket.probe_outputs.shape == expected.shape and (np.abs(ticket.probe_outputs - expected) <= room).all():
+        return []
+    return ["claims outputs of the target on the probes that it does not have"]
 
 
 def _check_domain(ticket: Ticket, box: Domain) -> list[str]:
