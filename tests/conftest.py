@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import HealthCheck, settings
 
 import slth
@@ -20,6 +21,9 @@ settings.register_profile("explore", max_examples=300, print_blob=True, **_COMMO
 # torch's tracer logs thousands of records, all of which pytest would keep.
 logging.getLogger("torch.__trace").propagate = False
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "slth"))
+
+# Two threads on two busy cores wait for each other hundreds of times longer than these networks take.
+torch.set_num_threads(1)
 
 SHARED = Path(os.environ.get("SLTH_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 
