@@ -1,4 +1,4 @@
-"""LeNet5 as da Cunha, Natale and Viennot (2022) trained it: a factory for ``slth find --model examples.lenet5:lenet5``."""
+"""The LeNet5 of da Cunha, Natale and Viennot (2022): a factory for ``--model examples.lenet5:lenet5``."""
 
 import torch
 from torch.nn import functional
