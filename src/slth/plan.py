@@ -21,6 +21,8 @@ Objective = Literal["best", "sparsest"]
 OBJECTIVES = get_args(Objective)
 INITIALISATIONS = ("uniform", "looks-linear")
 LARGEST_SEED = 2**64 - 1
+SMALLEST_SCALE = 2.0**-102
+"""At this scale the smallest combining weight, 2^-24 of it, is still a normal float32."""
 
 
 @dataclass(frozen=True)
@@ -89,13 +91,15 @@ def make_plan(
         magnitudes = _magnitudes(layer)
         if tolerance is not None:
             _check_reach(layer.name, magnitudes, base_set_size, tolerance, initialisation == "looks-linear")
+        scale = choose_scale(magnitudes, base_set_size, initialisation == "looks-linear", tolerance)
+        _check_scale(layer.name, float(magnitudes.max(initial=0.0)), scale)
         layers.append(
             LayerPlan(
                 name=layer.name,
                 groups=WEIGHT_OPERATORS[layer.node.op].groups(layer.node.attributes),
                 input_sign=signs[layer.name],
                 block_width=2 * base_set_size,
-                scale=choose_scale(magnitudes, base_set_size, initialisation == "looks-linear", tolerance),
+                scale=scale,
             )
         )
     return Plan(
@@ -122,6 +126,16 @@ def _check(base_set_size: int, tolerance: float | None, objective: str, initiali
         raise ArgumentError("objective", "sparsest without a tolerance", "a tolerance", "--tolerance 0.01")
     if initialisation not in INITIALISATIONS:
         raise ArgumentError("initialisation", initialisation, " or ".join(INITIALISATIONS))
+
+
+def _check_scale(name: str, top: float, scale: float) -> None:
+    if not SMALLEST_SCALE <= scale <= 1 / SMALLEST_SCALE:
+        raise ArgumentError(
+            f"layer {name!r}",
+            f"weights up to {top:.3g}",
+            f"a source scale from {SMALLEST_SCALE:.1g} to {1 / SMALLEST_SCALE:.1g}, within float32",
+            "multiplying the layer by a power of 2 and dividing the next one by it, which ReLU allows",
+        )
 
 
 def _check_reach(

@@ -141,7 +141,8 @@ def choose_scale(
     column = reached[0] if reached.size else -1
     # Of scales that do equally well, the least makes every other error smaller.
     good = np.flatnonzero(missed[:, column] <= 1.1 * least[column] + 0.01)
-    return float(np.float32(scales[good[0]]))
+    with np.errstate(over="ignore"):
+        return float(np.float32(scales[good[0]]))
 
 
 def covering_size(magnitude: float, tolerance: float) -> int:
