@@ -45,6 +45,8 @@ def slth(*arguments: object, cwd: Path) -> Result:
         for kind in quiet_kinds:
             warnings.simplefilter("ignore", kind)
         sys.argv = ["slth", *map(str, arguments)]
+        # Two threads on nets this small wait for each other most of the time, above all on a busy machine.
+        torch.set_num_threads(1)
         status: Any = None
         try:
             main()
