@@ -40,9 +40,8 @@ class Domain:
         parts = value.split(",") if isinstance(value, str) else value
         try:
             low, high = (torch.as_tensor(_number(part), dtype=torch.float64) for part in parts)
-            empty = bool((~(low <= high)).any()) or not bool(
-                torch.isfinite(torch.cat([low.ravel(), high.ravel()])).all()
-            )
+            finite = bool(torch.isfinite(torch.cat([low.ravel(), high.ravel()])).all())
+            empty = not finite or 0 in (low.numel(), high.numel()) or bool((~(low <= high)).any())
         except (TypeError, ValueError, RuntimeError) as error:
             raise ArgumentError("domain", repr(value), need, "--domain 0,1") from error
         if empty:
