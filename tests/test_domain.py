@@ -12,19 +12,14 @@ import torch
 from slth.domain import Domain
 from slth.errors import ArgumentError
 
+SPELLINGS: list[Any] = [(0, 1), [0.0, 1.0], "0,1", " 0 , 1e0", np.array([0, 1]), (np.float32(0), np.int64(1))]
+NAN, INF = float("nan"), float("inf")
+WORDS = ["", "0", "0,1,2", "a,b", "1,0", "nan,1", "0,nan", "-inf,0", "0,inf"]
+PAIRS: list[Any] = [3, (0,), (0, 1, 2), (1, 0), (None, 1), ("x", 1), (NAN, 1), (0, INF)]
+TENSORS: list[Any] = [([0, 2], [1, 1]), (torch.tensor([0.0, NAN]), 1), ([], []), ([0, 0], [1, 1, 1])]
 
-@pytest.mark.parametrize(
-    "value",
-    [
-        (0, 1),
-        [0.0, 1.0],
-        "0,1",
-        " 0 , 1e0",
-        (torch.tensor(0), torch.tensor(1)),
-        (np.float32(0), np.int64(1)),
-        np.array([0, 1]),
-    ],
-)
+
+@pytest.mark.parametrize("value", [*SPELLINGS, (torch.tensor(0), torch.tensor(1))])
 def test_one_box_in_many_spellings(value: Any) -> None:
     domain = Domain.parse(value)
     assert domain.bounded and domain.describe() == "[0, 1]" and domain.sign.value == "nonnegative"
