@@ -17,6 +17,7 @@ from slth.domain import Domain
 from slth.pipeline import draw_source
 from slth.plan import make_plan
 from slth.realise import realise
+from slth.source.spec import ENOUGH_ELEMENTS
 from slth.subsetsum import MAX_ELEMENTS
 from zoo import Case, cases, convnet, mlp, shake
 
@@ -155,17 +156,18 @@ def test_the_ticket_does_not_depend_on_the_size_of_the_pieces(case: Case, elemen
         assert to_bytes(case.find(target)) == whole_layers
 
 
-def test_no_base_set_is_larger_than_the_solver_takes() -> None:
+@pytest.mark.parametrize(("base_set_size", "largest"), [(30, ENOUGH_ELEMENTS), (40, 40)])
+def test_rich_blocks_are_used_up_to_what_is_enough(base_set_size: int, largest: int) -> None:
     target = Case(mlp((3, 2), bias=True), (3,)).target()
     wishes = {"tolerance": None, "objective": "best", "initialisation": "uniform"}
-    plan = make_plan(target, base_set_size=40, **wishes, domain=Domain.parse((0, 1)))
+    plan = make_plan(target, base_set_size=base_set_size, **wishes, domain=Domain.parse((0, 1)))
     method = TwoForOne()
     sizes = []
     for seed in range(30):
         (source,) = draw_source(target, plan, seed).layers
         (piece,) = method.pieces(source, target.layers[0], plan.layers[0], 1 << 30)
         sizes.append(piece.sizes.max())
-    assert max(sizes) == MAX_ELEMENTS
+    assert max(sizes) == largest <= MAX_ELEMENTS
 
 
 def test_a_weight_of_zero_keeps_nothing() -> None:

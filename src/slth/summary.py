@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from slth.network.graph import Sign
 from slth.source.spec import SourceLayer
-from slth.subsetsum import MAX_ELEMENTS
 from slth.ticket import LayerFacts, LayerMask, Ticket
 
 
@@ -110,11 +109,11 @@ def base_set_sizes(source: SourceLayer, sign: Sign) -> NDArray[np.int64]:
     """
     n_blocks = source.groups * source.blocks_per_group
     if source.mirrored:
-        return np.full(n_blocks, min(source.block_width // 2, MAX_ELEMENTS), dtype=np.int64)
+        return np.full(n_blocks, source.block_width // 2, dtype=np.int64)
     univariate = source.univariate_weights().reshape(source.groups, source.blocks_per_group, source.block_width)
     inputs = univariate[:, : source.inputs_per_group]
     counts = [np.count_nonzero(np.sign(inputs) == branch, axis=2).ravel() for branch in sign.branches]
     if source.bias:
         counts.append(np.count_nonzero(univariate[:, -1] > 0, axis=1))
-    usable: NDArray[np.int64] = np.minimum(np.concatenate(counts), MAX_ELEMENTS).astype(np.int64)
+    usable: NDArray[np.int64] = np.minimum(np.concatenate(counts), source.largest_base_set).astype(np.int64)
     return usable

@@ -32,7 +32,6 @@ from slth.constructions.base import Chosen, Construction, Piece
 from slth.network.target import WeightLayer
 from slth.plan import LayerPlan, Plan
 from slth.source.spec import SourceLayer
-from slth.subsetsum import MAX_ELEMENTS
 from slth.ticket import LayerMask
 
 
@@ -135,7 +134,7 @@ def _branches(source: SourceLayer, plan: LayerPlan) -> tuple[int, ...]:
 
 
 def _columns(source: SourceLayer, univariate: NDArray[np.float32], branches: tuple[int, ...]) -> _Columns:
-    """Sort a group's usable elements by block and sign; at most the solver's largest base set each."""
+    """Sort a group's usable elements by block and sign; at most the source's largest base set each."""
     neuron = np.arange(source.neurons_per_group, dtype=np.int64)
     block = neuron // source.block_width
     is_input = block < source.inputs_per_group
@@ -151,9 +150,9 @@ def _columns(source: SourceLayer, univariate: NDArray[np.float32], branches: tup
     order = np.argsort(problem, kind="stable")
     order = order[problem[order] >= 0]
     counts = np.bincount(problem[order], minlength=source.inputs_per_group * len(branches))
-    order = order[_ranks(counts) < MAX_ELEMENTS]
-    counts = np.minimum(counts, MAX_ELEMENTS)
-    biases = np.flatnonzero(is_bias)[:MAX_ELEMENTS]
+    order = order[_ranks(counts) < source.largest_base_set]
+    counts = np.minimum(counts, source.largest_base_set)
+    biases = np.flatnonzero(is_bias)[: source.largest_base_set]
     neurons = np.concatenate([order, biases])
     return _Columns(neurons, univariate[neurons].astype(np.float64), counts.astype(np.int64), len(order))
 

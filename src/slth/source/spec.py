@@ -12,6 +12,14 @@ from numpy.typing import NDArray
 from slth.source.distributions import UNIFORM, uniform
 from slth.source.philox import GENERATOR, stream_key, words, words_at
 
+ENOUGH_ELEMENTS = 34
+"""Base sets use at most so many elements, or as many as were asked for if those are more (chosen).
+
+At 34 the error of one weight is about 2^-34 of the scale, far below a float32's rounding. A block that happens to be
+richer would not lower the layer's largest error, which the poorest block makes, and its time would double with every two
+elements more.
+"""
+
 _EXPAND_WEIGHT, _EXPAND_BIAS, _COMBINE_WEIGHT = range(3)
 
 
@@ -79,6 +87,11 @@ class SourceLayer:
         """All weights and biases of the two source layers."""
         expand = self.n_neurons * (self.inputs_per_group + int(self.bias))
         return expand + self.outputs * self.neurons_per_group * self.taps
+
+    @property
+    def largest_base_set(self) -> int:
+        """Usable elements of a block that a base set takes at most, in the neurons' order."""
+        return max(self.block_width // 2, ENOUGH_ELEMENTS)
 
     @property
     def mirrored(self) -> bool:
