@@ -16,8 +16,8 @@ ENOUGH_ELEMENTS = 34
 """Base sets use at most so many elements, or as many as were asked for if those are more (chosen).
 
 At 34 the error of one weight is about 2^-34 of the scale, far below a float32's rounding. A block that happens to be
-richer would not lower the layer's largest error, which the poorest block makes, and its time would double with every two
-elements more.
+richer would not lower the layer's largest error, which the poorest block makes, and its time would double with every
+two elements more.
 """
 
 _EXPAND_WEIGHT, _EXPAND_BIAS, _COMBINE_WEIGHT = range(3)
