@@ -64,7 +64,8 @@ def interior_failure(ratios: NDArray[np.float64], base_set_size: int, mirrored: 
     sizes = np.arange(2 * m + 1)
     weights = np.array([float(size == m) if mirrored else math.comb(2 * m, int(size)) / 4.0**m for size in sizes])
     spacing = TAIL_FACTOR * 2.0 ** -sizes.astype(np.float64)
-    failure = np.minimum(1.0, (spacing / ratios.reshape(-1, 1)) ** TAIL_POWER)
+    with np.errstate(divide="ignore"):
+        failure = np.minimum(1.0, (spacing / ratios.reshape(-1, 1)) ** TAIL_POWER)
     expected: NDArray[np.float64] = (failure @ weights).reshape(ratios.shape)
     return expected
 
