@@ -670,3 +670,8 @@ def test_unexpected_failure_is_one_line_and_never_says_that_a_ticket_does_not_ho
 
     monkeypatch.setattr("slth.certify.verify.verify", fail)
     assert_refused(slth(*VERIFY, cwd=unchanged), "unexpected ZeroDivisionError", "--debug")
+
+
+def test_what_the_tracer_logs_and_prints_stays_out_of_sight(unchanged: Path) -> None:
+    result = program("find", "--model", "zoo_of_nets:branch", "-o", "new.ticket", cwd=unchanged)
+    assert_refused(result, "torch.export cannot trace")
