@@ -112,14 +112,14 @@ def test_misses_fall_with_the_size_and_rise_with_the_accuracy() -> None:
 
 def test_a_sufficient_size_suffices_and_is_the_smallest() -> None:
     weights = np.abs(RNG.normal(0, 0.12, 400))
-    size = sufficient_size(weights, 0.01, False, 40)
+    size = sufficient_size(weights, 0.01, False, 1, 40)
     assert size is not None and covering_size(float(weights.max()), 0.01) < size <= 25
     scales, tolerance = weights.max() * np.geomspace(0.5, 64, num=160), np.array([0.01])
     allowed = ALLOWED_MISSES + ALLOWED_SHARE * weights.size
     assert expected_misses(weights, size, False, scales, tolerance).min() <= allowed
     assert expected_misses(weights, size - 1, False, scales, tolerance).min() > allowed
-    assert sufficient_size(weights, 1e-14, False, 40) is None
-    assert sufficient_size(weights, 0.01, True, 40) <= size
+    assert sufficient_size(weights, 1e-14, False, 1, 40) is None
+    assert sufficient_size(weights, 0.01, True, 1, 40) <= size
 
 
 def test_the_chosen_scale_does_about_as_well_as_the_best_tried() -> None:

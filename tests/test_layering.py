@@ -15,7 +15,7 @@ import slth
 ROOT = Path(slth.__file__).parent
 
 ORDER = [
-    *("errors", "files"),
+    *("errors", "files", "threads"),
     *("network", "domain", "data"),
     *("bounds", "plan"),
     "source",

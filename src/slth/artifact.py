@@ -61,7 +61,8 @@ def load(path: str | Path) -> Ticket:
     """
     path = Path(path)
     if not path.is_file():
-        raise TicketError(str(path), "no such file", "an existing .ticket file")
+        got = "something that is not a file" if path.exists() else "no such file"
+        raise TicketError(str(path), got, "an existing .ticket file")
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -108,7 +109,10 @@ def _open(content: bytes) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     try:
         tensors = dict(load_tensors(content))
         size = int.from_bytes(content[:8], "little")
-        header = json.loads(json.loads(content[8 : 8 + size])["__metadata__"][_KEY])
+        metadata = json.loads(content[8 : 8 + size]).get("__metadata__") or {}
+        if _KEY not in metadata:
+            raise ValueError("a safetensors file without a ticket's header")
+        header = json.loads(metadata[_KEY])
         if not isinstance(header, dict):
             raise ValueError("the header is not an object")
     except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:

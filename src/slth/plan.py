@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, cast, get_args
 
@@ -86,13 +87,14 @@ def make_plan(
     """
     _check(base_set_size, tolerance, objective, initialisation)
     signs = target.input_signs(domain.sign)
+    mirrored = initialisation == "looks-linear"
+    magnitudes = {layer.name: _magnitudes(layer) for layer in target}
+    if tolerance is not None:
+        _check_reach(magnitudes, base_set_size, tolerance, mirrored)
     layers = []
     for layer in target:
-        magnitudes = _magnitudes(layer)
-        if tolerance is not None:
-            _check_reach(layer.name, magnitudes, base_set_size, tolerance, initialisation == "looks-linear")
-        scale = choose_scale(magnitudes, base_set_size, initialisation == "looks-linear", tolerance)
-        _check_scale(layer.name, float(magnitudes.max(initial=0.0)), scale)
+        scale = choose_scale(magnitudes[layer.name], base_set_size, mirrored, tolerance)
+        _check_scale(layer.name, float(magnitudes[layer.name].max(initial=0.0)), scale)
         layers.append(
             LayerPlan(
                 name=layer.name,
@@ -139,21 +141,25 @@ def _check_scale(name: str, top: float, scale: float) -> None:
 
 
 def _check_reach(
-    name: str, magnitudes: NDArray[np.float64], base_set_size: int, tolerance: float, mirrored: bool
+    magnitudes: Mapping[str, NDArray[np.float64]], base_set_size: int, tolerance: float, mirrored: bool
 ) -> None:
-    top = float(magnitudes.max(initial=0.0))
-    needed = covering_size(top, tolerance)
+    """Refuse a size that cannot serve the layer with the largest weight; name one that can serve them all."""
+    tops = {name: float(values.max(initial=0.0)) for name, values in magnitudes.items()}
+    name = max(tops, key=tops.__getitem__)
+    needed = covering_size(tops[name], tolerance)
     if base_set_size >= needed:
         return
-    enough = sufficient_size(magnitudes, tolerance, mirrored, LARGEST_BASE_SET)
+    enough: int | None = max(needed, 1)
+    for values in magnitudes.values():
+        enough = None if enough is None else sufficient_size(values, tolerance, mirrored, enough, LARGEST_BASE_SET)
     remedy = (
-        f"a base set of {max(enough, needed)}, the smallest that can be expected to, or a larger tolerance"
+        f"a base set of {enough}, the smallest that can be expected to, or a larger tolerance"
         if enough is not None
         else f"a larger tolerance: no base set up to {LARGEST_BASE_SET} can be expected to reach this one"
     )
     raise ArgumentError(
         f"layer {name!r}",
-        f"base sets of {base_set_size} for weights up to {top:.3g} at tolerance {tolerance:g}",
+        f"base sets of {base_set_size} for weights up to {tops[name]:.3g} at tolerance {tolerance:g}",
         f"at least {needed} elements: 2^{base_set_size} sums cannot cover that range",
         remedy,
     )

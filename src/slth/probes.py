@@ -13,6 +13,7 @@ from slth.network.target import Target
 from slth.runtime import evaluate
 from slth.source.distributions import uniform
 from slth.source.philox import stream_key, words
+from slth.threads import fitting_threads
 
 N_PROBES = 64
 N_OUTPUTS = 16
@@ -41,10 +42,6 @@ def target_probe_outputs(target: Target, seed: int, domain: Domain) -> NDArray[n
     if domain.lower is not None and domain.upper is not None:
         box = (float(domain.lower.min()), float(domain.upper.max()))
     inputs = probe_inputs(target.graph.input_shape, seed, *probe_range(box))
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with fitting_threads(0):
         outputs = evaluate(target, inputs)
-    finally:
-        torch.set_num_threads(threads)
     return outputs.reshape(N_PROBES, -1)[:, :N_OUTPUTS].to(torch.float32).numpy()

@@ -18,7 +18,7 @@ from slth.network.operators.shape import Padding
 from slth.network.target import Target
 from slth.realise import RealisedLayer, realise
 from slth.source.spec import SourceLayer
-from slth.ticket import LayerFacts, LayerMask, Ticket
+from slth.ticket import LayerMask, Ticket
 
 FORMS = ("masked", "sparse", "folded")
 LARGEST_MASKED_BYTES = 8 << 30
@@ -171,10 +171,18 @@ def module(ticket: Ticket, form: str = "folded", dtype: torch.dtype | None = Non
     return Network(ticket.graph, build).eval().requires_grad_(False)
 
 
-def folded_module(ticket: Ticket, realised: Mapping[str, RealisedLayer], dtype: torch.dtype) -> torch.nn.Module:
-    """The target's own architecture with slopes that were realised before, by layer."""
-    facts = {entry.name: entry for entry in ticket.facts}
-    return Network(ticket.graph, lambda node: _folded(node, realised[node.name], facts[node.name], dtype)).eval()
+def folded_module(
+    ticket: Ticket,
+    realised: Mapping[str, RealisedLayer],
+    dtype: torch.dtype,
+    signs: Mapping[str, Sign] | None = None,
+) -> torch.nn.Module:
+    """The target's own architecture with slopes that were realised before, by layer.
+
+    ``signs`` are those that each layer's input can have, where they are not the ones that the ticket was made for.
+    """
+    signs = signs or {entry.name: entry.input_sign for entry in ticket.facts}
+    return Network(ticket.graph, lambda node: _folded(node, realised[node.name], signs[node.name], dtype)).eval()
 
 
 def _check_size(ticket: Ticket, dtype: torch.dtype) -> None:
@@ -236,12 +244,12 @@ def _bias_mask(source: SourceLayer, mask: LayerMask) -> NDArray[np.bool_]:
     return flags
 
 
-def _folded(node: Node, realised: RealisedLayer, facts: LayerFacts, dtype: torch.dtype) -> torch.nn.Module:
+def _folded(node: Node, realised: RealisedLayer, sign: Sign, dtype: torch.dtype) -> torch.nn.Module:
     operator = WEIGHT_OPERATORS[node.op]
-    if facts.input_sign is Sign.SIGNED and not realised.one_branch:
+    if sign is Sign.SIGNED and not realised.one_branch:
         positive = _filled(operator, node, realised.positive, realised.bias, dtype)
         return TwoBranches(positive, _filled(operator, node, realised.negative, None, dtype))
-    slopes = realised.negative if facts.input_sign is Sign.NONPOSITIVE else realised.positive
+    slopes = realised.negative if sign is Sign.NONPOSITIVE else realised.positive
     return _filled(operator, node, slopes, realised.bias, dtype)
 
 

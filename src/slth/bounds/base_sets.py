@@ -154,15 +154,19 @@ def covering_size(magnitude: float, tolerance: float) -> int:
     return max(0, math.ceil(math.log2(magnitude / tolerance))) if magnitude > tolerance else 0
 
 
-def sufficient_size(magnitudes: NDArray[np.float64], tolerance: float, mirrored: bool, largest: int) -> int | None:
+def sufficient_size(
+    magnitudes: NDArray[np.float64], tolerance: float, mirrored: bool, smallest: int, largest: int
+) -> int | None:
     """Smallest size at which no more than ALLOWED_MISSES and a share of ALLOWED_SHARE of the weights are missed.
 
-    In expectation, at the best scale; None if none up to ``largest`` is.
+    In expectation, at the best scale; None if none from ``smallest`` to ``largest`` is.
     """
     top = float(magnitudes.max(initial=0.0))
-    scales = top * np.geomspace(0.5, 64.0, num=_SCALES)
+    if top == 0.0:
+        return smallest
+    scales = top * np.geomspace(0.5, 64.0, num=_SCALES // 4)
     allowed = ALLOWED_MISSES + ALLOWED_SHARE * np.count_nonzero(magnitudes)
-    for size in range(1, largest + 1):
+    for size in range(smallest, largest + 1):
         if expected_misses(magnitudes, size, mirrored, scales, np.array([tolerance])).min() <= allowed:
             return size
     return None

@@ -22,6 +22,7 @@ from slth.network.target import Target, WeightLayer
 from slth.probes import target_probe_outputs
 from slth.realise import RealisedLayer, realise, survivors_digest
 from slth.runtime import folded_module, target_module
+from slth.threads import fitting_threads
 from slth.ticket import ERROR_EDGES, LayerFacts, Ticket
 
 
@@ -149,8 +150,10 @@ def verify(
     reasons += _check_probes(ticket, target)
     if box.bounded:
         reasons += _check_domain(ticket, box)
-    ours, theirs = folded_module(ticket, realised, torch.float64), target_module(target, torch.float64)
-    observed, n_outside = _observe(ours, theirs, target.graph.input_shape, box, inputs, seed, on_progress)
+    ours = folded_module(ticket, realised, torch.float64, target.input_signs(box.sign))
+    theirs = target_module(target, torch.float64)
+    with fitting_threads(target.n_weights):
+        observed, n_outside = _observe(ours, theirs, target.graph.input_shape, box, inputs, seed, on_progress)
     reasons += _check_outputs(bound, observed, eps)
     accuracies: tuple[float | None, float | None] = (None, None)
     if data is not None and inputs is not None and data.labels is not None:

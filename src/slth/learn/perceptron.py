@@ -13,11 +13,10 @@ import torch
 
 from slth.data import Data, load_data
 from slth.errors import ArgumentError, DataError
+from slth.threads import fitting_threads
 
 BATCH = 128
 LEARNING_RATE = 3e-3
-SMALL = 50_000
-"""Networks of fewer weights are trained on one thread: more of them would only wait for each other."""
 
 
 @dataclass(frozen=True)
@@ -99,16 +98,11 @@ def train_perceptron(
     begin = time.perf_counter()
     x, y = train.inputs.flatten(1).to(torch.float32), train.labels
     n_classes = int(y.max()) + 1
-    threads = torch.get_num_threads()
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         network = _perceptron([x.shape[1], *hidden, n_classes])
-        try:
-            if sum(parameter.numel() for parameter in network.parameters()) < SMALL:
-                torch.set_num_threads(1)
+        with fitting_threads(sum(parameter.numel() for parameter in network.parameters())):
             _descend(network, x, y, epochs, on_progress)
-        finally:
-            torch.set_num_threads(threads)
     network.eval()
     accuracy = test.accuracy(network, test.inputs.flatten(1).to(torch.float32))
     return TrainedPerceptron(network, n_classes, accuracy, time.perf_counter() - begin)
