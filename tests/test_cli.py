@@ -178,9 +178,10 @@ FORMS = [
 
 @pytest.mark.parametrize("name", FORMS)
 def test_ticket_holds_for_its_target_in_every_file_format(name: str, folder: Path) -> None:
-    result = slth("verify", "net.ticket", "--target", name, "--json", cwd=folder)
-    assert (result.status, result.err) == (0, "")
-    assert parse(result)["holds"] is True
+    for domain in ((), ("--domain", "0,1")):
+        result = slth("verify", "net.ticket", "--target", name, *domain, "--json", cwd=folder)
+        assert (result.status, result.err) == (0, "")
+        assert parse(result)["holds"] is True
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from slth.data import Data
 from slth.domain import Domain
 from slth.errors import ArgumentError, MismatchError
 from slth.network.graph import Sign
+from slth.network.operators import WEIGHT_OPERATORS
 from slth.network.target import Target, WeightLayer
 from slth.probes import target_probe_outputs
 from slth.realise import RealisedLayer, realise, survivors_digest
@@ -137,7 +138,7 @@ def verify(
     if eps is not None and not box.bounded:
         raise ArgumentError("eps", "no domain to prove it on", "a domain", "--domain 0,1")
     target = model if isinstance(model, Target) else _trace(model, ticket, example_input)
-    _check_same_target(ticket, target)
+    target = _named_alike(ticket, target)
     if data is not None and not isinstance(data, Data):
         data = Data.build(*data)
     inputs = None if data is None else data.inputs_for(target.graph.input_shape)
@@ -187,7 +188,14 @@ def _trace(model: torch.nn.Module, ticket: Ticket, example_input: torch.Tensor |
     return trace(model, example_input)
 
 
-def _check_same_target(ticket: Ticket, target: Target) -> None:
+def _named_alike(ticket: Ticket, target: Target) -> Target:
+    """The target with its layers called as in the ticket, which may come from another file format.
+
+    Raises
+    ------
+    MismatchError
+        If it is not the target that the ticket was made for.
+    """
     if ticket.graph.structure() != target.graph.structure():
         got = f"a target of {len(target.layers)} weight layers, {target.n_weights:,} weights, input "
         got += f"{target.graph.input_shape}"
@@ -200,6 +208,9 @@ def _check_same_target(ticket: Ticket, target: Target) -> None:
             f"{ticket.target_digest[:16]}, for which the ticket was made",
             "the target that it was found for, in the same precision",
         )
+    nodes = [node for node in ticket.graph if node.op in WEIGHT_OPERATORS]
+    layers = tuple(replace(layer, node=node) for layer, node in zip(target.layers, nodes, strict=True))
+    return Target(ticket.graph, layers)
 
 
 def _layer_errors(
