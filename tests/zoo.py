@@ -160,7 +160,8 @@ def convolutional_networks(draw: st.DrawFn) -> tuple[nn.Module, tuple[int, ...]]
         layers.append(_convolution(draw, n, channels, groups))
         channels, groups = layers[-1].out_channels, 1
         if draw(st.integers(0, 2)) == 0:
-            layers += [nn.ReLU(), _pooling(draw, n)]
+            layers += [nn.ReLU()] if draw(st.booleans()) else []
+            layers.append(_pooling(draw, n))
     model = nn.Sequential(*layers)
     try:
         out = model(torch.zeros(1, *shape))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable
@@ -231,7 +232,8 @@ def _facts(
         n_weights=layer.n_weights,
         missed=0 if plan.tolerance is None else int((errors > plan.tolerance).sum()),
         max_weight_error=float(errors.max()),
-        mean_weight_error=float(errors.mean()),
+        # Rounded once, so that it does not depend on the order in which the pieces come.
+        mean_weight_error=math.fsum(errors) / errors.size,
         error_histogram=tuple(int(count) for count in histogram),
         survivors_digest=survivors_digest(source, mask),
     )
