@@ -91,7 +91,8 @@ class Pad(Operator):
             most = {"reflect": shape[-axis] - 1, "circular": shape[-axis]}.get(mode, max(before, after))
             sizes[-axis] += before + after
             left = shape[-axis] + min(before, 0) + min(after, 0)
-            if left < 0 or sizes[-axis] < 1 or max(before, after) > most or (mode != "constant" and min(before, after) < 0):
+            cropped = mode != "constant" and min(before, after) < 0
+            if left < 0 or sizes[-axis] < 1 or max(before, after) > most or cropped:
                 raise ValueError(f"padding {widths} ({mode}) of {shape}")
         return tuple(sizes)
 
