@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,14 @@ from hypothesis import strategies as st
 from torch import nn
 
 import slth
-from slth.certify.propagation import Bound, propagate
+from slth.certify.affine import affine
+from slth.certify.propagation import RULES, Bound, propagate
 from slth.certify.state import State, inflate
 from slth.domain import Domain
+from slth.network.graph import Node, Sign
+from slth.network.operators import OPERATORS, WEIGHT_OPERATORS
 from slth.network.target import Target
+from slth.network.trace import trace
 from slth.realise import RealisedLayer, realise
 from slth.runtime import target_module
 from zoo import Case, cases, inputs, mlp, shake
@@ -101,9 +106,6 @@ def test_layer_bounds_hold_after_every_layer(case: Case, box: tuple[float, float
 @given(cases(), BOXES)
 def test_intervals_contain_the_activations(case: Case, box: tuple[float, float]) -> None:
     """Bounds on the target's values, node by node, entry by entry, and on the ticket's signs."""
-    from slth.certify.affine import affine
-    from slth.certify.propagation import RULES
-
     target = case.target()
     ticket = case.find(target, domain=None)
     slopes, layers = realised(ticket), {layer.name: layer for layer in target}
@@ -250,3 +252,69 @@ def test_a_corrupted_slope_is_seen() -> None:
 @given(st.floats(0, 1e300), st.integers(1, 10**6))
 def test_inflating_never_makes_smaller(value: float, n: int) -> None:
     assert float(inflate(torch.tensor(value, dtype=torch.float64), n)) > value or value > 1e299
+
+
+@pytest.mark.parametrize("op", [op for op in OPERATORS if op not in WEIGHT_OPERATORS])
+@pytest.mark.parametrize("sign", list(Sign))
+def test_a_rule_claims_the_sign_that_its_operation_has(op: str, sign: Sign) -> None:
+    """A claimed sign leaves one of the two slopes out of the proof."""
+    window = {"kernel": (2,), "stride": (2,), "padding": (0,), "ceil_mode": False}
+    attributes = {
+        "max_pool": {**window, "dilation": (1,)},
+        "average_pool": {**window, "count_include_pad": True},
+        "reshape": {"shape": (8,)},
+        "pad": {"widths": (1, 1), "mode": "constant"},
+    }
+    node = Node(op, op, "input", attributes.get(op, {}), ())
+    ones = torch.ones(2, 4, dtype=torch.float64)
+    state = State(-ones, ones, ones, sign is Sign.NONNEGATIVE, sign is Sign.NONPOSITIVE)
+    claimed = RULES[op](node, state)
+    expected = OPERATORS[op].sign(sign)
+    assert not claimed.nonnegative or expected is Sign.NONNEGATIVE
+    # relu of what is not positive is 0, which has both signs.
+    assert not claimed.nonpositive or expected is Sign.NONPOSITIVE or sign is Sign.NONPOSITIVE
+
+
+@pytest.mark.parametrize("model", [nn.Sequential(nn.MaxPool1d(2)), nn.Sequential(nn.AvgPool1d(2))])
+def test_pooling_before_the_first_layer_keeps_both_slopes_in_the_proof(model: nn.Module) -> None:
+    network = shake(nn.Sequential(*model, nn.Flatten(), nn.Linear(6, 2)), 0)
+    case = Case(network, (2, 6), {"base_set_size": 4})
+    target = case.target()
+    ticket = case.find(target)
+    certified = bound(ticket, target, (-1, 1)).output_error
+    assert difference(ticket, target, inputs((2, 6), 400)) <= certified
+
+
+def _exact(weight: np.ndarray, bias: np.ndarray, x: list[float]) -> list[Fraction]:
+    return [
+        sum((Fraction(w) * Fraction(value) for w, value in zip(row, x, strict=True)), Fraction(b))
+        for row, b in zip(weight.tolist(), bias.tolist(), strict=True)
+    ]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_rounding_alone_is_within_the_bounds(seed: int) -> None:
+    """Equal networks, evaluated in two orders and exactly: the weights' error is 0, and rounding is all there is."""
+    n = 300
+    rng = np.random.default_rng(seed)
+    model = nn.Linear(n, 4).double()
+    weight = rng.normal(size=(4, n)) * 10.0 ** rng.uniform(-3, 3, (4, n))
+    model.weight.data, model.bias.data = torch.from_numpy(weight), torch.from_numpy(rng.normal(size=4))
+    x = torch.from_numpy(rng.normal(size=(1, n)))
+    target = trace(model, x)
+    (layer,) = target
+    nothing = np.zeros((4, n, 1))
+    same = RealisedLayer(layer.weight_array(), layer.weight_array(), layer.bias_array(), nothing, np.zeros(4))
+    state = State(x[0], x[0], torch.zeros(n, dtype=torch.float64), False, False)
+    with torch.no_grad():
+        after = affine(layer.node, state, layer, same)
+        one = model(x)[0]
+    exact = _exact(weight, layer.bias_array(), x[0].tolist())
+    for order in (np.arange(n), np.arange(n)[::-1], np.argsort(-np.abs(weight[0] * x[0].numpy()))):
+        other = torch.tensor([sum((w[k] * float(x[0, k]) for k in order), 0.0) for w in weight]) + model.bias.data
+        assert (after.lower <= other).all() and (other <= after.upper).all()
+        assert ((one - other).abs() <= after.error).all()
+    for lower, value, upper in zip(after.lower.tolist(), exact, after.upper.tolist(), strict=True):
+        assert Fraction(lower) <= value <= Fraction(upper)
+    # Bounds a thousand times wider would be as true and of no use.
+    assert float(after.error.max()) < 1e-9 * float((np.abs(weight) @ np.abs(x[0].numpy())).max())

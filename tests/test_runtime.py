@@ -34,6 +34,34 @@ def test_the_three_forms_agree_on_any_network_and_domain(case: Case) -> None:
     assert _relative(masked(x), folded(x)) < 1e-12
 
 
+GEOMETRIES = {
+    "same, even kernel": (nn.Conv1d(2, 2, 4, padding="same"), (2, 9)),
+    "same, even kernels and dilation": (nn.Conv2d(2, 2, (2, 4), padding="same", dilation=(1, 3)), (2, 8, 9)),
+    "same in three dimensions": (nn.Conv3d(1, 2, (2, 3, 2), padding="same"), (1, 4, 4, 4)),
+    "padded, strided, dilated": (nn.Conv2d(2, 3, 3, padding=(2, 1), stride=(2, 3), dilation=(1, 2)), (2, 8, 9)),
+    "depthwise": (nn.Conv2d(3, 6, 3, padding=1, groups=3), (3, 5, 5)),
+    "reflected": (nn.Conv2d(2, 2, 3, padding=1, padding_mode="reflect"), (2, 5, 5)),
+    "uneven padding": (nn.Sequential(nn.ZeroPad2d((0, 2, 1, 0)), nn.Conv2d(1, 2, 3)), (1, 4, 4)),
+}
+
+
+@pytest.mark.parametrize("name", GEOMETRIES)
+def test_every_geometry_in_every_form(name: str) -> None:
+    """With the error of the weights taken out: the ticket's own slopes in the author's module."""
+    model, shape = GEOMETRIES[name]
+    case = Case(shake(copy.deepcopy(model), 0), shape, {"base_set_size": 5, "initialisation": "looks-linear"})
+    ticket = case.find()
+    x = inputs(shape, 5)
+    own = copy.deepcopy(case.model).double()
+    layer = own[-1] if isinstance(own, nn.Sequential) else own
+    source, mask, _ = ticket.layers[0]
+    slopes = realise(source, mask)
+    layer.weight.data = torch.from_numpy(slopes.positive).reshape(layer.weight.shape)
+    layer.bias.data = torch.from_numpy(slopes.bias)
+    for form in ("masked", "sparse", "folded"):
+        torch.testing.assert_close(ticket.module(form, dtype=torch.float64)(x), own(x), rtol=1e-12, atol=1e-12)
+
+
 @given(cases())
 def test_the_forms_agree_with_the_target_to_the_certified_error(case: Case) -> None:
     target = case.target()
