@@ -52,8 +52,7 @@ def realise(source: SourceLayer, mask: LayerMask) -> RealisedLayer:
     bias = np.zeros(source.outputs) if source.bias else None
     bias_slack = np.zeros(source.outputs) if source.bias else None
     univariate = source.univariate_weights().astype(np.float64).reshape(source.groups, source.neurons_per_group)
-    # The masked form adds the whole row, pruned products included, in one sum.
-    unit = 2.0**-52 * (source.neurons_per_group * source.taps + 2)
+    unit = 2.0**-52 * (source.block_width * source.taps + 2)
     for start, stop, group, kept, flags in mask.rows(source):
         values = univariate[group, kept]
         block = kept // source.block_width
