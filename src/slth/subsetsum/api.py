@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,17 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from slth.errors import ArgumentError
 from slth.subsetsum import enumeration
-from slth.subsetsum.problem import (
-    MAX_ELEMENTS,
-    Answers,
-    Batch,
-    Objective,
-    Run,
-    Solver,
-    Status,
-    SubsetSums,
-    make_batch,
-)
+from slth.subsetsum.given import Given
+from slth.subsetsum.problem import MAX_ELEMENTS, OBJECTIVES, Answers, Batch, Objective, Run, Solver, Status, SubsetSums
 from slth.subsetsum.schedule import count_threads
 
 
@@ -35,14 +27,15 @@ SOLVERS: dict[str, Solver] = {
     for solver in (
         Solver(
             "mitm",
-            "the optimum of either objective, proved: every pair of half sums within the rounding of the fixed-point "
-            "search is compared without rounding error",
+            "the optimum, proved: every pair of half sums within the rounding of the fixed-point search is compared "
+            "without rounding error; for first, a subset within the tolerance wherever there is one",
             MAX_ELEMENTS,
             _mitm,
+            OBJECTIVES,
         ),
         Solver(
             "enumerate",
-            "the optimum of either objective, by looking at every subset",
+            "the optimum, by looking at every subset",
             enumeration.MAX_ELEMENTS,
             enumeration.solve,
         ),
@@ -57,8 +50,11 @@ def solve(
     objective: Objective = "best",
     tolerance: float | None = None,
     offsets: ArrayLike | None = None,
-    solver: str = "mitm",
+    base_set_of: ArrayLike | None = None,
+    solver: str | None = None,
+    device: str | None = None,
     threads: int | None = None,
+    scratch_bytes: int | None = None,
     on_progress: Callable[[int], Any] | None = None,
 ) -> SubsetSums:
     """For each of P targets, choose a subset of that problem's base set by its sum.
@@ -72,22 +68,31 @@ def solve(
         minimise (sum_k b_k, |z - sum_k b_k x_k|) in this order
         over b in {0, 1}^m with |z - sum_k b_k x_k| <= eps
 
-    or, where no b is within the tolerance, the same problem as `best`.
+    and `first` takes any b with |z - sum_k b_k x_k| <= eps. Where no b is within the tolerance, both solve the same
+    problem as `best`.
 
     Parameters
     ----------
-    base_sets : (P, m) array, or (offsets[P],) array with `offsets`
-        Real numbers; float64 is used as it is, anything else is converted once.
-    targets : (P,) array
-    objective : {"best", "sparsest"}
+    base_sets : (P, m) array or tensor; (N,) with `offsets`; (n, m) with `base_set_of`; (m,) for one base set
+        Real numbers. Contiguous float64 is read where it lies, anything else is converted a slab at a time.
+    targets : (P,) array or tensor
+    objective : {"best", "sparsest", "first"}
     tolerance : float, optional
-        Largest error that counts as found. `sparsest` needs it; with `best` it only decides the status.
+        Largest error that counts as found. `sparsest` and `first` need it; with `best` it only decides the status.
     offsets : (P + 1,) array of int, optional
         Base sets of unequal length: problem p has ``base_sets[offsets[p]:offsets[p + 1]]``, which may be empty.
-    solver : str
-        A key of ``SOLVERS``.
+    base_set_of : (P,) array of int, optional
+        Base sets that problems share: problem p has base set ``base_set_of[p]`` (a row, or one given by `offsets`).
+        Problems that share one are solved faster next to each other.
+    solver : str, optional
+        A key of ``SOLVERS``; each says what it guarantees. By default `mitm`, or `torch` with a `device`.
+    device : str, optional
+        A torch device, such as "cuda", to solve on.
     threads : int, optional
         As many as the process may run on, unless given. The result does not depend on it.
+    scratch_bytes : int, optional
+        What all threads together may use for lists of sums (two lists of 2^(m/2) of them, unless given). Shorter lists
+        take longer: half the memory, twice the time.
     on_progress : callable, optional
         Called from this thread about every 0.1 s with the number of problems done.
 
@@ -95,48 +100,86 @@ def solve(
     -------
     SubsetSums
         Among subsets of exactly equal error (and, for `sparsest`, size) the one with the fewest elements, of those the
-        one with the lowest mask: the result is a function of each problem alone.
+        one with the lowest mask: the result is a function of each problem alone. For `first`, which of the subsets
+        within the tolerance it is, is a function of the problem too.
 
     Raises
     ------
     ArgumentError
-        For input that is not finite, shapes at odds, or more elements than the solver takes.
+        For input that is not finite, shapes at odds, more elements than the solver takes, an objective it does not
+        know.
     KeyboardInterrupt
         At Ctrl-C, as soon as the problems at hand are done.
 
     Notes
     -----
-    Errors are exact to the last bit: sums are rounded once, at the end. The optimum is proved, not found by chance:
-    the search runs over fixed-point numbers whose rounding is bounded by (m + 1) / 2 quanta a subset, and every
-    subset within twice that of the fixed-point optimum is compared without rounding error.
+    Errors are exact to the last bit: sums are rounded once, at the end. The optimum is proved, not found by chance. The
+    search runs over whole numbers of quanta. If rounding moves no subset's residual by more than `spread` quanta, the
+    subset that is truly best has a fixed-point residual at most ``2 spread`` above the least one, so every subset up to
+    there is compared without rounding error. ``docs/subset-sum.md`` has the argument in full.
 
     Examples
     --------
     >>> found = solve([[0.5, -0.25, 1.0]], [0.3])
     >>> int(found.selected[0]), float(found.sums[0])
     (3, 0.25)
+    >>> solve([0.5, -0.25, 1.0], [0.3, 0.8], objective="first", tolerance=0.1).sums.tolist()
+    [0.25, 0.75]
     """
-    if objective not in ("best", "sparsest"):
-        raise ArgumentError("objective", repr(objective), "'best' or 'sparsest'")
-    if solver not in SOLVERS:
-        raise ArgumentError("solver", repr(solver), f"one of {', '.join(SOLVERS)}")
-    if tolerance is not None and not tolerance >= 0.0:
-        raise ArgumentError("tolerance", str(tolerance), "a number >= 0")
-    if objective == "sparsest" and tolerance is None:
-        raise ArgumentError("tolerance", "None", "a number >= 0 with objective 'sparsest'", "objective='best'")
-    batch = make_batch(base_sets, targets, offsets)
-    chosen = SOLVERS[solver]
-    sizes = batch.sizes
-    if batch.n_problems and sizes.max() > chosen.max_elements:
-        p = int(sizes.argmax())
+    chosen = _check(objective, tolerance, solver, device, scratch_bytes)
+    n_threads = count_threads(threads)
+    given = Given(base_sets, targets, offsets, base_set_of, n_threads)
+    if given.n_problems and given.sizes.max() > chosen.max_elements:
+        p = int(given.sizes.argmax())
         raise ArgumentError(
             f"base set {p}",
-            f"{sizes[p]} elements",
-            f"at most {chosen.max_elements} for the solver {solver!r}",
+            f"{given.sizes[p]} elements",
+            f"at most {chosen.max_elements} for the solver {chosen.name!r}",
             "splitting the base set or giving fewer elements",
         )
-    answers = chosen.run(batch, objective, tolerance, Run(count_threads(threads), on_progress))
+    run = Run(n_threads, on_progress, device or "cpu", scratch_bytes)
+    answers = Answers.empty(0)
+    for first, batch in given.batches():
+        part = chosen.run(batch, objective, tolerance, replace(run, on_progress=_shifted(on_progress, first)))
+        if batch.n_problems == given.n_problems:
+            answers = part
+            break
+        if first == 0:
+            answers = Answers.empty(given.n_problems)
+        for name in ("selected", "sums", "errors"):
+            getattr(answers, name)[first : first + batch.n_problems] = getattr(part, name)
     return _complete(answers, tolerance)
+
+
+def _check(
+    objective: str, tolerance: float | None, solver: str | None, device: str | None, scratch_bytes: int | None
+) -> Solver:
+    """The solver meant, if what is asked of it makes sense."""
+    if objective not in OBJECTIVES:
+        raise ArgumentError("objective", repr(objective), f"one of {', '.join(OBJECTIVES)}")
+    name = solver or ("mitm" if device is None else "torch")
+    if name not in SOLVERS:
+        raise ArgumentError("solver", repr(name), f"one of {', '.join(SOLVERS)}")
+    chosen = SOLVERS[name]
+    if objective not in chosen.objectives:
+        raise ArgumentError(
+            "objective", repr(objective), f"one that the solver {name!r} knows: {', '.join(chosen.objectives)}"
+        )
+    if device not in (None, "cpu") and name != "torch":
+        raise ArgumentError("device", repr(device), f"'cpu' for the solver {name!r}", "solver='torch'")
+    if tolerance is not None and not tolerance >= 0.0:
+        raise ArgumentError("tolerance", str(tolerance), "a number >= 0")
+    if objective != "best" and tolerance is None:
+        raise ArgumentError("tolerance", "None", f"a number >= 0 with objective {objective!r}", "objective='best'")
+    if scratch_bytes is not None and scratch_bytes < 1:
+        raise ArgumentError("scratch_bytes", str(scratch_bytes), "at least 1", "leaving it out")
+    return chosen
+
+
+def _shifted(on_progress: Callable[[int], Any] | None, already: int) -> Callable[[int], Any] | None:
+    if on_progress is None or not already:
+        return on_progress
+    return lambda done: on_progress(already + done)
 
 
 def _complete(answers: Answers, tolerance: float | None) -> SubsetSums:

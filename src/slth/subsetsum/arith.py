@@ -23,7 +23,7 @@ _VALUE_BITS = 59
 """Bits of all magnitudes of a problem together in fixed point, the bits below for the subset included."""
 ANYTHING = 2**60
 """A band that every pair lies in and no sentinel does."""
-_ROUNDING = 2.0**-104
+ROUNDING = 2.0**-104
 
 
 @inner
@@ -141,7 +141,7 @@ def answer(base, m, mask, target, scale, parts):  # type: ignore[no-untyped-def]
     total, low, high, high_low, exact = compensated(base, m, mask, target)
     if exact:
         return total + low, abs(high)
-    slack = (m + 2.0) * (m + 2.0) * _ROUNDING * scale
+    slack = (m + 2.0) * (m + 2.0) * ROUNDING * scale
     if total + (low - slack) == total + (low + slack) and high + (high_low - slack) == high + (high_low + slack):
         return total + low, abs(high + high_low)
     return exact_answer(base, m, mask, target, parts)
@@ -163,7 +163,7 @@ def better(base, m, target, scale, one, two, parts):  # type: ignore[no-untyped-
     _, _, high_2, low_2, exact_2 = compensated(base, m, two, target)
     first, second = abs(high_1) - abs(high_2), low_1 if high_1 >= 0.0 else -low_1
     second -= low_2 if high_2 >= 0.0 else -low_2
-    slack = 4.0 * (m + 2.0) * (m + 2.0) * _ROUNDING * scale + 2.0**-50 * (abs(low_1) + abs(low_2))
+    slack = 4.0 * (m + 2.0) * (m + 2.0) * ROUNDING * scale + 2.0**-50 * (abs(low_1) + abs(low_2))
     slack += 2.0**-52 * abs(first)
     if abs(first + second) > slack:
         return first + second < 0.0

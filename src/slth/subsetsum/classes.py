@@ -101,7 +101,7 @@ def _size(k, left, n_left, left_ends, right, n_right, right_ends, goal, bits, ba
 
 
 _SIGNATURE = types.int64(
-    types.float64[::1], types.int64[::1], types.float64[::1], types.int64[::1],
+    types.float64[::1], types.int64[::1], types.int64[::1], types.float64[::1], types.int64[::1],
     types.int64, types.int64, types.float64, types.int64[::1],
     types.int64[:, ::1], types.uint64[::1], types.int64[:, ::1], types.float64[:, ::1],
     types.uint64[::1], types.float64[::1], types.float64[::1], types.uint8[::1],
@@ -112,7 +112,7 @@ _SIGNATURE = types.int64(
 def _make(stamp: int) -> Callable[..., int]:
     @numba.njit(_SIGNATURE, nogil=True, cache=True)
     def by_size(  # type: ignore[no-untyped-def]
-        values, offsets, targets, order, start, stop, tolerance, sizes,
+        values, starts, counts, targets, order, start, stop, tolerance, sizes,
         lists, masks, ints, floats,
         selected, sums, errors, flags,
         shared,
@@ -129,7 +129,7 @@ def _make(stamp: int) -> Callable[..., int]:
                 break
             p = order[at]
             target = targets[p]
-            m, scale = gather(values, offsets[p], offsets[p + 1], base, place)
+            m, scale = gather(values, starts[p], starts[p] + counts[p], base, place)
             flags[p] = 2
             if not scale + abs(target) < EXACT_SCALE:
                 continue

@@ -251,7 +251,7 @@ def _settle(base, m, target, scale, flipped, best, n_found, residuals, masks, pa
 
 
 _SIGNATURE = types.int64(
-    types.float64[::1], types.int64[::1], types.float64[::1], types.int64[::1],
+    types.float64[::1], types.int64[::1], types.int64[::1], types.float64[::1], types.int64[::1],
     types.int64, types.int64, types.int64, types.boolean,
     types.int64[::1], types.uint64, types.int64[:, ::1], types.uint64[:, ::1],
     types.int64[:, ::1], types.float64[:, ::1],
@@ -263,7 +263,7 @@ _SIGNATURE = types.int64(
 def _make(stamp: int) -> Callable[..., int]:
     @numba.njit(_SIGNATURE, nogil=True, cache=True)
     def closest(  # type: ignore[no-untyped-def]
-        values, offsets, targets, order, start, stop, m, wide,
+        values, starts, counts, targets, order, start, stop, m, wide,
         scratch, address, residuals, masks, ints, floats,
         selected, sums, errors, flags,
         shared, slot,
@@ -289,7 +289,7 @@ def _make(stamp: int) -> Callable[..., int]:
             for p in range(problems):
                 index = order[min(group + p, stop - 1)]
                 target = targets[index]
-                _, scale = gather(values, offsets[index], offsets[index + 1], base[p], place[p])
+                _, scale = gather(values, starts[index], starts[index] + counts[index], base[p], place[p])
                 scales[p] = scale + abs(target)
                 best[p] = ANYTHING
                 n_found[p] = 0

@@ -163,7 +163,7 @@ def _of_size(base, m, k, target, scale, tolerance, slack, pairs, ends, index, pa
 
 
 _SIGNATURE = types.int64(
-    types.float64[::1], types.int64[::1], types.float64[::1], types.int64[::1],
+    types.float64[::1], types.int64[::1], types.int64[::1], types.float64[::1], types.int64[::1],
     types.int64, types.int64, types.float64, types.int64[::1],
     types.int64[:, ::1], types.float64[::1],
     types.uint64[::1], types.float64[::1], types.float64[::1], types.uint8[::1],
@@ -174,7 +174,7 @@ _SIGNATURE = types.int64(
 def _make(stamp: int) -> Callable[..., int]:
     @numba.njit(_SIGNATURE, nogil=True, cache=True)
     def fewest(  # type: ignore[no-untyped-def]
-        values, offsets, targets, order, start, stop, tolerance, sizes,
+        values, starts, counts, targets, order, start, stop, tolerance, sizes,
         ints, floats,
         selected, sums, errors, flags,
         shared, slot,
@@ -191,7 +191,7 @@ def _make(stamp: int) -> Callable[..., int]:
                 break
             p = order[at]
             target = targets[p]
-            m, scale = gather(values, offsets[p], offsets[p + 1], base, place)
+            m, scale = gather(values, starts[p], starts[p] + counts[p], base, place)
             scale += abs(target)
             if not scale < EXACT_SCALE:
                 flags[p] = 2

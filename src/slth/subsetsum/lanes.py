@@ -47,17 +47,18 @@ def _store(builder: Any, value: Any, address: Any, byte_offset: int = 0) -> None
     builder.store(value, _pointer(builder, address, byte_offset, value.type), align=8)
 
 
-def _splat(builder: Any, value: Any) -> Any:
-    lane = builder.insert_element(ir.Constant(_VECTOR, ir.Undefined), value, ir.Constant(ir.IntType(32), 0))
-    zeros = ir.Constant(ir.VectorType(ir.IntType(32), COLUMNS), [0] * COLUMNS)
-    return builder.shuffle_vector(lane, ir.Constant(_VECTOR, ir.Undefined), zeros)
+def splat(builder: Any, value: Any, kind: Any = _VECTOR) -> Any:
+    """A vector of one number."""
+    lane = builder.insert_element(ir.Constant(kind, ir.Undefined), value, ir.Constant(ir.IntType(32), 0))
+    zeros = ir.Constant(ir.VectorType(ir.IntType(32), kind.count), [0] * kind.count)
+    return builder.shuffle_vector(lane, ir.Constant(kind, ir.Undefined), zeros)
 
 
 def _minimum(builder: Any, a: Any, b: Any) -> Any:
     return builder.select(builder.icmp_unsigned("<", a, b), a, b)
 
 
-def _loop(builder: Any, count: Any, initial: list[Any], body: Any) -> list[Any]:
+def loop(builder: Any, count: Any, initial: list[Any], body: Any) -> list[Any]:
     """Emit ``for step in range(count): state = body(step, state)``; return the state after the last step."""
     before = builder.block
     head = builder.append_basic_block("head")
@@ -126,7 +127,7 @@ def make_merge(n_lanes: int, lane_stride: int) -> Any:
                 advanced.append(builder.add(i, builder.zext(take, _I64)))
             return advanced
 
-        _loop(builder, length, [_const(0)] * n_lanes, body)
+        loop(builder, length, [_const(0)] * n_lanes, body)
         return context.get_dummy_value()
 
     @intrinsic
@@ -148,7 +149,7 @@ def make_mirror() -> Any:
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         address, length, total = args
-        totals = _splat(builder, total)
+        totals = splat(builder, total)
         end = builder.add(address, builder.mul(length, _const(16)))
 
         def body(step: Any, state: list[Any]) -> list[Any]:
@@ -158,7 +159,7 @@ def make_mirror() -> Any:
             _store(builder, high, builder.sub(end, offset), -8 * COLUMNS)
             return state
 
-        _loop(builder, builder.udiv(length, _const(COLUMNS)), [], body)
+        loop(builder, builder.udiv(length, _const(COLUMNS)), [], body)
         return context.get_dummy_value()
 
     @intrinsic
@@ -180,11 +181,11 @@ def make_look() -> Any:
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         row, window, target, band = args
-        sums = builder.add(_load(builder, window, 0, _VECTOR), _splat(builder, builder.sub(band, target)))
-        limit = _splat(builder, builder.add(band, band))
+        sums = builder.add(_load(builder, window, 0, _VECTOR), splat(builder, builder.sub(band, target)))
+        limit = splat(builder, builder.add(band, band))
         word = _const(0)
         for r in range(ROWS):
-            near = builder.add(sums, _splat(builder, _load(builder, row, 8 * r)))
+            near = builder.add(sums, splat(builder, _load(builder, row, 8 * r)))
             hits = builder.bitcast(builder.icmp_unsigned("<=", near, limit), ir.IntType(COLUMNS))
             word = builder.or_(word, builder.shl(builder.zext(hits, _I64), _const(COLUMNS * r)))
         below = builder.icmp_signed("<", builder.extract_element(near, ir.Constant(ir.IntType(32), 0)), band)
@@ -229,8 +230,8 @@ def make_scan(n_walks: int, lane_stride: int) -> Any:
         left, right, targets, bands, walks, first, count = args
         goals = [_load(builder, targets, 8 * w) for w in range(n_walks)]
         halves = [_load(builder, bands, 8 * w) for w in range(n_walks)]
-        shifts = [_splat(builder, builder.sub(h, g)) for h, g in zip(halves, goals, strict=True)]
-        limits = [_splat(builder, builder.add(h, h)) for h in halves]
+        shifts = [splat(builder, builder.sub(h, g)) for h, g in zip(halves, goals, strict=True)]
+        limits = [splat(builder, builder.add(h, h)) for h in halves]
 
         def body(step: Any, state: list[Any]) -> list[Any]:
             windows = builder.sub(right, builder.mul(builder.add(step, first), _const(8 * COLUMNS)))
@@ -243,7 +244,7 @@ def make_scan(n_walks: int, lane_stride: int) -> Any:
                 sums = builder.add(_load(builder, window, here, _VECTOR), shifts[walk])
                 for offset in range(0, 8 * ROWS, 8):
                     one = _load(builder, row, here + offset)
-                    near = builder.add(sums, _splat(builder, one))
+                    near = builder.add(sums, splat(builder, one))
                     closest = _minimum(builder, closest, near)
                 # The last row's first sum is the edge. Taken from the vector, the row need not be loaded twice.
                 edge = builder.extract_element(near, ir.Constant(ir.IntType(32), 0))
@@ -255,7 +256,7 @@ def make_scan(n_walks: int, lane_stride: int) -> Any:
 
         initial = [_load(builder, walks, 8 * w) for w in range(n_walks)]
         initial += [ir.Constant(_VECTOR, [-1] * COLUMNS)] * n_walks
-        final = _loop(builder, count, initial, body)
+        final = loop(builder, count, initial, body)
         found = _const(0)
         for walk in range(n_walks):
             _store(builder, final[walk], walks, 8 * walk)
@@ -285,7 +286,7 @@ def _distance(builder: Any, numbers: Any, target: Any, least: Any) -> Any:
 
 
 def _splat_real(builder: Any, value: Any) -> Any:
-    return builder.bitcast(_splat(builder, builder.bitcast(value, _I64)), _REALS)
+    return builder.bitcast(splat(builder, builder.bitcast(value, _I64)), _REALS)
 
 
 def _least(builder: Any, numbers: Any) -> Any:
@@ -324,7 +325,7 @@ def make_nearest() -> Any:
 
         vectors = builder.udiv(builder.add(count, _const(COLUMNS - 1)), _const(COLUMNS))
         far = ir.Constant(_REALS, [float("inf")] * COLUMNS)
-        return _least(builder, _loop(builder, vectors, [far], body)[0])
+        return _least(builder, loop(builder, vectors, [far], body)[0])
 
     @intrinsic
     def nearest(typingctx, address, count, target):  # type: ignore[no-untyped-def]
@@ -354,7 +355,7 @@ def make_shift() -> Any:
 
         vectors = builder.udiv(builder.add(count, _const(COLUMNS - 1)), _const(COLUMNS))
         far = ir.Constant(_REALS, [float("inf")] * COLUMNS)
-        return _least(builder, _loop(builder, vectors, [far], body)[0])
+        return _least(builder, loop(builder, vectors, [far], body)[0])
 
     @intrinsic
     def shift(typingctx, address, count, plus, into, target):  # type: ignore[no-untyped-def]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,53 +23,131 @@ _SMALL = np.array(
 """Largest size that is looked through subset by subset, by number of elements (chosen): as long as that is no dearer
 than a few searches for the closest subset."""
 
+_FIRST_RUNG, _RUNG = 8, 4
+"""Elements that `first` looks at at first, and how many more each time it has not found a subset (chosen)."""
+
 
 def solve(batch: Batch, objective: Objective, tolerance: float | None, run: Run) -> Answers:
     """Solve a batch; see :func:`slth.subsetsum.solve`.
 
     `sparsest` looks at small subsets one by one, then asks `best` whether any subset is within the tolerance at all,
-    and only if so goes on to larger ones.
+    and only if so goes on to larger ones. `first` asks `best` for the first few elements, then for more.
     """
     answers = Answers.empty(batch.n_problems)
-    sizes = _effective_sizes(batch)
     everything = np.arange(batch.n_problems, dtype=np.int64)
     if objective == "best" or tolerance is None:
-        _best(batch, sizes, everything, answers, run)
+        _best(batch, everything, answers, run)
         return answers
-    open_, beyond = _small(batch, sizes, tolerance, answers, run)
+    if objective == "first":
+        _first(batch, everything, tolerance, answers, run)
+        return answers
+    open_, beyond = _small(batch, tolerance, answers, run)
     done = batch.n_problems - len(open_) - len(beyond)
-    _best(batch, sizes, open_, answers, run, done)
-    _large(batch, sizes, open_[answers.errors[open_] <= tolerance], tolerance, answers, run)
+    _best(batch, open_, answers, run, done)
+    _large(batch, open_[answers.errors[open_] <= tolerance], tolerance, answers, run)
     _exactly(batch, beyond, answers, tolerance)
     return answers
 
 
-def _effective_sizes(batch: Batch) -> NDArray[np.int64]:
-    """Elements that are not zero, (P,)."""
-    if np.count_nonzero(batch.values) == len(batch.values):
-        return batch.sizes
-    counted = np.concatenate([[0], np.cumsum(batch.values != 0.0)])
-    return np.diff(counted[batch.offsets])
+def _aligned(n_bytes: int, kind: Any) -> NDArray[Any]:
+    """Uninitialised memory from the start of a cache line on."""
+    raw = np.empty(n_bytes + 64, np.uint8)
+    skip = -raw.ctypes.data % 64
+    return raw[skip : skip + n_bytes].view(kind)
 
 
-def _aligned(n: int) -> NDArray[np.int64]:
-    """Uninitialised int64 from the start of a cache line on."""
-    raw = np.empty(n + 8, np.int64)
-    skip = -(raw.ctypes.data // 8) % 8
-    return raw[skip : skip + n]
+def _effective_sizes(batch: Batch, which: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Elements that are not zero, (P,); only those of problems `which` are counted."""
+    sizes = batch.sizes.copy()
+    if np.count_nonzero(batch.values) < len(batch.values):
+        counted = np.concatenate([[0], np.cumsum(batch.values != 0.0)])
+        first = batch.starts[which]
+        sizes[which] = counted[first + sizes[which]] - counted[first]
+    return sizes
 
 
-def _best(
-    batch: Batch, sizes: NDArray[np.int64], which: NDArray[np.int64], answers: Answers, run: Run, done: int = 0
-) -> None:
+def _first(batch: Batch, open_: NDArray[np.int64], tolerance: float, answers: Answers, run: Run) -> None:
+    """Ask for the best subset of ever more elements until it is within the tolerance."""
+    most = int(batch.sizes.max(initial=0))
+    for rung in [*range(_FIRST_RUNG, most, _RUNG), most]:
+        part = replace(batch, sizes=np.minimum(batch.sizes, rung))
+        _best(part, open_, answers, run, batch.n_problems - len(open_))
+        open_ = open_[(answers.errors[open_] > tolerance) & (batch.sizes[open_] > rung)]
+        if not len(open_):
+            return
+
+
+def _best(batch: Batch, which: NDArray[np.int64], answers: Answers, run: Run, done: int = 0) -> None:
     """Solve problems `which` for the least error; `done` others are done already."""
-    empty = which[sizes[which] == 0]
-    answers.errors[empty] = np.abs(batch.targets[empty])
-    which = which[sizes[which] > 0] if len(empty) else which
-    done += len(empty)
     if not len(which):
         return
-    from slth.subsetsum import closest  # compiles, or loads what was compiled before
+    sizes = batch.sizes[which]
+    if not sizes.all():
+        empty = which[sizes == 0]
+        answers.selected[empty], answers.sums[empty], answers.errors[empty] = 0, 0.0, np.abs(batch.targets[empty])
+        which, sizes = which[sizes > 0], sizes[sizes > 0]
+        done += len(empty)
+    small = sizes <= _lockstep_limit(run)
+    if small.all():
+        rest = _lockstep(batch, which, answers, run, done)
+    else:
+        rest = np.concatenate([_lockstep(batch, which[small], answers, run, done), which[~small]])
+    done += len(which) - len(rest)
+    rest = _closest(batch, rest, answers, run, done)
+    _exactly(batch, rest, answers, None)
+
+
+def _lockstep_limit(run: Run) -> int:
+    """Largest base set whose lists, sixteen problems side by side, fit the memory allowed."""
+    from slth.subsetsum import lockstep
+
+    room = math.inf if run.scratch_bytes is None else run.scratch_bytes / run.threads
+    return max((m for m in range(lockstep.MAX_ELEMENTS + 1) if 64 * lockstep.scratch_vectors(m) <= room), default=0)
+
+
+def _lockstep(batch: Batch, which: NDArray[np.int64], answers: Answers, run: Run, done: int) -> NDArray[np.int64]:
+    """Solve problems `which`, sixteen at a time; return those that are left to others."""
+    if not len(which):
+        return which
+    from slth.subsetsum import lockstep  # compiles, or loads what was compiled before
+
+    order, chunks = make_chunks(which, batch.sizes, lambda m: 90.0 + 0.55 * 2.0 ** (m / 2) * (m / 2))
+    flags = np.zeros(batch.n_problems, np.uint8)
+
+    def make_worker(shared: NDArray[np.int64], slot: int) -> Callable[[Chunk], None]:
+        rows = _aligned(8 * lockstep.LANES * lockstep.ROWS, np.float64)
+        sets, parts = np.zeros(lockstep.SETS, np.uint64), np.zeros(128)
+        scratch = _aligned(0, np.int32)
+
+        def work(chunk: Chunk) -> None:
+            nonlocal scratch
+            if len(scratch) < lockstep.LANES * lockstep.scratch_vectors(chunk.m):
+                scratch = _aligned(64 * lockstep.scratch_vectors(chunk.m), np.int32)
+            lockstep.lockstep(
+                batch.values, batch.starts, batch.targets, order,
+                chunk.start, chunk.stop, chunk.m,
+                scratch, scratch.ctypes.data, rows, rows.view(np.int64), rows.ctypes.data,
+                sets, parts,
+                answers.selected, answers.sums, answers.errors, flags,
+                shared, slot,
+            )  # fmt: skip
+
+        return work
+
+    run_chunks(chunks, make_worker, run, done)
+    return np.flatnonzero(flags)
+
+
+def _closest(batch: Batch, which: NDArray[np.int64], answers: Answers, run: Run, done: int) -> NDArray[np.int64]:
+    """Solve problems `which` of any size; return those that are left to the exact solver."""
+    if not len(which):
+        return which
+    sizes = _effective_sizes(batch, which)
+    zeros = which[sizes[which] == 0]
+    answers.selected[zeros], answers.sums[zeros], answers.errors[zeros] = 0, 0.0, np.abs(batch.targets[zeros])
+    which = which[sizes[which] > 0]
+    done += len(zeros)
+    from slth.subsetsum import closest
 
     order, chunks = make_chunks(which, sizes, lambda m: 60.0 + 3.0 * 2.0 ** (m / 2))
     flags = np.zeros(batch.n_problems, np.uint8)
@@ -83,10 +163,10 @@ def _best(
                 scratch.clear()
                 shape = (closest.WIDE if wide else 1, closest.CANDIDATES)
                 length = closest.WIDE_SCRATCH if wide else closest.NARROW_SCRATCH
-                scratch[wide] = (_aligned(length), np.empty(shape, np.int64), np.empty(shape, np.uint64))
+                scratch[wide] = (_aligned(8 * length, np.int64), np.empty(shape, np.int64), np.empty(shape, np.uint64))
             lists, residuals, masks = scratch[wide]
             closest.closest(
-                batch.values, batch.offsets, batch.targets, order,
+                batch.values, batch.starts, batch.sizes, batch.targets, order,
                 chunk.start, chunk.stop, chunk.m, wide,
                 lists, lists.ctypes.data, residuals, masks, ints, floats,
                 answers.selected, answers.sums, answers.errors, flags,
@@ -96,16 +176,14 @@ def _best(
         return work
 
     run_chunks(chunks, make_worker, run, done)
-    _exactly(batch, np.flatnonzero(flags), answers, None)
+    return np.flatnonzero(flags)
 
 
-def _small(
-    batch: Batch, sizes: NDArray[np.int64], tolerance: float, answers: Answers, run: Run
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _small(batch: Batch, tolerance: float, answers: Answers, run: Run) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Look for small subsets within the tolerance; return the problems still open and those beyond float64 sums."""
     from slth.subsetsum import fewest
 
-    order, chunks = make_chunks(np.arange(batch.n_problems, dtype=np.int64), sizes, lambda m: 10.0 + m**2)
+    order, chunks = make_chunks(np.arange(batch.n_problems, dtype=np.int64), batch.sizes, lambda m: 10.0 + m**2)
     flags = np.zeros(batch.n_problems, np.uint8)
 
     def make_worker(shared: NDArray[np.int64], slot: int) -> Callable[[Chunk], None]:
@@ -114,7 +192,7 @@ def _small(
 
         def work(chunk: Chunk) -> None:
             fewest.fewest(
-                batch.values, batch.offsets, batch.targets, order,
+                batch.values, batch.starts, batch.sizes, batch.targets, order,
                 chunk.start, chunk.stop, tolerance, _SMALL,
                 ints, floats,
                 answers.selected, answers.sums, answers.errors, flags,
@@ -127,19 +205,13 @@ def _small(
     return np.flatnonzero(flags == 1), np.flatnonzero(flags == 2)
 
 
-def _large(
-    batch: Batch,
-    sizes: NDArray[np.int64],
-    which: NDArray[np.int64],
-    tolerance: float,
-    answers: Answers,
-    run: Run,
-) -> None:
+def _large(batch: Batch, which: NDArray[np.int64], tolerance: float, answers: Answers, run: Run) -> None:
     """Replace the answers of problems `which`, known to have a subset within the tolerance, by the sparsest."""
     if not len(which):
         return
     from slth.subsetsum import classes
 
+    sizes = _effective_sizes(batch, which)
     order, chunks = make_chunks(which, sizes, lambda m: 1000.0 + 20.0 * m * 2.0 ** (m / 2))
     flags = np.zeros(batch.n_problems, np.uint8)
 
@@ -154,7 +226,7 @@ def _large(
             if lists.shape[1] < length:
                 lists = np.empty((4, length), np.int64)
             classes.by_size(
-                batch.values, batch.offsets, batch.targets, order,
+                batch.values, batch.starts, batch.sizes, batch.targets, order,
                 chunk.start, chunk.stop, tolerance, _SMALL,
                 lists, masks, ints, floats,
                 answers.selected, answers.sums, answers.errors, flags,

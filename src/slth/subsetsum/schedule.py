@@ -17,6 +17,8 @@ from slth.subsetsum.problem import Run
 _POLL_SECONDS = 0.1
 _CHUNK_COST = 4.0e6
 """Work of one chunk in nanoseconds (chosen): long against the interpreter's overhead, short against a person."""
+_STEP = 16
+"""Problems that a kernel may take at once."""
 
 
 @dataclass(frozen=True)
@@ -60,15 +62,20 @@ def make_chunks(
         No chunk mixes sizes. Boundaries depend on `sizes` only, never on the number of threads.
     """
     of_which = sizes[which]
+    if len(which) and of_which.min() == of_which.max():
+        return which, _cut(int(of_which[0]), 0, len(which), cost)
     order = which[np.argsort(of_which.astype(np.uint8), kind="stable")]
     counts = np.bincount(of_which)
     ends = np.cumsum(counts)
     chunks = []
     for m in range(len(counts) - 1, -1, -1):
-        length = max(8, int(_CHUNK_COST / cost(m)) // 8 * 8)
-        first, last = int(ends[m] - counts[m]), int(ends[m])
-        chunks += [Chunk(m, a, min(a + length, last)) for a in range(first, last, length)]
+        chunks += _cut(m, int(ends[m] - counts[m]), int(ends[m]), cost)
     return order, chunks
+
+
+def _cut(m: int, first: int, last: int, cost: Callable[[int], float]) -> list[Chunk]:
+    length = max(_STEP, int(_CHUNK_COST / cost(m)) // _STEP * _STEP)
+    return [Chunk(m, a, min(a + length, last)) for a in range(first, last, length)]
 
 
 def run_chunks(
