@@ -31,6 +31,7 @@ ORDER = [
     "summary",
     "report",
     *("demo", "warm"),
+    "bench",
     "commands",
     "cli",
 ]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import typer
 
-from slth.commands import demo, find, show, train, verify
+from slth.commands import bench, demo, find, show, train, verify
 
 OPTIONS = frozenset(
     {"base_set_size", "tolerance", "objective", "initialisation", "seed", "domain", "construction", "threads"}
@@ -29,6 +29,7 @@ app = typer.Typer(
 )
 for command in (find, verify, show, demo, train):
     app.command()(getattr(command, command.__name__.rpartition(".")[2]))
+app.add_typer(bench.bench, name="bench")
 
 
 @app.callback(invoke_without_command=True)

@@ -19,7 +19,7 @@ _ONE = np.uint64(1)
 _NONE = np.int64(0)
 EXACT_SCALE = 2.0**1000
 """Above this magnitude of |target| + sum |x| the two-sums could overflow: such problems are solved in integers."""
-_VALUE_BITS = 59
+VALUE_BITS = 59
 """Bits of all magnitudes of a problem together in fixed point, the bits below for the subset included."""
 ANYTHING = 2**60
 """A band that every pair lies in and no sentinel does."""
@@ -195,28 +195,49 @@ def gather(values, start, stop, base, place):  # type: ignore[no-untyped-def]
 
 @inner
 def quantise(base, m, target, scale, bits, quanta):  # type: ignore[no-untyped-def]
-    """Whole quanta of every magnitude (into `quanta`), the target's, the set of flipped elements, the first band."""
-    exponent = np.int64(_VALUE_BITS) - bits - np.int64(math.frexp(scale)[1])
+    """Magnitudes in whole quanta (into `quanta`), `bits` bits for all together; `scale` is their sum.
+
+    Returns the target in quanta, moved by the flipped elements; the set of these; and the margin: the optimum's
+    fixed-point residual is at most that much above the least.
+    """
+    exponent = np.int64(bits) - np.int64(math.frexp(scale)[1])
     half = exponent >> 1
     one, two = math.ldexp(1.0, half), math.ldexp(1.0, exponent - half)
     flipped = np.uint64(0)
     total, negative = np.int64(0), np.int64(0)
-    squares = 0.0
+    up, down, turned = 0.0, 0.0, 0.0
     for k in range(m):
         x = abs(base[k]) * one * two
-        squares += x * x
-        q = np.int64(np.rint(x))
+        rounded = np.rint(x)
+        rest = x - rounded
+        up += max(rest, 0.0)
+        down += min(rest, 0.0)
+        q = np.int64(rounded)
         quanta[k] = q
         total += q
         if base[k] < 0.0:
             flipped |= np.uint64(1) << np.uint64(k)
             negative += q
-    # Beyond everything or nothing, that choice is the answer and distances no longer matter.
-    goal = np.int64(np.rint(min(max(target * one * two, -(2.0**60)), 2.0**60))) + negative
-    goal = min(max(goal, -2 * m - 2), total + 2 * m + 2)
-    # Sums spread about like a normal distribution: ask for a band that holds a few of them.
-    deviation = np.sqrt(squares) * 0.5
+            turned += rest
+    scaled = min(max(target * one * two, -(2.0**60)), 2.0**60)
+    rest = scaled - np.rint(scaled) + turned
+    whole = np.int64(np.rint(scaled)) + negative
+    # Beyond everything or nothing, that choice is the answer, which no rounding hides; distances no longer matter.
+    goal = min(max(whole, -2 * m - 2), total + 2 * m + 2)
+    if goal != whole:
+        rest = 0.0
+    return goal, flipped, np.int64(2.0 * max(abs(rest - up), abs(rest - down)) + 1e-6)
+
+
+@inner
+def first_band(quanta, m, goal):  # type: ignore[no-untyped-def]
+    """A band around the target that holds a few sums: they spread about like a normal distribution."""
+    total, squares = 0.0, 0.0
+    for k in range(m):
+        x = float(quanta[k])
+        total += x
+        squares += x * x
+    deviation = math.sqrt(squares) * 0.5
     away = (goal - 0.5 * total) / deviation
-    guess = 5.0 * deviation * np.exp(min(0.5 * away * away, 300.0)) * math.ldexp(1.0, -m)
-    band = np.int64(min(guess, 2.0**60)) + m + 4
-    return goal, flipped, min(band, np.int64(ANYTHING) >> bits) << bits
+    guess = 5.0 * deviation * math.exp(min(0.5 * away * away, 300.0)) * math.ldexp(1.0, -m)
+    return np.int64(min(guess, 2.0**58))

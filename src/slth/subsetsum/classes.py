@@ -13,7 +13,7 @@ import numba
 import numpy as np
 from numba import types
 
-from slth.subsetsum.arith import EXACT_SCALE, answer, better, gather, inner, popcount, quantise
+from slth.subsetsum.arith import EXACT_SCALE, VALUE_BITS, answer, better, gather, inner, popcount, quantise
 from slth.subsetsum.stamp import source_stamp
 
 CANDIDATES = 2**18
@@ -136,7 +136,7 @@ def _make(stamp: int) -> Callable[..., int]:
             n_left = m // 2
             n_right = m - n_left
             bits = np.int64(n_right)
-            goal, flips, _ = quantise(base, m, target, scale, bits, keys)
+            goal, flips, margin = quantise(base, m, target, scale, VALUE_BITS - bits, keys)
             scale += abs(target)
             for k in range(m):
                 keys[k] = (keys[k] << bits) | (np.int64(1) << (k if k < n_left else k - n_left))
@@ -153,7 +153,7 @@ def _make(stamp: int) -> Callable[..., int]:
                     k, left, n_left, left_ends, right, n_right, right_ends, goal, bits, np.int64(-1), masks, m
                 )
                 _, n_found = _size(
-                    k, left, n_left, left_ends, right, n_right, right_ends, goal, bits, best + m + 1, masks, m
+                    k, left, n_left, left_ends, right, n_right, right_ends, goal, bits, best + margin, masks, m
                 )
                 if n_found >= CANDIDATES:
                     break

@@ -1,15 +1,17 @@
-"""The kernel of `best`: meet in the middle over fixed-point sums, several problems in lockstep.
+"""The kernel of `best` for base sets of any size: meet in the middle over fixed-point sums, one problem at a time.
 
 Every element is flipped to be positive (choosing -x is not choosing x, with the target moved by x), scaled by a power
 of two and rounded to whole quanta. A sum is then one int64: quanta above, below them the bits of the elements chosen,
 so that sorting sums sorts subsets. The left list holds all sums of the first elements, the right list those of the
-last; one element in between belongs to neither and is tried both ways by two walks, which saves the last merge of the
-left list. Lists grow by merging one with itself shifted (:func:`slth.subsetsum.lanes.make_merge`).
+next; one element in between belongs to neither and is tried both ways by two walks, which saves the last merge of the
+left list. Elements behind these, where memory is short, are tried in all ways one after the other. Lists grow by
+merging one with itself shifted (:func:`slth.subsetsum.lanes.make_merge`).
 
-What is proved: a chosen set's true residual differs from its fixed-point one by at most (m + 1) / 2 quanta (m elements
-and the target, each rounded once), so the optimum lies within m + 1 quanta of the fixed-point optimum. The walk hands
-on every pair in that band, and they are compared without rounding error (:mod:`slth.subsetsum.arith`). Where a band
-holds more than fits, the problem is flagged and left to :mod:`slth.subsetsum.exact`.
+What is proved: with the rounding r_k of element k and r of the target, a chosen set's true residual differs from its
+fixed-point one by ``r - sum of the chosen r_k``, whose magnitude `spread` bounds over all sets (it is computed, about
+m / 8 quanta). So the optimum lies within ``2 spread`` quanta of the fixed-point optimum. The walk hands on every pair in
+that band, and they are compared without rounding error (:mod:`slth.subsetsum.arith`). Where a band holds more than
+fits, the problem is flagged and left to :mod:`slth.subsetsum.grid` or :mod:`slth.subsetsum.exact`.
 """
 
 from __future__ import annotations
@@ -20,229 +22,228 @@ import numba
 import numpy as np
 from numba import types
 
-from slth.subsetsum.arith import ANYTHING, EXACT_SCALE, answer, better, gather, inner, popcount, quantise
-from slth.subsetsum.lanes import COLUMNS, FRONT, ROWS, make_look, make_merge, make_mirror, make_scan
+from slth.subsetsum.arith import ANYTHING, EXACT_SCALE, VALUE_BITS, answer, better, first_band, gather, inner, popcount, quantise
+from slth.subsetsum.lanes import (
+    BEHIND,
+    COLUMNS,
+    FRONT,
+    ROWS,
+    STRETCHES,
+    WALKS,
+    WIDTH,
+    make_look,
+    make_merge,
+    make_mirror,
+    make_scan,
+)
 from slth.subsetsum.stamp import source_stamp
 
-WIDE = 4
-"""Problems in lockstep where the lists are short enough for the cache."""
-WIDE_BITS = 18
-NARROW_BITS = 22
-_SKEW = 56
-"""Extra elements between buffers (chosen): spreads lanes over the cache's sets instead of piling them on one."""
-_WIDE_BUFFER = FRONT + 2**WIDE_BITS + 16 + _SKEW
-_NARROW_BUFFER = FRONT + 2**NARROW_BITS + 16 + _SKEW
-WIDE_SCRATCH = 4 * WIDE * _WIDE_BUFFER
-NARROW_SCRATCH = 4 * _NARROW_BUFFER
-INT_ROWS, FLOAT_ROWS = 16 + 3 * WIDE, 2 + WIDE
-"""Rows of 128 for everything of a group that is small."""
-CANDIDATES = 2**18
-"""Pairs that a problem's band may hold before it is left to the exact solver."""
-_TILES = 8
+_TILES = 16
 """Tiles walked between two looks at what was found."""
 _ROWS_END = 2**61
 _COLUMNS_END = -(2**62 + 2**61)
 """Sentinels behind the left and before the right list: out of every band, alone and with each other."""
+_SHORT = 2 * WIDTH * STRETCHES
+"""Lists below this length are merged sum by sum."""
+_ONE = np.uint64(1)
+INT_ROWS = 8
+"""Rows of 64 for what is small."""
 
-_merge_wide = make_merge(2 * WIDE, 2 * _WIDE_BUFFER)
-_merge_wide_right = make_merge(WIDE, 4 * _WIDE_BUFFER)
-_scan_wide = make_scan(2 * WIDE, 2 * _WIDE_BUFFER)
-_merge_one = make_merge(2, 2 * _NARROW_BUFFER)
-_merge_one_right = make_merge(1, 4 * _NARROW_BUFFER)
-_scan_one = make_scan(2, 2 * _NARROW_BUFFER)
-_look = make_look()
-_mirror = make_mirror()
+_merge, _scan, _look, _mirror = make_merge(), make_scan(), make_look(), make_mirror()
+
+
+def scratch_elements(n_left: int, n_right: int) -> int:
+    """Elements of scratch for two buffers a list."""
+    return 2 * (2**n_left + 2**n_right) + 4 * (FRONT + BEHIND)
 
 
 @inner
-def _build(scratch, address, buffer, lanes, keys, totals, n_left, n_right):  # type: ignore[no-untyped-def]
-    """Make all lists; lane l's list ends up in its buffer of parity (its number of elements) % 2."""
-    wide = lanes > 2
-    sums = np.uint64(totals.ctypes.data)
-    for lane in range(lanes):
-        scratch[lane * 2 * buffer + FRONT] = 0
-        totals[lane] = 0
-    for level in range(n_right):
-        length = np.int64(1) << level
-        # The right lists may be one element longer than the left ones: then the last level is theirs alone.
-        alone = level >= n_left
-        first, step = (1, 2) if alone else (0, 1)
-        for lane in range(first, lanes, step):
-            totals[lane // step] = totals[lane] + keys[lane, level]
-        start = first * 2 * buffer + FRONT
-        source = address + np.uint64(8 * (start + (level & 1) * buffer))
-        target = address + np.uint64(8 * (start + (1 - (level & 1)) * buffer))
-        if wide and alone:
-            _merge_wide_right(source, target, sums, np.uint64(length))
-        elif wide:
-            _merge_wide(source, target, sums, np.uint64(length))
-        elif alone:
-            _merge_one_right(source, target, sums, np.uint64(length))
-        else:
-            _merge_one(source, target, sums, np.uint64(length))
-        for lane in range(first, lanes, step):
-            at = lane * 2 * buffer + (1 - (level & 1)) * buffer + FRONT
-            total = totals[lane // step]
-            if length >= COLUMNS:
-                _mirror(address + np.uint64(8 * at), np.uint64(length), np.uint64(total))
+def _cut(sums, at, length, x, stretch, starts):  # type: ignore[no-untyped-def]
+    """How many unshifted sums are among the first ``stretch * k`` of the merged list, for each stretch k."""
+    for k in range(STRETCHES):
+        done = k * stretch
+        low, high = np.int64(0), done
+        while low < high:
+            middle = (low + high) >> 1
+            if sums[at + middle] < sums[at + done - middle - 1] + x:
+                low = middle + 1
             else:
-                for k in range(length):
-                    scratch[at + 2 * length - 1 - k] = total - scratch[at + k]
+                high = middle
+        starts[k] = low
 
 
 @inner
-def _keep(a, b, w, goals, bands, bits, n_left, m, best, n_found, residuals, masks):  # type: ignore[no-untyped-def]
-    """Keep a pair that lies in the band of walk w's problem and narrow the band; compact or flag when out of room."""
-    p = w >> 1
-    d = (a >> bits) + (b >> bits) - (goals[w] >> bits)
-    if abs(d) < best[p]:
-        best[p] = abs(d)
+def _grow(scratch, address, source, target, length, key, total, small, small_address):  # type: ignore[no-untyped-def]
+    """Merge the list of `length` sums at element `source` with itself shifted by `key` into `target`."""
+    if length < _SHORT:
+        i = 0
+        for k in range(length):
+            plain, shifted = scratch[source + i], scratch[source + k - i] + key
+            take = plain < shifted
+            scratch[target + k] = plain if take else shifted
+            i += np.int64(take)
+        for k in range(length):
+            scratch[target + 2 * length - 1 - k] = total - scratch[target + k]
+        return
+    stretch = length // STRETCHES
+    _cut(scratch, source, length, key, stretch, small)
+    small[STRETCHES], small[STRETCHES + 1] = key, 0
+    _merge(
+        address + np.uint64(8 * source), address + np.uint64(8 * target),
+        small_address + np.uint64(8 * STRETCHES), small_address, np.uint64(stretch),
+    )  # fmt: skip
+    _mirror(address + np.uint64(8 * target), np.uint64(length), np.uint64(total))
+
+
+@inner
+def _list(scratch, address, start, n, quanta, first, bits, small, small_address):  # type: ignore[no-untyped-def]
+    """All sums of n elements from element `start` on, in one of two buffers; returns where the list lies."""
+    here, there = start + FRONT, start + FRONT + (np.int64(1) << n) + BEHIND + FRONT
+    scratch[here] = 0
+    total = np.int64(0)
+    for k in range(n):
+        key = (quanta[first + k] << bits) | (np.int64(1) << k)
+        total += key
+        _grow(scratch, address, here, there, np.int64(1) << k, key, total, small, small_address)
+        here, there = there, here
+    for k in range(BEHIND):
+        scratch[here + (np.int64(1) << n) + k] = _ROWS_END
+    for k in range(FRONT):
+        scratch[here - FRONT + k] = _COLUMNS_END
+    return here
+
+
+@inner
+def _keep(a, b, e, goal, bits, n_left, extra, margin, state, residuals, masks):  # type: ignore[no-untyped-def]
+    """Keep a pair that lies in the band and narrow the band; compact or flag when out of room."""
+    room = len(masks)
+    d = (a >> bits) + (b >> bits) - (goal >> bits)
+    if abs(d) < state[0]:
+        state[0] = abs(d)
         # Three quanta more, because the scan compares keys with the bits of the subsets still in them.
-        bands[2 * p] = bands[2 * p + 1] = min(bands[w], (best[p] + m + 4) << bits)
-    near = best[p] + m + 1
+        state[2] = min(state[2], (state[0] + margin + 3) << bits)
+    near = state[0] + margin
     if abs(d) > near:
         return
-    if n_found[p] == CANDIDATES:
+    if state[1] == room:
         kept = 0
-        for k in range(CANDIDATES):
-            if abs(residuals[p, k]) <= near:
-                residuals[p, kept] = residuals[p, k]
-                masks[p, kept] = masks[p, k]
+        for k in range(room):
+            if abs(residuals[k]) <= near:
+                residuals[kept] = residuals[k]
+                masks[kept] = masks[k]
                 kept += 1
-        n_found[p] = kept if kept <= CANDIDATES // 2 else CANDIDATES + 1
-    if n_found[p] < CANDIDATES:
+        state[1] = kept if kept <= room // 2 else room + 1
+    if state[1] < room:
         low_bits = (np.int64(1) << bits) - 1
-        chosen = (a & low_bits) | (np.int64(w & 1) << n_left) | ((b & low_bits) << (n_left + 1))
-        residuals[p, n_found[p]] = d
-        masks[p, n_found[p]] = np.uint64(chosen)
-        n_found[p] += 1
+        chosen = extra | (a & low_bits) | (np.int64(e) << n_left) | ((b & low_bits) << (n_left + 1))
+        residuals[state[1]] = d
+        masks[state[1]] = np.uint64(chosen)
+        state[1] += 1
 
 
 @inner
 def _inspect(  # type: ignore[no-untyped-def]
-    scratch,
-    address,
-    left,
-    right,
-    walks,
-    first,
-    count,
-    w,
-    goals,
-    bands,
-    bits,
-    n_left,
-    m,
-    best,
-    n_found,
-    residuals,
-    masks,
-):
+    scratch, address, row, window, count, e, goal, bits, n_left, extra, margin, state, residuals, masks,
+):  # fmt: skip
     """Walk `count` tiles of one walk once more and keep what lies in the band.
 
     The pairs that a walk passes over come last: leaving the rows, what they still had to meet lies below the target and
     falls; leaving the window, what it still had to meet lies above and rises. So each run ends at the band's edge.
     """
-    p = w >> 1
-    i, j = left + (walks[w] >> 3), right - COLUMNS * (first - (walks[w] >> 4))
+    room = len(masks)
     for _ in range(count):
-        word = _look(address + np.uint64(8 * i), address + np.uint64(8 * j), goals[w], bands[w])
+        word = _look(address + np.uint64(8 * row), address + np.uint64(8 * window), goal, state[2])
         forward = np.int64(word >> np.uint64(ROWS * COLUMNS))
         hits = word & np.uint64(2 ** (ROWS * COLUMNS) - 1)
-        row, window = i, j
-        i += ROWS * forward
-        j -= COLUMNS * (1 - forward)
+        i, j = row, window
+        row += ROWS * forward
+        window -= COLUMNS * (1 - forward)
         if hits == 0:
             continue
         while hits:
-            pair = popcount((hits & (~hits + np.uint64(1))) - np.uint64(1))
-            a, b = scratch[row + (pair >> 3)], scratch[window + (pair & 7)]
-            _keep(a, b, w, goals, bands, bits, n_left, m, best, n_found, residuals, masks)
-            hits &= hits - np.uint64(1)
+            pair = popcount((hits & (~hits + _ONE)) - _ONE)
+            a, b = scratch[i + (pair >> 3)], scratch[j + (pair & 7)]
+            _keep(a, b, e, goal, bits, n_left, extra, margin, state, residuals, masks)
+            hits &= hits - _ONE
         for run in range(ROWS if forward else COLUMNS):
-            r = row + run if forward else row + ROWS
-            c = window - 1 if forward else window + run
-            while abs(scratch[r] + scratch[c] - goals[w]) <= bands[w] and n_found[p] <= CANDIDATES:
-                _keep(scratch[r], scratch[c], w, goals, bands, bits, n_left, m, best, n_found, residuals, masks)
+            r = i + run if forward else i + ROWS
+            c = j - 1 if forward else j + run
+            while abs(scratch[r] + scratch[c] - goal) <= state[2] and state[1] <= room:
+                _keep(scratch[r], scratch[c], e, goal, bits, n_left, extra, margin, state, residuals, masks)
                 if forward:
                     c -= 1
                 else:
                     r += 1
-        if n_found[p] > CANDIDATES:
-            # Given up: no pair lies in an empty band around a target out of reach.
-            for e in range(2):
-                goals[2 * p + e] = ANYTHING
-                bands[2 * p + e] = 0
+        if state[1] > room:
             return
+
+
+@inner
+def _position(scratch, left, right, tiles, rows, done, goal, band):  # type: ignore[no-untyped-def]
+    """Moves to next rows among the first `done` tiles of the walk for `goal`."""
+    low, high = max(np.int64(0), done - (tiles - rows)), min(done, rows)
+    while low < high:
+        middle = (low + high) >> 1
+        # A move to next rows comes before that to the next window iff its edge lies below the target.
+        edge = scratch[left + ROWS * middle + ROWS - 1] + scratch[right - COLUMNS * (done - middle - 1)]
+        if edge < goal:
+            low = middle + 1
+        else:
+            high = middle
+    return low
 
 
 @inner
 def _search(  # type: ignore[no-untyped-def]
-    scratch,
-    address,
-    buffer,
-    problems,
-    n_left,
-    n_right,
-    bits,
-    m,
-    goals,
-    bands,
-    best,
-    n_found,
-    residuals,
-    masks,
-    walks,
-    before,
-):
-    """Walk all staircases, once with the first bands and again without for problems that have found nothing."""
-    left = (n_left & 1) * buffer + FRONT
-    right = 2 * buffer + (n_right & 1) * buffer + FRONT + (1 << n_right) - COLUMNS
-    left_address = address + np.uint64(8 * left)
-    right_address = address + np.uint64(8 * right)
-    tiles = max((1 << n_left) // ROWS, 1) + max((1 << n_right) // COLUMNS, 1)
-    goals_address, bands_address = np.uint64(goals.ctypes.data), np.uint64(bands.ctypes.data)
+    scratch, address, left, right, n_left, n_right, bits, extra, margin, goals, state, walks, residuals, masks, stop,
+):  # fmt: skip
+    """Walk the staircases of both goals within the band; once more with any band if nothing was found so far."""
+    room = len(masks)
+    rows = max((np.int64(1) << n_left) // ROWS, np.int64(1))
+    tiles = rows + max((np.int64(1) << n_right) // COLUMNS, np.int64(1))
+    window = right + (np.int64(1) << n_right) - COLUMNS
+    stretch = (tiles + STRETCHES - 1) // STRETCHES
+    left_address, window_address = address + np.uint64(8 * left), address + np.uint64(8 * window)
+    where, before = np.uint64(walks.ctypes.data), walks[WALKS:]
     for _ in range(2):
-        for w in range(2 * problems):
-            walks[w] = 0
+        for e in range(2):
+            for k in range(STRETCHES):
+                done = min(k * stretch, tiles)
+                moves = _position(scratch, left, window, tiles, rows, done, goals[e], state[2])
+                walks[STRETCHES * e + k] = 8 * ROWS * (moves - k * stretch)
         first = np.int64(0)
-        while first < tiles:
-            count = min(_TILES, tiles - first)
-            for w in range(2 * problems):
+        while first < stretch:
+            count = min(np.int64(_TILES), stretch - first)
+            for w in range(WALKS):
                 before[w] = walks[w]
-            a, b = np.uint64(first), np.uint64(count)
-            where = np.uint64(walks.ctypes.data)
-            if problems > 1:
-                found = _scan_wide(left_address, right_address, goals_address, bands_address, where, a, b)
-            else:
-                found = _scan_one(left_address, right_address, goals_address, bands_address, where, a, b)
-            for w in range(2 * problems):
-                if (found >> np.uint64(w)) & np.uint64(1):
-                    here = (w >> 1) * 4 * buffer
-                    _inspect(
-                        scratch, address, here + left, here + right, before, first, count, w,
-                        goals, bands, bits, n_left, m, best, n_found, residuals, masks,
-                    )  # fmt: skip
+            found = _scan(
+                left_address, window_address, np.uint64(goals.ctypes.data), state[2], where,
+                np.uint64(stretch), np.uint64(first), np.uint64(count),
+            )  # fmt: skip
+            while found:
+                w = popcount((found & (~found + _ONE)) - _ONE)
+                found &= found - _ONE
+                e, k = w // STRETCHES, w % STRETCHES
+                made = before[w] // (8 * ROWS)
+                _inspect(
+                    scratch, address, left + ROWS * (made + k * stretch), window - COLUMNS * (first - made), count, e,
+                    goals[e], bits, n_left, extra, margin, state, residuals, masks,
+                )  # fmt: skip
+                if state[1] > room:
+                    return
             first += count
-        missed = False
-        for p in range(problems):
-            if n_found[p] == 0 and goals[2 * p] != ANYTHING:
-                bands[2 * p] = bands[2 * p + 1] = ANYTHING
-                missed = True
-            else:
-                bands[2 * p] = bands[2 * p + 1] = 0
-                goals[2 * p] = goals[2 * p + 1] = ANYTHING
-        if not missed:
+        if state[1] or stop[0]:
             return
+        state[2] = ANYTHING
 
 
 @inner
-def _settle(base, m, target, scale, flipped, best, n_found, residuals, masks, parts):  # type: ignore[no-untyped-def]
+def _settle(base, m, target, scale, flipped, near, n_found, residuals, masks, parts):  # type: ignore[no-untyped-def]
     """The best of the candidates, compared exactly."""
     winner = np.uint64(0)
     first = True
     for k in range(n_found):
-        if abs(residuals[k]) <= best + m + 1:
+        if abs(residuals[k]) <= near:
             mask = masks[k] ^ flipped
             if first or better(base, m, target, scale, mask, winner, parts):
                 winner = mask
@@ -252,8 +253,8 @@ def _settle(base, m, target, scale, flipped, best, n_found, residuals, masks, pa
 
 _SIGNATURE = types.int64(
     types.float64[::1], types.int64[::1], types.int64[::1], types.float64[::1], types.int64[::1],
-    types.int64, types.int64, types.int64, types.boolean,
-    types.int64[::1], types.uint64, types.int64[:, ::1], types.uint64[:, ::1],
+    types.int64, types.int64, types.int64, types.int64, types.int64,
+    types.int64[::1], types.uint64, types.int64[::1], types.uint64[::1],
     types.int64[:, ::1], types.float64[:, ::1],
     types.uint64[::1], types.float64[::1], types.float64[::1], types.uint8[::1],
     types.int64[::1], types.int64,
@@ -263,88 +264,67 @@ _SIGNATURE = types.int64(
 def _make(stamp: int) -> Callable[..., int]:
     @numba.njit(_SIGNATURE, nogil=True, cache=True)
     def closest(  # type: ignore[no-untyped-def]
-        values, starts, counts, targets, order, start, stop, m, wide,
+        values, starts, counts, targets, order,
+        start, stop, m, n_left, n_right,
         scratch, address, residuals, masks, ints, floats,
         selected, sums, errors, flags,
         shared, slot,
     ):  # fmt: skip
         """Solve the problems ``order[start:stop]``, all of `m` elements that are not zero.
 
-        `shared[0]` is the order to stop; ``shared[slot]`` counts problems done. ``flags[p]`` becomes 1 where the exact
-        solver has to take over.
+        The lists hold the sums of `n_left` and `n_right` elements, of m - 1 at most; `scratch` has
+        ``scratch_elements(n_left, n_right)`` elements, from `address` on. `shared[0]` is the order to stop;
+        ``shared[slot]`` counts problems done. ``flags[p]`` becomes 1 where another solver has to take over.
         """
-        problems = WIDE if wide else 1
-        buffer = _WIDE_BUFFER if wide else _NARROW_BUFFER
-        n_left = (m - 1) // 2
-        n_right = m - 1 - n_left
         bits = max(n_right, 1)
-        goals, bands, best, n_found = ints[0], ints[1], ints[2], ints[3]
-        totals, walks, before, quanta, flipped = ints[4], ints[5], ints[6], ints[7], ints[8]
-        keys, place = ints[16 : 16 + 2 * WIDE], ints[16 + 2 * WIDE :]
-        scales, parts = floats[0], floats[1]
-        base = floats[2:]
-        for group in range(start, stop, problems):
+        outer = m - 1 - n_left - n_right
+        middle, behind = n_left, n_left + 1 + n_right
+        quanta, place, goals, state, walks, small = ints[0], ints[1], ints[2], ints[3], ints[4], ints[5]
+        base, parts = floats[0], floats[1]
+        small_address = np.uint64(small.ctypes.data)
+        for at in range(start, stop):
             if shared[0]:
                 break
-            for p in range(problems):
-                index = order[min(group + p, stop - 1)]
-                target = targets[index]
-                _, scale = gather(values, starts[index], starts[index] + counts[index], base[p], place[p])
-                scales[p] = scale + abs(target)
-                best[p] = ANYTHING
-                n_found[p] = 0
-                if not scales[p] < EXACT_SCALE:
-                    for k in range(n_right):
-                        keys[2 * p, k] = keys[2 * p + 1, k] = 1 << k
-                    goals[2 * p] = goals[2 * p + 1] = ANYTHING
-                    bands[2 * p] = bands[2 * p + 1] = 0
-                    n_found[p] = CANDIDATES + 1
-                    continue
-                goal, flips, band = quantise(base[p], m, target, scale, bits, quanta)
-                flipped[p] = np.int64(flips)
-                for k in range(n_left):
-                    keys[2 * p, k] = (quanta[k] << bits) | (1 << k)
-                for k in range(n_right):
-                    keys[2 * p + 1, k] = (quanta[n_left + 1 + k] << bits) | (1 << k)
-                goals[2 * p] = goal << bits
-                goals[2 * p + 1] = (goal - quanta[n_left]) << bits
-                bands[2 * p] = bands[2 * p + 1] = band
-            _build(scratch, address, buffer, 2 * problems, keys, totals, n_left, n_right)
-            for p in range(problems):
-                end = p * 4 * buffer + (n_left & 1) * buffer + FRONT + (1 << n_left)
-                for k in range(8):
-                    scratch[end + k] = _ROWS_END
-                front = p * 4 * buffer + 2 * buffer + (n_right & 1) * buffer
-                for k in range(FRONT):
-                    scratch[front + k] = _COLUMNS_END
-            _search(
-                scratch, address, buffer, problems, n_left, n_right, bits, m,
-                goals, bands, best, n_found, residuals, masks, walks, before,
+            p = order[at]
+            target = targets[p]
+            _, scale = gather(values, starts[p], starts[p] + counts[p], base, place)
+            if not scale + abs(target) < EXACT_SCALE:
+                flags[p] = 1
+                continue
+            goal, flips, margin = quantise(base, m, target, scale, VALUE_BITS - bits, quanta)
+            left = _list(scratch, address, np.int64(0), n_left, quanta, 0, bits, small, small_address)
+            right = _list(
+                scratch, address, 2 * ((np.int64(1) << n_left) + FRONT + BEHIND), n_right, quanta, n_left + 1, bits,
+                small, small_address,
             )  # fmt: skip
-            for p in range(min(problems, stop - group)):
-                index = order[group + p]
-                if n_found[p] > CANDIDATES:
-                    flags[index] = 1
-                    continue
-                target = targets[index]
-                winner = _settle(
-                    base[p],
-                    m,
-                    target,
-                    scales[p],
-                    np.uint64(flipped[p]),
-                    best[p],
-                    n_found[p],
-                    residuals[p],
-                    masks[p],
-                    parts,
-                )
-                sums[index], errors[index] = answer(base[p], m, winner, target, scales[p], parts)
-                chosen = np.uint64(0)
-                for k in range(m):
-                    chosen |= ((winner >> np.uint64(k)) & np.uint64(1)) << np.uint64(place[p, k])
-                selected[index] = chosen
-            shared[slot] += min(problems, stop - group)
+            # The least residual, how many candidates there are, the band.
+            state[0], state[1] = ANYTHING, 0
+            state[2] = min(first_band(quanta, m, goal) + margin + 4, np.int64(ANYTHING) >> bits) << bits
+            for setting in range(1 << outer):
+                chosen = np.int64(0)
+                for k in range(outer):
+                    chosen += quanta[behind + k] if setting >> k & 1 else 0
+                goals[0] = (goal - chosen) << bits
+                goals[1] = (goal - chosen - quanta[middle]) << bits
+                _search(
+                    scratch, address, left, right, n_left, n_right, bits, np.int64(setting) << behind, margin,
+                    goals, state, walks, residuals, masks, shared,
+                )  # fmt: skip
+                if shared[0] or state[1] > len(masks):
+                    break
+            if shared[0]:
+                break
+            if state[1] > len(masks):
+                flags[p] = 1
+                continue
+            scale += abs(target)
+            winner = _settle(base, m, target, scale, flips, state[0] + margin, state[1], residuals, masks, parts)
+            sums[p], errors[p] = answer(base, m, winner, target, scale, parts)
+            picked = np.uint64(0)
+            for k in range(m):
+                picked |= ((winner >> np.uint64(k)) & _ONE) << np.uint64(place[k])
+            selected[p] = picked
+            shared[slot] += 1
         return stamp
 
     return closest

@@ -1,12 +1,10 @@
-"""The two inner loops of the search, as portable LLVM vector code unrolled over independent problems.
+"""The inner loops over one problem's sorted sums, as portable LLVM vector code unrolled over independent stretches.
 
-A step of either loop is a short chain of dependent instructions (load, add, compare, add). One problem alone leaves
-most of a core idle, so the loops run several problems in lockstep, each a *lane* at a constant distance in memory.
-Python unrolls the lanes while it builds the code, which keeps type inference out of it and the compile time low. Only
-generic vectors are used (no inline assembly, no target intrinsics): LLVM splits them where registers are narrower.
-
-Memory of one lane (counted in int64): two buffers of ``stride`` elements, so that a level is merged from one into the
-other. A list starts ``FRONT`` elements into its buffer; the space before and behind holds sentinels.
+A step of either loop is a short chain of dependent instructions. One chain alone leaves most of a core idle, so each
+loop is cut into stretches of equal work that advance in lockstep: where to start in the middle of a merge or of a walk
+is found by binary search (Odeh et al. 2012, merge path). Python unrolls the stretches while it builds the code, which
+keeps type inference out of it and the compile time low. Only generic vectors are used (no inline assembly, no target
+intrinsics): LLVM splits them where registers are narrower.
 """
 
 from __future__ import annotations
@@ -17,15 +15,22 @@ from llvmlite import ir  # type: ignore[import-untyped]  # has no stubs
 from numba import types
 from numba.extending import intrinsic
 
-FRONT = 16
-"""Elements before a list: at least one window of ``COLUMNS``, and a whole cache line."""
+STRETCHES = 4
+"""Independent parts of a merge or of a walk (chosen by measurement)."""
+WIDTH = 4
+"""Sums merged at once: a 256-bit vector. Wider ones need more stages for each sum."""
 COLUMNS = 8
 """Right-hand sums in one window of the scan (one 512-bit vector)."""
-ROWS = 2
+ROWS = 4
 """Left-hand sums compared with a window at once."""
+FRONT = (STRETCHES + 1) * COLUMNS
+"""Elements before a list: windows that a walk may step back beyond its end."""
+BEHIND = (STRETCHES + 1) * ROWS + 4
+"""Elements behind a list: rows that a walk may step beyond its end."""
 
 _I64 = ir.IntType(64)
 _VECTOR = ir.VectorType(_I64, COLUMNS)
+_SUMS = ir.VectorType(_I64, WIDTH)
 _UINT = types.uint64
 
 
@@ -33,18 +38,15 @@ def _const(value: int) -> Any:
     return ir.Constant(_I64, value)
 
 
-def _pointer(builder: Any, address: Any, byte_offset: int, kind: Any = _I64) -> Any:
-    """`address` (an integer) plus a constant, as a pointer to `kind`."""
-    return builder.inttoptr(builder.add(address, _const(byte_offset)), kind.as_pointer())
-
-
 def _load(builder: Any, address: Any, byte_offset: int = 0, kind: Any = _I64) -> Any:
     # Eight bytes is all that a window may rely on: it starts at any element.
-    return builder.load(_pointer(builder, address, byte_offset, kind), align=8)
+    pointer = builder.inttoptr(builder.add(address, _const(byte_offset)), kind.as_pointer())
+    return builder.load(pointer, align=8)
 
 
 def _store(builder: Any, value: Any, address: Any, byte_offset: int = 0) -> None:
-    builder.store(value, _pointer(builder, address, byte_offset, value.type), align=8)
+    pointer = builder.inttoptr(builder.add(address, _const(byte_offset)), value.type.as_pointer())
+    builder.store(value, pointer, align=8)
 
 
 def splat(builder: Any, value: Any, kind: Any = _VECTOR) -> Any:
@@ -84,55 +86,91 @@ def loop(builder: Any, count: Any, initial: list[Any], body: Any) -> list[Any]:
     return state
 
 
-def make_merge(n_lanes: int, lane_stride: int) -> Any:
-    """The merge of a list of subset sums with itself shifted by one more element, lower half only.
+def _permuted(builder: Any, one: Any, two: Any, order: list[int]) -> Any:
+    return builder.shuffle_vector(one, two, ir.Constant(ir.VectorType(ir.IntType(32), len(order)), order))
 
-    Parameters
-    ----------
-    n_lanes : int
-        Lists merged in lockstep.
-    lane_stride : int
-        Distance from lane to lane in int64 elements.
+
+def _lower(builder: Any, a: Any, b: Any) -> Any:
+    return builder.select(builder.icmp_signed("<", a, b), a, b)
+
+
+def _upper(builder: Any, a: Any, b: Any) -> Any:
+    return builder.select(builder.icmp_signed(">", a, b), a, b)
+
+
+def _sorted(builder: Any, bitonic: Any, descending: bool) -> Any:
+    """A bitonic vector sorted."""
+    distance = WIDTH // 2
+    while distance:
+        other = _permuted(builder, bitonic, bitonic, [i ^ distance for i in range(WIDTH)])
+        ends = _lower(builder, bitonic, other), _upper(builder, bitonic, other)
+        order = [i + (WIDTH if i & distance else 0) for i in range(WIDTH)]
+        bitonic = _permuted(builder, *(ends[::-1] if descending else ends), order)
+        distance //= 2
+    return bitonic
+
+
+def make_merge() -> Any:
+    """The merge of a list of subset sums with itself shifted by one more element, lower half only.
 
     Returns
     -------
-    intrinsic ``merge(source, target, totals, length)``
-        `source` and `target` are the addresses of lane 0's lists; `totals` the address of one int64 a lane, the sum of
-        everything in the merged list. Each source holds `length` ascending sums s with s -> (its last) - s mapping it
-        onto itself, as every list of all subset sums does. Writes the lower `length` sums of the merged list.
+    intrinsic ``merge(source, target, shift, starts, stretch)``
+        `source` and `target` are addresses of lists, the source of ``STRETCHES * stretch`` ascending sums with `stretch`
+        a multiple of 2 ``WIDTH``; `shift` that of the element followed by a zero; `starts` that of the number of
+        unshifted sums among the first ``stretch * k`` of the merged list, for each stretch k. Writes the lower half of
+        the merged list. The upper half is the mirror image, see :func:`make_mirror`.
 
     Notes
     -----
-    The shifted copy is read as ``total - s`` from the far end: with i unshifted sums used after k outputs, its next is
-    ``total - source[length - 1 - k + i]``, so that one index serves both and addresses need no second register. The
-    lower half needs no sentinel: i <= k < length. The upper half is the mirror image, see :func:`make_mirror`.
+    ``WIDTH`` sums are kept (descending); the next ``WIDTH`` from the list whose head is lower make a bitonic sequence
+    with them, of which the lower half is done. A stretch reads one block beyond what it writes, and so never beyond
+    the list: the lower half takes at most all unshifted sums.
     """
-    lane_bytes = 8 * lane_stride
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        source, target, totals, length = args
+        source, target, shift, starts, stretch = args
+        block = _const(8 * WIDTH)
+        stretch_bytes = builder.mul(stretch, _const(8))
+        plus = _load(builder, shift)
+        outs, initial = [], []
+        for k in range(STRETCHES):
+            before = builder.mul(_load(builder, starts, 8 * k), _const(8))
+            done = builder.mul(stretch_bytes, _const(k))
+            plain, shifted = builder.add(source, before), builder.add(source, builder.sub(done, before))
+            outs.append(builder.add(target, done))
+            one = _load(builder, plain, 0, _SUMS)
+            falling = _permuted(builder, one, one, list(range(WIDTH))[::-1])
+            two = builder.add(_load(builder, shifted, 0, _SUMS), splat(builder, plus, _SUMS))
+            _store(builder, _sorted(builder, _lower(builder, falling, two), False), outs[k])
+            kept = _sorted(builder, _upper(builder, falling, two), True)
+            initial += [kept, builder.add(plain, block), builder.add(shifted, block)]
 
-        def body(step: Any, used: list[Any]) -> list[Any]:
-            k8 = builder.mul(step, _const(8))
-            out = builder.add(target, k8)
-            far = builder.sub(builder.add(source, builder.mul(length, _const(8))), builder.add(k8, _const(8)))
-            advanced = []
-            for lane, i in enumerate(used):
-                i8 = builder.mul(i, _const(8))
-                plain = _load(builder, builder.add(source, i8), lane * lane_bytes)
-                mirrored = _load(builder, builder.add(far, i8), lane * lane_bytes)
-                shifted = builder.sub(_load(builder, totals, 8 * lane), mirrored)
-                take = builder.icmp_unsigned("<", plain, shifted)
-                _store(builder, builder.select(take, plain, shifted), out, lane * lane_bytes)
-                advanced.append(builder.add(i, builder.zext(take, _I64)))
-            return advanced
+        def body(step: Any, state: list[Any]) -> list[Any]:
+            at = builder.mul(builder.add(step, _const(1)), block)
+            following = []
+            for k in range(STRETCHES):
+                kept, plain, shifted = state[3 * k : 3 * k + 3]
+                take = builder.icmp_signed("<", _load(builder, plain), builder.add(_load(builder, shifted), plus))
+                took = builder.zext(take, _I64)
+                # The element or the zero behind it: loaded, a broadcast costs nothing.
+                more = _load(builder, builder.add(shift, builder.mul(took, _const(8))))
+                new = _load(builder, builder.select(take, plain, shifted), 0, _SUMS)
+                new = builder.add(new, splat(builder, more, _SUMS))
+                low = _sorted(builder, _lower(builder, kept, new), False)
+                _store(builder, low, builder.add(outs[k], at))
+                moved = builder.mul(took, block)
+                kept = _sorted(builder, _upper(builder, kept, new), True)
+                following += [kept, builder.add(plain, moved), builder.add(shifted, builder.sub(block, moved))]
+            return following
 
-        loop(builder, length, [_const(0)] * n_lanes, body)
+        blocks = builder.sub(builder.udiv(stretch, _const(WIDTH)), _const(1))
+        loop(builder, blocks, initial, body)
         return context.get_dummy_value()
 
     @intrinsic
-    def merge(typingctx, source, target, totals, length):  # type: ignore[no-untyped-def]
-        return types.void(_UINT, _UINT, _UINT, _UINT), codegen
+    def merge(typingctx, source, target, shift, starts, stretch):  # type: ignore[no-untyped-def]
+        return types.void(_UINT, _UINT, _UINT, _UINT, _UINT), codegen
 
     return merge
 
@@ -198,69 +236,65 @@ def make_look() -> Any:
     return look
 
 
-def make_scan(n_walks: int, lane_stride: int) -> Any:
-    """A stretch of the staircase walk over left and right sums, two walks a problem.
+WALKS = 2 * STRETCHES
 
-    Parameters
-    ----------
-    n_walks : int
-        Walks in lockstep; lane ``2p`` holds problem p's left list and lane ``2p + 1`` its right list.
-    lane_stride : int
-        Distance from lane to lane in int64 elements.
+
+def make_scan() -> Any:
+    """A part of the staircase walks over left and right sums, two walks in ``STRETCHES`` stretches each.
 
     Returns
     -------
-    intrinsic ``scan(left, right, targets, bands, walks, first, count) -> uint64``
-        `left` is the address of lane 0's left list and `right` of the last window of lane 0's right list. Walk
-        ``2p + e`` looks for left + right near ``targets[2p + e]``; `bands` holds the half width of its band (int64 a
-        walk), `walks` how far it is (see below), in and out. Walks tiles ``first .. first + count - 1`` and returns a
-        word with bit ``2p + e`` set iff some pair visited has ``|left + right - target| <= band``.
+    intrinsic ``scan(left, right, targets, band, walks, stretch, first, count) -> uint64``
+        `left` is the address of the left list and `right` of the last window of the right list. Walk e looks for
+        left + right near ``targets[e]`` (an address), within `band`. Stretch k of walk e starts after ``stretch * k``
+        tiles; ``walks[STRETCHES * e + k]`` is its position (see below), in and out. Walks tiles ``first .. first +
+        count - 1`` of each stretch and returns a word with bit ``STRETCHES * e + k`` set iff some pair visited has
+        ``|left + right - target| <= band``.
 
     Notes
     -----
     A tile is ``ROWS`` ascending left sums against a window of ``COLUMNS`` right sums. If even its largest left with
-    its smallest right lies below the target, then so do both left sums with every right sum still to come: next rows.
+    its smallest right lies below the target, then so do all left sums with every right sum still to come: next rows.
     Otherwise every left sum still to come lies above the target with every right sum of the window: next window. What
-    is passed over is therefore farther from the target than a pair that was visited on the same side. The state is
-    16 * (row moves made), which addresses the left list as it is and the right list times four.
+    is passed over is therefore farther from the target than a pair that was visited on the same side. After t tiles, r
+    of them moves to next rows, the position is ``r - stretch * k`` times the bytes of ``ROWS`` sums.
     """
-    lane_bytes = 8 * lane_stride
+    row_bytes, window_bytes = 8 * ROWS, 8 * COLUMNS
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        left, right, targets, bands, walks, first, count = args
-        goals = [_load(builder, targets, 8 * w) for w in range(n_walks)]
-        halves = [_load(builder, bands, 8 * w) for w in range(n_walks)]
-        shifts = [splat(builder, builder.sub(h, g)) for h, g in zip(halves, goals, strict=True)]
-        limits = [splat(builder, builder.add(h, h)) for h in halves]
+        left, right, targets, band, walks, stretch, first, count = args
+        goals = [_load(builder, targets, 8 * e) for e in range(2)]
+        shifts = [splat(builder, builder.sub(band, goal)) for goal in goals]
+        limit = splat(builder, builder.add(band, band))
+        step_bytes = builder.mul(stretch, _const(row_bytes))
+        lefts = [builder.add(left, builder.mul(step_bytes, _const(k))) for k in range(STRETCHES)]
 
         def body(step: Any, state: list[Any]) -> list[Any]:
-            windows = builder.sub(right, builder.mul(builder.add(step, first), _const(8 * COLUMNS)))
+            windows = builder.sub(right, builder.mul(builder.add(step, first), _const(window_bytes)))
             moved, least = [], []
-            for walk in range(n_walks):
-                made, closest = state[walk], state[n_walks + walk]
-                here = (walk // 2) * 2 * lane_bytes
-                row = builder.add(left, made)
-                window = builder.add(windows, builder.mul(made, _const(8 * COLUMNS // (8 * ROWS))))
-                sums = builder.add(_load(builder, window, here, _VECTOR), shifts[walk])
-                for offset in range(0, 8 * ROWS, 8):
-                    one = _load(builder, row, here + offset)
-                    near = builder.add(sums, splat(builder, one))
+            for walk in range(WALKS):
+                e, k = divmod(walk, STRETCHES)
+                made, closest = state[walk], state[WALKS + walk]
+                row = builder.add(lefts[k], made)
+                window = builder.add(windows, builder.mul(made, _const(window_bytes // row_bytes)))
+                sums = builder.add(_load(builder, window, 0, _VECTOR), shifts[e])
+                for offset in range(0, row_bytes, 8):
+                    near = builder.add(sums, splat(builder, _load(builder, row, offset)))
                     closest = _minimum(builder, closest, near)
                 # The last row's first sum is the edge. Taken from the vector, the row need not be loaded twice.
                 edge = builder.extract_element(near, ir.Constant(ir.IntType(32), 0))
-                below = builder.ashr(builder.sub(edge, halves[walk]), _const(63))
-                below = builder.and_(below, _const(8 * ROWS))
+                below = builder.and_(builder.ashr(builder.sub(edge, band), _const(63)), _const(row_bytes))
                 moved.append(builder.add(made, below))
                 least.append(closest)
             return moved + least
 
-        initial = [_load(builder, walks, 8 * w) for w in range(n_walks)]
-        initial += [ir.Constant(_VECTOR, [-1] * COLUMNS)] * n_walks
+        initial = [_load(builder, walks, 8 * w) for w in range(WALKS)]
+        initial += [ir.Constant(_VECTOR, [-1] * COLUMNS)] * WALKS
         final = loop(builder, count, initial, body)
         found = _const(0)
-        for walk in range(n_walks):
+        for walk in range(WALKS):
             _store(builder, final[walk], walks, 8 * walk)
-            hits = builder.icmp_unsigned("<=", final[n_walks + walk], limits[walk])
+            hits = builder.icmp_unsigned("<=", final[WALKS + walk], limit)
             some = builder.icmp_unsigned(
                 "!=", builder.bitcast(hits, ir.IntType(COLUMNS)), ir.Constant(ir.IntType(COLUMNS), 0)
             )
@@ -268,8 +302,8 @@ def make_scan(n_walks: int, lane_stride: int) -> Any:
         return found
 
     @intrinsic
-    def scan(typingctx, left, right, targets, bands, walks, first, count):  # type: ignore[no-untyped-def]
-        return _UINT(_UINT, _UINT, _UINT, _UINT, _UINT, _UINT, _UINT), codegen
+    def scan(typingctx, left, right, targets, band, walks, stretch, first, count):  # type: ignore[no-untyped-def]
+        return _UINT(_UINT, _UINT, _UINT, types.int64, _UINT, _UINT, _UINT, _UINT), codegen
 
     return scan
 

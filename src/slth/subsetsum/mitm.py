@@ -14,8 +14,10 @@ from slth.subsetsum import exact
 from slth.subsetsum.problem import MAX_ELEMENTS, Answers, Batch, Objective, Run
 from slth.subsetsum.schedule import Chunk, make_chunks, run_chunks
 
-_WIDE_UP_TO = 37
-"""Largest base set solved four at a time (chosen): beyond, lists of four problems outgrow 32 MB a thread."""
+_CANDIDATES, _MANY_CANDIDATES = 2**13, 2**18
+"""Pairs near the closest that a problem may hold before it is left to slower solvers (chosen)."""
+_FINE_BITS = 18
+"""With longer lists (2^this sums), quanta get so coarse that many pairs are near the closest."""
 
 _SMALL = np.array(
     [max(k for k in range(7) if math.comb(m, k) <= 16 * 2 ** (m / 2)) for m in range(MAX_ELEMENTS + 1)], np.int64
@@ -149,25 +151,25 @@ def _closest(batch: Batch, which: NDArray[np.int64], answers: Answers, run: Run,
     done += len(zeros)
     from slth.subsetsum import closest
 
-    order, chunks = make_chunks(which, sizes, lambda m: 60.0 + 3.0 * 2.0 ** (m / 2))
+    order, chunks = make_chunks(which, sizes, lambda m: 500.0 + 2.2 * 2.0 ** (m / 2))
     flags = np.zeros(batch.n_problems, np.uint8)
 
     def make_worker(shared: NDArray[np.int64], slot: int) -> Callable[[Chunk], None]:
-        ints = np.zeros((closest.INT_ROWS, 128), np.int64)
-        floats = np.zeros((closest.FLOAT_ROWS, 128))
-        scratch: dict[bool, tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint64]]] = {}
+        ints, floats = np.zeros((closest.INT_ROWS, 64), np.int64), np.zeros((2, 128))
+        lists = _aligned(0, np.int64)
+        residuals, masks = np.empty(0, np.int64), np.empty(0, np.uint64)
 
         def work(chunk: Chunk) -> None:
-            wide = chunk.m <= _WIDE_UP_TO
-            if wide not in scratch:
-                scratch.clear()
-                shape = (closest.WIDE if wide else 1, closest.CANDIDATES)
-                length = closest.WIDE_SCRATCH if wide else closest.NARROW_SCRATCH
-                scratch[wide] = (_aligned(8 * length, np.int64), np.empty(shape, np.int64), np.empty(shape, np.uint64))
-            lists, residuals, masks = scratch[wide]
+            nonlocal lists, residuals, masks
+            n_left, n_right = _halves(chunk.m, run)
+            length = closest.scratch_elements(n_left, n_right)
+            lists = lists if len(lists) >= length else _aligned(8 * length, np.int64)
+            room = _CANDIDATES if n_right <= _FINE_BITS else _MANY_CANDIDATES
+            if len(masks) < room:
+                residuals, masks = np.empty(room, np.int64), np.empty(room, np.uint64)
             closest.closest(
                 batch.values, batch.starts, batch.sizes, batch.targets, order,
-                chunk.start, chunk.stop, chunk.m, wide,
+                chunk.start, chunk.stop, chunk.m, n_left, n_right,
                 lists, lists.ctypes.data, residuals, masks, ints, floats,
                 answers.selected, answers.sums, answers.errors, flags,
                 shared, slot,
@@ -177,6 +179,17 @@ def _closest(batch: Batch, which: NDArray[np.int64], answers: Answers, run: Run,
 
     run_chunks(chunks, make_worker, run, done)
     return np.flatnonzero(flags)
+
+
+def _halves(m: int, run: Run) -> tuple[int, int]:
+    """Elements of the left and the right list: all but one, or as many as fit the memory allowed."""
+    from slth.subsetsum import closest
+
+    room = math.inf if run.scratch_bytes is None else run.scratch_bytes / run.threads
+    in_lists = m - 1
+    while in_lists and 8 * closest.scratch_elements(in_lists // 2, in_lists - in_lists // 2) > room:
+        in_lists -= 1
+    return in_lists // 2, in_lists - in_lists // 2
 
 
 def _small(batch: Batch, tolerance: float, answers: Answers, run: Run) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
