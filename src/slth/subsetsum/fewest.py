@@ -26,6 +26,8 @@ MAX_SIZE = 6
 _NONE = np.int64(0)
 _ROUNDING = 2.0**-49
 _BLOCK = 32
+SOLVED, OPEN, BEYOND = 0, 1, 2
+"""Flags: done; no subset so small is within the tolerance; the numbers are too large for float64 sums."""
 FLOATS = 64 + 128 + 44 * 22 + 64
 
 _nearest = make_nearest()

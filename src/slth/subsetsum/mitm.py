@@ -19,11 +19,19 @@ _CANDIDATES, _MANY_CANDIDATES = 2**13, 2**18
 _FINE_BITS = 18
 """With longer lists (2^this sums), quanta get so coarse that many pairs are near the closest."""
 
-_SMALL = np.array(
-    [max(k for k in range(7) if math.comb(m, k) <= 16 * 2 ** (m / 2)) for m in range(MAX_ELEMENTS + 1)], np.int64
-)
-"""Largest size that is looked through subset by subset, by number of elements (chosen): as long as that is no dearer
-than a few searches for the closest subset."""
+
+
+def _largest_size(m: int, nanoseconds: float) -> int:
+    """Largest size up to which looking at every subset of a size takes no more than a given time."""
+    from slth.subsetsum.handful import MAX_PREFIXES
+
+    size = 0
+    while size < m and math.comb(m, size + 1) <= nanoseconds / 0.045 and math.comb(m, max(size - 1, 0)) < MAX_PREFIXES:
+        size += 1
+    return size
+
+_QUICK = 6
+"""Largest size looked for before anything else (chosen); float64 sums of so few elements need no proof of their own."""
 
 _FIRST_RUNG, _RUNG = 8, 4
 """Elements that `first` looks at at first, and how many more each time it has not found a subset (chosen)."""
@@ -43,11 +51,7 @@ def solve(batch: Batch, objective: Objective, tolerance: float | None, run: Run)
     if objective == "first":
         _first(batch, everything, tolerance, answers, run)
         return answers
-    open_, beyond = _small(batch, tolerance, answers, run)
-    done = batch.n_problems - len(open_) - len(beyond)
-    _best(batch, open_, answers, run, done)
-    _large(batch, open_[answers.errors[open_] <= tolerance], tolerance, answers, run)
-    _exactly(batch, beyond, answers, tolerance)
+    _sparsest(batch, everything, tolerance, answers, run)
     return answers
 
 
@@ -192,22 +196,68 @@ def _halves(m: int, run: Run) -> tuple[int, int]:
     return in_lists // 2, in_lists - in_lists // 2
 
 
-def _small(batch: Batch, tolerance: float, answers: Answers, run: Run) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Look for small subsets within the tolerance; return the problems still open and those beyond float64 sums."""
-    from slth.subsetsum import fewest
+def _sparsest(batch: Batch, which: NDArray[np.int64], tolerance: float, answers: Answers, run: Run) -> None:
+    """Look at small subsets one by one; then, if any subset is within the tolerance at all, at larger ones."""
+    from slth.subsetsum import handful
 
-    order, chunks = make_chunks(np.arange(batch.n_problems, dtype=np.int64), batch.sizes, lambda m: 10.0 + m**2)
     flags = np.zeros(batch.n_problems, np.uint8)
+    quick = _largest_sizes(lambda m: 0.9 * 2.0 ** (m / 2), _QUICK)
+    _handful(batch, which, np.ones_like(quick), quick, tolerance, answers, flags, run)
+    doubtful = which[flags[which] == handful.DOUBTFUL]
+    beyond = _fewest(batch, doubtful, quick, tolerance, answers, flags, run)
+    open_ = which[flags[which] == handful.OPEN]
+    _best(batch, open_, answers, run, len(which) - len(open_) - len(beyond))
+    quiet = replace(run, on_progress=None)
+    known = answers.errors[open_] <= tolerance
+    plain = known & ~np.isin(open_, doubtful)
+    # Enumeration is the faster of the two as long as there are few subsets, and knows no near-ties.
+    patient = _largest_sizes(lambda m: 20.0 * m * 2.0 ** (m / 2), MAX_ELEMENTS)
+    _handful(batch, open_[plain], quick + 1, patient, tolerance, answers, flags, quiet)
+    _classes(batch, open_[known & (flags[open_] != handful.SOLVED)], quick, tolerance, answers, quiet)
+    _exactly(batch, beyond, answers, tolerance)
+
+
+def _largest_sizes(nanoseconds: Callable[[int], float], at_most: int) -> NDArray[np.int64]:
+    """For every m, the size up to which looking at all subsets of a size takes no more than a given time."""
+    from slth.subsetsum.handful import MAX_PREFIXES
+
+    sizes = np.zeros(MAX_ELEMENTS + 1, np.int64)
+    for m in range(MAX_ELEMENTS + 1):
+        for k in range(1, min(m, at_most) + 1):
+            if math.comb(m, k) * 0.045 > nanoseconds(m) or math.comb(m, max(k - 2, 0)) >= MAX_PREFIXES:
+                break
+            sizes[m] = k
+    return sizes
+
+
+def _handful(
+    batch: Batch,
+    which: NDArray[np.int64],
+    least: NDArray[np.int64],
+    limits: NDArray[np.int64],
+    tolerance: float,
+    answers: Answers,
+    flags: NDArray[np.uint8],
+    run: Run,
+) -> None:
+    """Look for subsets of ``least[m]`` to ``limits[m]`` elements, sixteen problems at a time; `flags` says how it went."""
+    if not len(which):
+        return
+    from slth.subsetsum import handful
+
+    order, chunks = make_chunks(which, batch.sizes, lambda m: 40.0 + 0.4 * m**2)
+    binomials = np.array([[math.comb(n, k) for k in range(MAX_ELEMENTS + 1)] for n in range(MAX_ELEMENTS + 1)])
 
     def make_worker(shared: NDArray[np.int64], slot: int) -> Callable[[Chunk], None]:
-        ints = np.zeros((3, 64), np.int64)
-        floats = np.zeros(fewest.FLOATS)
+        rows = _aligned(8 * handful.LANES * handful.ROWS, np.float64)
+        vectors = _aligned(4 * handful.LANES * handful.VECTORS, np.int32)
+        waiting = np.zeros((handful.WAITING, handful.WAITING), np.int64)
 
         def work(chunk: Chunk) -> None:
-            fewest.fewest(
-                batch.values, batch.starts, batch.sizes, batch.targets, order,
-                chunk.start, chunk.stop, tolerance, _SMALL,
-                ints, floats,
+            handful.handful(
+                batch.values, batch.starts, batch.targets, order,
+                chunk.start, chunk.stop, chunk.m, tolerance, least[chunk.m], limits[chunk.m],
+                rows, rows.view(np.int64), rows.ctypes.data, vectors.ctypes.data, waiting, binomials,
                 answers.selected, answers.sums, answers.errors, flags,
                 shared, slot,
             )  # fmt: skip
@@ -215,11 +265,47 @@ def _small(batch: Batch, tolerance: float, answers: Answers, run: Run) -> tuple[
         return work
 
     run_chunks(chunks, make_worker, run)
-    return np.flatnonzero(flags == 1), np.flatnonzero(flags == 2)
 
 
-def _large(batch: Batch, which: NDArray[np.int64], tolerance: float, answers: Answers, run: Run) -> None:
-    """Replace the answers of problems `which`, known to have a subset within the tolerance, by the sparsest."""
+def _fewest(
+    batch: Batch,
+    which: NDArray[np.int64],
+    limits: NDArray[np.int64],
+    tolerance: float,
+    answers: Answers,
+    flags: NDArray[np.uint8],
+    run: Run,
+) -> NDArray[np.int64]:
+    """Look for subsets of up to ``limits[m]`` elements without rounding error; return the problems beyond float64 sums."""
+    if not len(which):
+        return which
+    from slth.subsetsum import fewest
+
+    order, chunks = make_chunks(which, batch.sizes, lambda m: 200.0 + 20.0 * m**2)
+
+    def make_worker(shared: NDArray[np.int64], slot: int) -> Callable[[Chunk], None]:
+        ints, floats = np.zeros((3, 64), np.int64), np.zeros(fewest.FLOATS)
+
+        def work(chunk: Chunk) -> None:
+            fewest.fewest(
+                batch.values, batch.starts, batch.sizes, batch.targets, order,
+                chunk.start, chunk.stop, tolerance, limits,
+                ints, floats,
+                answers.selected, answers.sums, answers.errors, flags,
+                shared, slot,
+            )  # fmt: skip
+
+        return work
+
+    run_chunks(chunks, make_worker, replace(run, on_progress=None))
+    return which[flags[which] == fewest.BEYOND]
+
+
+def _classes(
+    batch: Batch, which: NDArray[np.int64], limits: NDArray[np.int64], tolerance: float, answers: Answers, run: Run
+) -> None:
+    """Replace the answers of problems `which`, known to have a subset within the tolerance but none of up to
+    ``limits[m]`` elements, by the sparsest."""
     if not len(which):
         return
     from slth.subsetsum import classes
@@ -240,7 +326,7 @@ def _large(batch: Batch, which: NDArray[np.int64], tolerance: float, answers: An
                 lists = np.empty((4, length), np.int64)
             classes.by_size(
                 batch.values, batch.starts, batch.sizes, batch.targets, order,
-                chunk.start, chunk.stop, tolerance, _SMALL,
+                chunk.start, chunk.stop, tolerance, limits,
                 lists, masks, ints, floats,
                 answers.selected, answers.sums, answers.errors, flags,
                 shared,
@@ -248,8 +334,8 @@ def _large(batch: Batch, which: NDArray[np.int64], tolerance: float, answers: An
 
         return work
 
-    run_chunks(chunks, make_worker, Run(run.threads))
-    _exactly(batch, np.flatnonzero(flags), answers, tolerance)
+    run_chunks(chunks, make_worker, run)
+    _exactly(batch, which[flags[which] != 0], answers, tolerance)
 
 
 def _exactly(batch: Batch, which: NDArray[np.int64], answers: Answers, tolerance: float | None) -> None:

@@ -449,3 +449,107 @@ peek_64 = _make_peek(_I64, _I64, types.uint64)
 """``peek_64(address)``: the uint64 there."""
 poke_64 = _make_poke(_I64, types.uint64)
 """``poke_64(address, value)``: write a uint64."""
+
+
+def _closer(builder: Any, left: Any, key: Any, best: Any, second: Any) -> tuple[Any, Any]:
+    """The two least of ``|left - key|`` and those so far."""
+    gap = builder.sub(left, key)
+    zero = ir.Constant(_VECTOR, [0] * LANES)
+    size = builder.select(builder.icmp_signed("<", gap, zero), builder.sub(zero, gap), gap)
+    return _least(builder, best, size), _least(builder, second, _greatest(builder, best, size))
+
+
+def make_singles() -> Any:
+    """The two single keys closest to what is left of each target.
+
+    Returns
+    -------
+    intrinsic ``singles(left, keys, first, stop, code, state)``
+        `left` is the address of one vector, `keys` of one a key, of which ``first .. stop - 1`` are tried. `state` is
+        the address of three vectors, in and out: the least distance so far, the second least, and the code of the call
+        that found the least.
+    """
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        left_address, keys, first, stop, code, state_address = args
+        left = _load(builder, left_address)
+        best, second, row = (_load(builder, state_address, k * _BYTES) for k in range(3))
+
+        def body(step: Any, state: list[Any]) -> list[Any]:
+            key = _load(builder, builder.add(keys, _bytes_of(builder, builder.add(first, step))))
+            return list(_closer(builder, left, key, *state))
+
+        new, second = loop(builder, builder.sub(stop, first), [best, second], body)
+        better = builder.icmp_signed("<", new, best)
+        codes = splat(builder, builder.trunc(code, _I32), _VECTOR)
+        for k, value in enumerate((new, second, builder.select(better, codes, row))):
+            _store(builder, value, state_address, k * _BYTES)
+        return context.get_dummy_value()
+
+    @intrinsic
+    def singles(typingctx, left, keys, first, stop, code, state):  # type: ignore[no-untyped-def]
+        return types.void(_UINT, _UINT, _UINT, _UINT, _UINT, _UINT), codegen
+
+    return singles
+
+
+def make_pairs() -> Any:
+    """The two pairs of keys closest to what is left of each target.
+
+    Returns
+    -------
+    intrinsic ``pairs(left, keys, first, stop, code, state)``
+        As :func:`make_singles`; the code of a pair is `code` plus the index of its first key.
+    """
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        left_address, keys, first, stop, code, state_address = args
+        left = _load(builder, left_address)
+
+        def one_row(step: Any, state: list[Any]) -> list[Any]:
+            best, second, row = state
+            index = builder.add(first, step)
+            at = builder.add(keys, _bytes_of(builder, index))
+            rest = builder.sub(left, _load(builder, at))
+
+            def body(step: Any, state: list[Any]) -> list[Any]:
+                key = _load(builder, builder.add(at, _bytes_of(builder, builder.add(step, _const(1)))))
+                return list(_closer(builder, rest, key, *state))
+
+            after = builder.sub(builder.sub(stop, index), _const(1))
+            new, second = loop(builder, after, [best, second], body)
+            codes = splat(builder, builder.trunc(builder.add(code, index), _I32), _VECTOR)
+            return [new, second, builder.select(builder.icmp_signed("<", new, best), codes, row)]
+
+        initial = [_load(builder, state_address, k * _BYTES) for k in range(3)]
+        final = loop(builder, builder.sub(stop, first), initial, one_row)
+        for k, value in enumerate(final):
+            _store(builder, value, state_address, k * _BYTES)
+        return context.get_dummy_value()
+
+    @intrinsic
+    def pairs(typingctx, left, keys, first, stop, code, state):  # type: ignore[no-untyped-def]
+        return types.void(_UINT, _UINT, _UINT, _UINT, _UINT, _UINT), codegen
+
+    return pairs
+
+
+def make_less() -> Any:
+    """One vector less another.
+
+    Returns
+    -------
+    intrinsic ``less(left, key, target)``
+        Addresses of one vector each.
+    """
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        left, key, target = args
+        _store(builder, builder.sub(_load(builder, left), _load(builder, key)), target)
+        return context.get_dummy_value()
+
+    @intrinsic
+    def less(typingctx, left, key, target):  # type: ignore[no-untyped-def]
+        return types.void(_UINT, _UINT, _UINT), codegen
+
+    return less

@@ -284,3 +284,47 @@ def make_answers() -> Any:
         return _UINT(_UINT, _UINT, _UINT, _UINT, _UINT, types.float64, _UINT, _UINT), codegen
 
     return answers
+
+
+def make_whole() -> Any:
+    """Elements of each base set in whole quanta, with their signs.
+
+    Returns
+    -------
+    intrinsic ``whole(base, m, factors, keys, bounds)``
+        Addresses as in :func:`make_scale`; one int32 vector an element at `keys`; four at `bounds`: the lowest and the
+        highest element, the sum of the negative and of the positive ones.
+    """
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        base, m, factors, keys, bounds = args
+        row = _Row(builder)
+        factor = row.load(factors)
+        zero = ir.Constant(_KEYS, [0] * LANES)
+
+        def body(step: Any, state: list[Any]) -> list[Any]:
+            low, high, below, above = state
+            x = row.load(builder.add(base, builder.mul(step, _const(ROW_BYTES))))
+            key = builder.fptosi(row.rounded(builder.fmul(x, factor)), _KEYS)
+            at = builder.add(keys, builder.mul(step, _const(ROW_BYTES // 2)))
+            builder.store(key, builder.inttoptr(at, _KEYS.as_pointer()), align=64)
+            negative = builder.icmp_signed("<", key, zero)
+            return [
+                builder.select(builder.icmp_signed("<", key, low), key, low),
+                builder.select(builder.icmp_signed(">", key, high), key, high),
+                builder.add(below, builder.select(negative, key, zero)),
+                builder.add(above, builder.select(negative, zero, key)),
+            ]
+
+        edge = 2**31 - 1
+        initial = [ir.Constant(_KEYS, [edge] * LANES), ir.Constant(_KEYS, [-edge] * LANES), zero, zero]
+        for k, value in enumerate(loop(builder, m, initial, body)):
+            at = builder.add(bounds, _const(k * ROW_BYTES // 2))
+            builder.store(value, builder.inttoptr(at, _KEYS.as_pointer()), align=64)
+        return context.get_dummy_value()
+
+    @intrinsic
+    def whole(typingctx, base, m, factors, keys, bounds):  # type: ignore[no-untyped-def]
+        return types.void(_UINT, _UINT, _UINT, _UINT, _UINT), codegen
+
+    return whole
