@@ -14,8 +14,9 @@ test: $(VENV)/.installed
 	$(BIN)/mypy
 	$(BIN)/pytest
 
+# Half an hour; make bench ARGS="--no-rivals --seconds 0.1" is done in two minutes.
 bench: $(VENV)/.installed
-	$(BIN)/python benchmarks/subset_sum.py
+	$(BIN)/python benchmarks/subset_sum.py $(ARGS)
 
 # torch comes first, by itself: an unpinned torch pulls gigabytes of GPU libraries.
 $(VENV)/.installed: pyproject.toml constraints.txt

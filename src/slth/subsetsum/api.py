@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -10,16 +11,20 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from slth.errors import ArgumentError
-from slth.subsetsum import enumeration
 from slth.subsetsum.given import Given
 from slth.subsetsum.problem import MAX_ELEMENTS, OBJECTIVES, Answers, Batch, Objective, Run, Solver, Status, SubsetSums
 from slth.subsetsum.schedule import count_threads
 
 
-def _mitm(batch: Batch, objective: Objective, tolerance: float | None, run: Run) -> Answers:
-    from slth.subsetsum import mitm
+def _later(module: str) -> Callable[[Batch, Objective, float | None, Run], Answers]:
+    """The function ``solve`` of a module that is imported when it is first asked: kernels and torch take a while."""
 
-    return mitm.solve(batch, objective, tolerance, run)
+    def run(batch: Batch, objective: Objective, tolerance: float | None, run: Run) -> Answers:
+        solver = importlib.import_module(f"slth.subsetsum.{module}")
+        answers: Answers = solver.solve(batch, objective, tolerance, run)
+        return answers
+
+    return run
 
 
 SOLVERS: dict[str, Solver] = {
@@ -30,14 +35,60 @@ SOLVERS: dict[str, Solver] = {
             "the optimum, proved: every pair of half sums within the rounding of the fixed-point search is compared "
             "without rounding error; for first, a subset within the tolerance wherever there is one",
             MAX_ELEMENTS,
-            _mitm,
+            _later("mitm"),
             OBJECTIVES,
         ),
         Solver(
-            "enumerate",
-            "the optimum, by looking at every subset",
-            enumeration.MAX_ELEMENTS,
-            enumeration.solve,
+            "plain",
+            "the optimum, proved as for mitm, by compiled code without vectors",
+            MAX_ELEMENTS,
+            _later("portable"),
+            OBJECTIVES,
+        ),
+        Solver(
+            "torch",
+            "the optimum, ties resolved, on any device with float64: every pair within the rounding of the fixed-point "
+            "search is compared without rounding error",
+            24,
+            _later("device"),
+            ("best",),
+        ),
+        Solver(
+            "integers",
+            "the optimum, in whole numbers of any length: no rounding anywhere, no compiled kernel",
+            40,
+            _later("integers"),
+            OBJECTIVES,
+        ),
+        Solver("enumerate", "the optimum, by looking at every subset", 22, _later("enumeration"), OBJECTIVES),
+        Solver(
+            "greedy-golden",
+            "0 <= |target| - |sum|, and <= γ^k (γ = 2/3) where every golden bin from |target| rounded up to the "
+            "grid down to (γ^(k+1), γ^k] holds an element of the target's sign; nothing about the best subset, nor about "
+            "finding one within the tolerance",
+            64,
+            _later("golden"),
+            ("best", "first"),
+            exact=False,
+        ),
+        Solver(
+            "cp-sat",
+            "the optimum among numbers rounded to a power-of-two quantum, at most 2^-57 of the sum of magnitudes, so "
+            "the error is at most m + 1 quanta above the least; ties open; 60 s a search, beyond that the best found, "
+            "with a warning",
+            64,
+            _later("cpsat"),
+            OBJECTIVES,
+            exact=False,
+        ),
+        Solver(
+            "highs",
+            "the optimum up to HiGHS's tolerances: nothing is proved below about 1e-10 of the sum of magnitudes; ties "
+            "open; 60 s a search, beyond that the best found, with a warning",
+            64,
+            _later("highs"),
+            OBJECTIVES,
+            exact=False,
         ),
     )
 }

@@ -197,10 +197,10 @@ def gather(values, start, stop, base, place):  # type: ignore[no-untyped-def]
 def quantise(base, m, target, scale, bits, quanta):  # type: ignore[no-untyped-def]
     """Magnitudes in whole quanta (into `quanta`), `bits` bits for all together; `scale` is their sum.
 
-    Returns the target in quanta, moved by the flipped elements; the set of these; and the margin: the optimum's
-    fixed-point residual is at most that much above the least.
+    Returns the target in quanta, moved by the flipped elements; the set of these; the margin: the optimum's fixed-point
+    residual is at most that much above the least; whether no element was rounded; and what the target lost.
     """
-    exponent = np.int64(bits) - np.int64(math.frexp(scale)[1])
+    exponent = bits - math.frexp(scale)[1]
     half = exponent >> 1
     one, two = math.ldexp(1.0, half), math.ldexp(1.0, exponent - half)
     flipped = np.uint64(0)
@@ -226,7 +226,7 @@ def quantise(base, m, target, scale, bits, quanta):  # type: ignore[no-untyped-d
     goal = min(max(whole, -2 * m - 2), total + 2 * m + 2)
     if goal != whole:
         rest = 0.0
-    return goal, flipped, np.int64(2.0 * max(abs(rest - up), abs(rest - down)) + 1e-6)
+    return goal, flipped, np.int64(2.0 * max(abs(rest - up), abs(rest - down)) + 1e-6), up == 0.0 and down == 0.0, rest
 
 
 @inner

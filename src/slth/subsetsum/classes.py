@@ -136,7 +136,7 @@ def _make(stamp: int) -> Callable[..., int]:
             n_left = m // 2
             n_right = m - n_left
             bits = np.int64(n_right)
-            goal, flips, margin = quantise(base, m, target, scale, VALUE_BITS - bits, keys)
+            goal, flips, margin, _, _ = quantise(base, m, target, scale, VALUE_BITS - bits, keys)
             scale += abs(target)
             for k in range(m):
                 keys[k] = (keys[k] << bits) | (np.int64(1) << (k if k < n_left else k - n_left))

@@ -9,9 +9,9 @@ merging one with itself shifted (:func:`slth.subsetsum.lanes.make_merge`).
 
 What is proved: with the rounding r_k of element k and r of the target, a chosen set's true residual differs from its
 fixed-point one by ``r - sum of the chosen r_k``, whose magnitude `spread` bounds over all sets (it is computed, about
-m / 8 quanta). So the optimum lies within ``2 spread`` quanta of the fixed-point optimum. The walk hands on every pair in
-that band, and they are compared without rounding error (:mod:`slth.subsetsum.arith`). Where a band holds more than
-fits, the problem is flagged and left to :mod:`slth.subsetsum.grid` or :mod:`slth.subsetsum.exact`.
+m / 8 quanta). So the optimum lies within ``2 spread`` quanta of the fixed-point optimum. The walk hands on every pair
+in that band, and they are compared without rounding error (:mod:`slth.subsetsum.arith`). Where a band holds more than
+fits, the problem is flagged and left to :mod:`slth.subsetsum.plain`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,18 @@ import numba
 import numpy as np
 from numba import types
 
-from slth.subsetsum.arith import ANYTHING, EXACT_SCALE, VALUE_BITS, answer, better, first_band, gather, inner, popcount, quantise
+from slth.subsetsum.arith import (
+    ANYTHING,
+    EXACT_SCALE,
+    VALUE_BITS,
+    answer,
+    better,
+    first_band,
+    gather,
+    inner,
+    popcount,
+    quantise,
+)
 from slth.subsetsum.lanes import (
     BEHIND,
     COLUMNS,
@@ -54,7 +65,7 @@ _merge, _scan, _look, _mirror = make_merge(), make_scan(), make_look(), make_mir
 
 def scratch_elements(n_left: int, n_right: int) -> int:
     """Elements of scratch for two buffers a list."""
-    return 2 * (2**n_left + 2**n_right) + 4 * (FRONT + BEHIND)
+    return int(2 * (2**n_left + 2**n_right) + 4 * (FRONT + BEHIND))
 
 
 @inner
@@ -62,7 +73,7 @@ def _cut(sums, at, length, x, stretch, starts):  # type: ignore[no-untyped-def]
     """How many unshifted sums are among the first ``stretch * k`` of the merged list, for each stretch k."""
     for k in range(STRETCHES):
         done = k * stretch
-        low, high = np.int64(0), done
+        low, high = np.int64(0), np.int64(done)
         while low < high:
             middle = (low + high) >> 1
             if sums[at + middle] < sums[at + done - middle - 1] + x:
@@ -76,7 +87,7 @@ def _cut(sums, at, length, x, stretch, starts):  # type: ignore[no-untyped-def]
 def _grow(scratch, address, source, target, length, key, total, small, small_address):  # type: ignore[no-untyped-def]
     """Merge the list of `length` sums at element `source` with itself shifted by `key` into `target`."""
     if length < _SHORT:
-        i = 0
+        i = np.int64(0)
         for k in range(length):
             plain, shifted = scratch[source + i], scratch[source + k - i] + key
             take = plain < shifted
@@ -291,7 +302,7 @@ def _make(stamp: int) -> Callable[..., int]:
             if not scale + abs(target) < EXACT_SCALE:
                 flags[p] = 1
                 continue
-            goal, flips, margin = quantise(base, m, target, scale, VALUE_BITS - bits, quanta)
+            goal, flips, margin, _, _ = quantise(base, m, target, scale, VALUE_BITS - bits, quanta)
             left = _list(scratch, address, np.int64(0), n_left, quanta, 0, bits, small, small_address)
             right = _list(
                 scratch, address, 2 * ((np.int64(1) << n_left) + FRONT + BEHIND), n_right, quanta, n_left + 1, bits,

@@ -16,7 +16,7 @@ def solve(batch: Batch, objective: Objective, tolerance: float | None, run: Run)
     answers = Answers.empty(batch.n_problems)
     for p in range(batch.n_problems):
         base, target = batch.problem(p)
-        mask = _one(base, target, tolerance if objective == "sparsest" else None)
+        mask = _one(base, target, tolerance if objective != "best" else None)
         answers.selected[p] = mask
         answers.sums[p], answers.errors[p] = exact.evaluate(base, target, mask)
         if run.on_progress is not None:

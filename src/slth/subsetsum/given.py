@@ -81,10 +81,8 @@ class Given:
         first = 0
         while first < self.n_problems:
             last = max(int(np.searchsorted(ends, self.starts[first] + _SLAB, side="right")), first + 1)
-            if self.values.ndim == 2:
-                part = self.values[first:last]
-            else:
-                part = self.values[self.starts[first] : ends[last - 1]]
+            of = slice(first, last) if self.values.ndim == 2 else slice(self.starts[first], ends[last - 1])
+            part = self.values[of]
             flat = np.ascontiguousarray(part, dtype=np.float64).reshape(-1)
             yield (
                 first,

@@ -43,7 +43,7 @@ VECTORS = _KEYS + MAX_ELEMENTS
 """Vectors of ``LANES`` int32 likewise."""
 
 WAITING = MAX_SIZE + 1
-"""Rows of problems that wait, by the size they wait for; the first three, sizes that nobody waits for, count and help."""
+"""Rows of problems that wait, by the size they wait for; the first three, which nobody waits for, count and help."""
 
 SOLVED, OPEN, DOUBTFUL = 0, 1, 3
 """Flags: done; no subset so small is within the tolerance; left to the exact kernel."""
@@ -165,10 +165,10 @@ def _make(stamp: int) -> Callable[..., int]:
     ):  # fmt: skip
         """Find the best subset of the least size within the tolerance for the problems ``order[start:stop]``.
 
-        Problem p has ``values[starts[p]:starts[p] + m]``; sizes from `least` to `limit` are tried. `rows` and `words` are the same
-        ``ROWS`` rows from `row_address` on, `address` that of ``VECTORS`` vectors; `waiting` has ``WAITING`` rows of
-        ``MAX_SIZE + 1``, `binomials` the binomial coefficients. ``flags[p]`` becomes ``SOLVED``, ``OPEN`` or ``DOUBTFUL``. `shared[0]` is
-        the order to stop; ``shared[slot]`` counts problems solved.
+        Problem p has ``values[starts[p]:starts[p] + m]``; sizes from `least` to `limit` are tried. `rows` and `words`
+        are the same ``ROWS`` rows from `row_address` on, `address` is that of ``VECTORS`` vectors; `waiting` has
+        ``WAITING`` rows of as many, `binomials` the binomial coefficients. ``flags[p]`` becomes ``SOLVED``, ``OPEN`` or
+        ``DOUBTFUL``. `shared[0]` is the order to stop; ``shared[slot]`` counts problems solved.
         """
         slack = (m + 2.0) * (m + 2.0) * ROUNDING
         count, index, group = waiting[0], waiting[1], waiting[2]
@@ -180,7 +180,7 @@ def _make(stamp: int) -> Callable[..., int]:
             size = np.int64(0)
             for k in range(3, limit + 1):
                 if count[k] >= LANES or (at >= stop and count[k] > 0 and size == 0):
-                    size = k
+                    size = np.int64(k)
             if size == 0 and at >= stop:
                 break
             fresh = size == 0

@@ -116,8 +116,8 @@ def make_merge() -> Any:
     Returns
     -------
     intrinsic ``merge(source, target, shift, starts, stretch)``
-        `source` and `target` are addresses of lists, the source of ``STRETCHES * stretch`` ascending sums with `stretch`
-        a multiple of 2 ``WIDTH``; `shift` that of the element followed by a zero; `starts` that of the number of
+        `source` and `target` are addresses of lists, the source of ``STRETCHES * stretch`` ascending sums, `stretch` a
+        multiple of 2 ``WIDTH``; `shift` that of the element followed by a zero; `starts` that of the number of
         unshifted sums among the first ``stretch * k`` of the merged list, for each stretch k. Writes the lower half of
         the merged list. The upper half is the mirror image, see :func:`make_mirror`.
 

@@ -1,7 +1,7 @@
 """The kernel of `best` for up to 24 elements: meet in the middle by sorting networks, sixteen problems in lockstep.
 
-Every element is flipped to be positive (choosing -x is not choosing x, with the target moved by x), scaled by a power of
-two and rounded to whole quanta, so that all sums of a problem fit 31 bits. The left list holds all sums of the first
+Every element is flipped to be positive (choosing -x is not choosing x, with the target moved by x), scaled by a power
+of two and rounded to whole quanta, so that all sums of a problem fit 31 bits. The left list holds all sums of the first
 half of the elements, the right list the target less all sums of the second half; where one element is left over, it is
 tried both ways. The two lists merged, the closest pair stands side by side.
 
@@ -194,7 +194,7 @@ def _subsets(keys, half, wanted, low, high, found):  # type: ignore[no-untyped-d
 
 @inner
 def _offer(here, there, keys, half, shift, low, high, sets, found):  # type: ignore[no-untyped-def]
-    """Write down the choices behind a pair of sums, one of either list, after the `found` ones; returns how many then."""
+    """Write down the choices behind a pair of sums, one of either list, after `found` others; returns how many then."""
     left, right = (there, here) if here & 1 else (here, there)
     ones, rest = sets + np.uint64(8 * _CANDIDATES), sets + np.uint64(16 * _CANDIDATES)
     n_ones = _subsets(keys, half, left, low, high, ones)
@@ -284,8 +284,8 @@ def _make(stamp: int) -> Callable[..., int]:
         """Solve the problems ``order[start:stop]``; problem p has ``values[starts[p]:starts[p] + m]``.
 
         `scratch` has ``scratch_vectors(m)`` vectors, from `address` on; `rows` and `words` are the same ``ROWS`` rows,
-        from `row_address` on; both start at a cache line. `sets` has room for ``SETS``. ``flags[p]`` becomes 1 where another kernel has to take over.
-        `shared[0]` is the order to stop; ``shared[slot]`` counts problems done.
+        from `row_address` on; both start at a cache line. `sets` has room for ``SETS``. ``flags[p]`` becomes 1 where
+        another kernel has to take over. `shared[0]` is the order to stop; ``shared[slot]`` counts problems done.
         """
         half = max(m // 2, _LEAST_HALF)
         walks = 2 if m > 2 * half else 1

@@ -1,7 +1,8 @@
-"""The solver `mitm`: compiled meet in the middle, with the exact solver behind it."""
+"""The solver `mitm`: compiled meet in the middle, with slower solvers behind it for what the kernels leave."""
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from slth.subsetsum import exact
+from slth.subsetsum import exact, trust
 from slth.subsetsum.problem import MAX_ELEMENTS, Answers, Batch, Objective, Run
 from slth.subsetsum.schedule import Chunk, make_chunks, run_chunks
 
@@ -18,7 +19,6 @@ _CANDIDATES, _MANY_CANDIDATES = 2**13, 2**18
 """Pairs near the closest that a problem may hold before it is left to slower solvers (chosen)."""
 _FINE_BITS = 18
 """With longer lists (2^this sums), quanta get so coarse that many pairs are near the closest."""
-
 
 
 def _largest_size(m: int, nanoseconds: float) -> int:
@@ -29,6 +29,10 @@ def _largest_size(m: int, nanoseconds: float) -> int:
     while size < m and math.comb(m, size + 1) <= nanoseconds / 0.045 and math.comb(m, max(size - 1, 0)) < MAX_PREFIXES:
         size += 1
     return size
+
+
+LANES = 16
+"""Problems that the lockstep kernels take at once; known here without importing them, which compiles."""
 
 _QUICK = 6
 """Largest size looked for before anything else (chosen); float64 sums of so few elements need no proof of their own."""
@@ -93,14 +97,36 @@ def _best(batch: Batch, which: NDArray[np.int64], answers: Answers, run: Run, do
         answers.selected[empty], answers.sums[empty], answers.errors[empty] = 0, 0.0, np.abs(batch.targets[empty])
         which, sizes = which[sizes > 0], sizes[sizes > 0]
         done += len(empty)
-    small = sizes <= _lockstep_limit(run)
-    if small.all():
-        rest = _lockstep(batch, which, answers, run, done)
-    else:
-        rest = np.concatenate([_lockstep(batch, which[small], answers, run, done), which[~small]])
-    done += len(which) - len(rest)
-    rest = _closest(batch, rest, answers, run, done)
+    small = sizes <= _lockstep_limit(run) if run.vectors and _trusted("lockstep") else np.zeros(len(sizes), bool)
+    rest = np.concatenate([_lockstep(batch, which[small], answers, run, done), which[~small]])
+    if run.vectors and _trusted("closest"):
+        rest = _closest(batch, rest, answers, run, done + len(which) - len(rest))
+    rest = _plain(batch, rest, answers, run, done + len(which) - len(rest))
     _exactly(batch, rest, answers, None)
+
+
+@functools.cache
+def _trusted(kernel: str) -> bool:
+    """Whether a kernel works on this machine."""
+
+    def best(batch: Batch, answers: Answers) -> NDArray[np.bool_]:
+        solve = _lockstep if kernel == "lockstep" else _closest
+        every = np.arange(batch.n_problems)
+        left = solve(batch, every, answers, Run(), 0)
+        return np.asarray(np.isin(every, left, invert=True), np.bool_)
+
+    def sparsest(batch: Batch, answers: Answers) -> NDArray[np.bool_]:
+        flags, every = np.zeros(batch.n_problems, np.uint8), np.arange(batch.n_problems)
+        one, quick = np.ones(MAX_ELEMENTS + 1, np.int64), np.full(MAX_ELEMENTS + 1, 4)
+        if kernel == "handful":
+            _handful(batch, every, one, quick, trust.TOLERANCE, answers, flags, Run())
+        else:
+            _fewest(batch, every, quick, trust.TOLERANCE, answers, flags, Run())
+        return flags == 0
+
+    if kernel in ("lockstep", "closest"):
+        return trust.check(kernel, best, False)
+    return trust.check(kernel, sparsest, True)
 
 
 def _lockstep_limit(run: Run) -> int:
@@ -121,13 +147,13 @@ def _lockstep(batch: Batch, which: NDArray[np.int64], answers: Answers, run: Run
     flags = np.zeros(batch.n_problems, np.uint8)
 
     def make_worker(shared: NDArray[np.int64], slot: int) -> Callable[[Chunk], None]:
-        rows = _aligned(8 * lockstep.LANES * lockstep.ROWS, np.float64)
+        rows = _aligned(8 * LANES * lockstep.ROWS, np.float64)
         sets, parts = np.zeros(lockstep.SETS, np.uint64), np.zeros(128)
         scratch = _aligned(0, np.int32)
 
         def work(chunk: Chunk) -> None:
             nonlocal scratch
-            if len(scratch) < lockstep.LANES * lockstep.scratch_vectors(chunk.m):
+            if len(scratch) < LANES * lockstep.scratch_vectors(chunk.m):
                 scratch = _aligned(64 * lockstep.scratch_vectors(chunk.m), np.int32)
             lockstep.lockstep(
                 batch.values, batch.starts, batch.targets, order,
@@ -141,7 +167,7 @@ def _lockstep(batch: Batch, which: NDArray[np.int64], answers: Answers, run: Run
         return work
 
     run_chunks(chunks, make_worker, run, done)
-    return np.flatnonzero(flags)
+    return np.asarray(np.flatnonzero(flags))
 
 
 def _closest(batch: Batch, which: NDArray[np.int64], answers: Answers, run: Run, done: int) -> NDArray[np.int64]:
@@ -182,7 +208,39 @@ def _closest(batch: Batch, which: NDArray[np.int64], answers: Answers, run: Run,
         return work
 
     run_chunks(chunks, make_worker, run, done)
-    return np.flatnonzero(flags)
+    return np.asarray(np.flatnonzero(flags))
+
+
+def _plain(batch: Batch, which: NDArray[np.int64], answers: Answers, run: Run, done: int) -> NDArray[np.int64]:
+    """Solve problems `which` without vector code; return those that are left to the exact solver."""
+    if not len(which):
+        return which
+    from slth.subsetsum import plain
+
+    order, chunks = make_chunks(which, batch.sizes, lambda m: 500.0 + 30.0 * 2.0 ** (m / 2))
+    flags = np.zeros(batch.n_problems, np.uint8)
+
+    def make_worker(shared: NDArray[np.int64], slot: int) -> Callable[[Chunk], None]:
+        ints, floats = np.zeros((2, 64), np.int64), np.zeros((2, 128))
+        lists, masks = np.empty((8, 0), np.int64), np.empty(_MANY_CANDIDATES, np.uint64)
+
+        def work(chunk: Chunk) -> None:
+            nonlocal lists
+            length = 2 ** ((chunk.m + 1) // 2)
+            if lists.shape[1] < length:
+                lists = np.empty((8, length), np.int64)
+            plain.plain(
+                batch.values, batch.starts, batch.sizes, batch.targets, order,
+                chunk.start, chunk.stop,
+                lists, masks, ints, floats,
+                answers.selected, answers.sums, answers.errors, flags,
+                shared, slot,
+            )  # fmt: skip
+
+        return work
+
+    run_chunks(chunks, make_worker, run, done)
+    return np.asarray(which[flags[which] != 0])
 
 
 def _halves(m: int, run: Run) -> tuple[int, int]:
@@ -200,11 +258,18 @@ def _sparsest(batch: Batch, which: NDArray[np.int64], tolerance: float, answers:
     """Look at small subsets one by one; then, if any subset is within the tolerance at all, at larger ones."""
     from slth.subsetsum import handful
 
-    flags = np.zeros(batch.n_problems, np.uint8)
+    flags = np.full(batch.n_problems, handful.OPEN, np.uint8)
     quick = _largest_sizes(lambda m: 0.9 * 2.0 ** (m / 2), _QUICK)
-    _handful(batch, which, np.ones_like(quick), quick, tolerance, answers, flags, run)
-    doubtful = which[flags[which] == handful.DOUBTFUL]
-    beyond = _fewest(batch, doubtful, quick, tolerance, answers, flags, run)
+    doubtful = which
+    if run.vectors and _trusted("handful"):
+        _handful(batch, which, np.ones_like(quick), quick, tolerance, answers, flags, run)
+        doubtful = which[flags[which] == handful.DOUBTFUL]
+    beyond, done_up_to = doubtful[:0], quick
+    if run.vectors and _trusted("fewest"):
+        beyond = _fewest(batch, doubtful, quick, tolerance, answers, flags, run)
+    else:
+        flags[doubtful] = handful.OPEN
+        done_up_to = np.full_like(quick, -1)
     open_ = which[flags[which] == handful.OPEN]
     _best(batch, open_, answers, run, len(which) - len(open_) - len(beyond))
     quiet = replace(run, on_progress=None)
@@ -213,7 +278,7 @@ def _sparsest(batch: Batch, which: NDArray[np.int64], tolerance: float, answers:
     # Enumeration is the faster of the two as long as there are few subsets, and knows no near-ties.
     patient = _largest_sizes(lambda m: 20.0 * m * 2.0 ** (m / 2), MAX_ELEMENTS)
     _handful(batch, open_[plain], quick + 1, patient, tolerance, answers, flags, quiet)
-    _classes(batch, open_[known & (flags[open_] != handful.SOLVED)], quick, tolerance, answers, quiet)
+    _classes(batch, open_[known & (flags[open_] != handful.SOLVED)], done_up_to, tolerance, answers, quiet)
     _exactly(batch, beyond, answers, tolerance)
 
 
@@ -240,7 +305,7 @@ def _handful(
     flags: NDArray[np.uint8],
     run: Run,
 ) -> None:
-    """Look for subsets of ``least[m]`` to ``limits[m]`` elements, sixteen problems at a time; `flags` says how it went."""
+    """Look for subsets of ``least[m]`` to ``limits[m]`` elements, sixteen problems at a time, and fill `flags`."""
     if not len(which):
         return
     from slth.subsetsum import handful
@@ -249,8 +314,8 @@ def _handful(
     binomials = np.array([[math.comb(n, k) for k in range(MAX_ELEMENTS + 1)] for n in range(MAX_ELEMENTS + 1)])
 
     def make_worker(shared: NDArray[np.int64], slot: int) -> Callable[[Chunk], None]:
-        rows = _aligned(8 * handful.LANES * handful.ROWS, np.float64)
-        vectors = _aligned(4 * handful.LANES * handful.VECTORS, np.int32)
+        rows = _aligned(8 * LANES * handful.ROWS, np.float64)
+        vectors = _aligned(4 * LANES * handful.VECTORS, np.int32)
         waiting = np.zeros((handful.WAITING, handful.WAITING), np.int64)
 
         def work(chunk: Chunk) -> None:
@@ -276,7 +341,7 @@ def _fewest(
     flags: NDArray[np.uint8],
     run: Run,
 ) -> NDArray[np.int64]:
-    """Look for subsets of up to ``limits[m]`` elements without rounding error; return the problems beyond float64 sums."""
+    """Look for subsets of up to ``limits[m]`` elements, near-ties settled; return the problems beyond float64 sums."""
     if not len(which):
         return which
     from slth.subsetsum import fewest
@@ -298,7 +363,7 @@ def _fewest(
         return work
 
     run_chunks(chunks, make_worker, replace(run, on_progress=None))
-    return which[flags[which] == fewest.BEYOND]
+    return np.asarray(which[flags[which] == fewest.BEYOND])
 
 
 def _classes(

@@ -357,7 +357,7 @@ def make_neighbours() -> Any:
     Returns
     -------
     intrinsic ``neighbours(address, reach) -> uint64``
-        `address` is that of the lane's first sum in the block. Bit i of the result is set iff that sum i exceeds the one
+        `address` is that of the lane's first sum in the block. Bit i of the result is set iff sum i exceeds the one
         before by `reach` (int32) at most, bit ``BLOCK + i`` iff they come from different lists as well.
     """
 

@@ -114,12 +114,15 @@ class Run:
         Where tensors live, for solvers that run on one.
     scratch_bytes : int, optional
         What all threads together may use for lists of sums; None leaves it to the solver.
+    vectors : bool
+        Whether kernels of vector code may be used.
     """
 
     threads: int = 1
     on_progress: Callable[[int], Any] | None = None
     device: str = "cpu"
     scratch_bytes: int | None = None
+    vectors: bool = True
 
 
 @dataclass(frozen=True)
