@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import math
 import os
@@ -14,14 +15,17 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slth.errors import ArgumentError
-from slth.subsetsum import SOLVERS, Status, SubsetSums, solve
+from slth.subsetsum import SOLVERS, Status, SubsetSums, mitm, solve
 
 RNG = np.random.default_rng(20240607)
-FAST = [name for name, solver in SOLVERS.items() if solver.exact and name != "enumerate"]
+EXACT = [name for name, solver in SOLVERS.items() if solver.exact and len(solver.objectives) == 3]
+"""Those that must agree bit for bit on every objective; test_device.py has the one for devices."""
+FAST = [name for name in EXACT if name != "enumerate"]
 
 
 def _uniform(m: int) -> np.ndarray:
@@ -96,7 +100,7 @@ def test_sparsest_equals_the_oracle(kind: str, tolerance: float, solver: str) ->
 )
 def test_any_problem(base: list[float], target: float, tolerance: float) -> None:
     for extra in ({"objective": "best"}, {"objective": "sparsest", "tolerance": tolerance}):
-        found = [solve([base], [target], solver=name, **extra) for name in SOLVERS]
+        found = [solve([base], [target], solver=name, **extra) for name in EXACT]
         for other in found[1:]:
             _same(found[0], other)
         chosen = [x for k, x in enumerate(base) if int(found[0].selected[0]) >> k & 1]
@@ -247,6 +251,14 @@ def test_no_problems_and_empty_base_sets() -> None:
         (lambda: solve([[1.0]], [0.0], tolerance=math.nan), "tolerance"),
         (lambda: solve([[1.0]], [0.0], threads=0), "threads"),
         (lambda: solve([[1.0]], [0.0, 1.0]), "base_sets"),
+        (lambda: solve([[1.0]], [0.0], objective="first"), "tolerance"),
+        (lambda: solve([[1.0]], [0.0], base_set_of=[1]), r"base_set_of\[0\]: got 1"),
+        (lambda: solve([[1.0]], [0.0], base_set_of=[0.0]), "base_set_of"),
+        (lambda: solve([[1.0]], [0.0], base_set_of=[0, 0]), "base_set_of"),
+        (lambda: solve([[1.0]], [0.0], device="cuda", solver="mitm"), "device"),
+        (lambda: solve([[1.0]], [0.0], solver="torch", objective="sparsest", tolerance=1.0), "objective"),
+        (lambda: solve([[1.0]], [0.0], scratch_bytes=0), "scratch_bytes"),
+        (lambda: solve(torch.tensor([[1.0, math.nan]]), torch.zeros(1)), r"base_sets\[0, 1\]: got nan"),
         (lambda: solve([1.0], [0.0], offsets=[0, 2]), "offsets"),
         (lambda: solve([1.0], [0.0], offsets=[0.0, 1.0]), "offsets"),
         (lambda: solve([["a"]], [0.0]), "real numbers"),
@@ -299,6 +311,115 @@ def test_lowest_mask_of_the_fewest_elements() -> None:
             mask: (abs(target - sum(x for k, x in enumerate(base) if mask >> k & 1)), mask.bit_count(), mask)
             for mask in masks
         }
-        for name, objective in itertools.product(SOLVERS, ("best", "sparsest")):
+        for name, objective in itertools.product(EXACT, ("best", "sparsest")):
             found = solve([base], [target], solver=name, objective=objective, tolerance=0.0)
             assert found.selected[0] == min(masks, key=key.__getitem__)
+
+
+def test_first_is_within_the_tolerance_wherever_a_subset_is() -> None:
+    for tolerance in (0.0, 1e-6, 1e-3, 0.1):
+        base, targets = RNG.uniform(-1, 1, (300, 21)), RNG.uniform(-3, 3, 300)
+        base[::5] = np.round(base[::5], 1)
+        targets[::5] = np.round(targets[::5], 1)
+        best = solve(base, targets, tolerance=tolerance)
+        for solver in ("mitm", "plain"):
+            found = solve(base, targets, objective="first", tolerance=tolerance, solver=solver)
+            np.testing.assert_array_equal(found.status, best.status)
+            assert (found.errors[found.status == Status.FOUND] <= tolerance).all()
+            missed = found.status == Status.MISSED
+            np.testing.assert_array_equal(found.selected[missed], best.selected[missed])
+            for p in range(0, 300, 37):
+                chosen = base[p][(int(found.selected[p]) >> np.arange(21)) & 1 == 1]
+                assert found.sums[p] == math.fsum(chosen)
+
+
+@pytest.mark.parametrize("extra", [{}, {"objective": "sparsest", "tolerance": 1e-2}])
+@pytest.mark.parametrize("m", [3, 14, 23, 27])
+def test_shared_base_sets_equal_copies(m: int, extra: dict) -> None:
+    base, targets = RNG.uniform(-1, 1, (4, m)), RNG.uniform(-2, 2, 90)
+    which = np.sort(RNG.integers(0, 4, 90))
+    copies = solve(base[which], targets, **extra)
+    _same(solve(base, targets, base_set_of=which, **extra), copies)
+    order = RNG.permutation(90)
+    again = solve(base, targets[order], base_set_of=which[order], threads=2, **extra)
+    np.testing.assert_array_equal(again.selected, copies.selected[order])
+    flat = solve(base.ravel(), targets, offsets=np.arange(5) * m, base_set_of=which, **extra)
+    _same(flat, copies)
+    _same(solve(base[2], targets, **extra), solve(np.tile(base[2], (90, 1)), targets, **extra))
+
+
+def test_tensors_and_strides_and_slabs(monkeypatch: pytest.MonkeyPatch) -> None:
+    base, targets = torch.randn(70, 24, dtype=torch.float32), torch.randn(70, dtype=torch.float64, requires_grad=True)
+    plain = solve(base[:, ::2].double().numpy(), targets.detach().numpy())
+    _same(solve(base[:, ::2], targets), plain)
+    half = base[:, ::2].bfloat16()
+    _same(solve(half, targets), solve(half.double(), targets))
+    told: list[int] = []
+    monkeypatch.setattr("slth.subsetsum.given._SLAB", 100)
+    _same(solve(base[:, ::2], targets, on_progress=told.append), plain)
+    assert told == sorted(told) and told[-1] == 70
+    ragged = solve(base.flatten()[:1000], targets, offsets=np.r_[np.arange(70) * 14, 1000])
+    assert ragged.errors.shape == (70,)
+
+
+@pytest.mark.parametrize("m", [7, 16, 21, 26])
+def test_memory_bound_does_not_change_the_answers(m: int) -> None:
+    base, targets = RNG.uniform(-1, 1, (5, m)), RNG.uniform(-2, 2, 5)
+    whole = solve(base, targets)
+    for scratch in (1 if m < 20 else 9_000, 60_000, 10_000_000):
+        _same(solve(base, targets, scratch_bytes=scratch, threads=2), whole)
+
+
+@pytest.mark.parametrize(("m", "count"), [(18, 6), (22, 4), (26, 3), (30, 2), (33, 1), (36, 1), (40, 1)])
+def test_two_exact_solvers_agree(m: int, count: int) -> None:
+    """Up to 30 elements a third one, which shares no code with either, joins them."""
+    base, targets = RNG.uniform(-1, 1, (count, m)), RNG.uniform(-2, 2, count)
+    base[::2] *= RNG.uniform(-1, 1, base[::2].shape)
+    found = solve(base, targets)
+    _same(solve(base, targets, solver="plain"), found)
+    if m <= 30:
+        _same(solve(base, targets, solver="integers"), found)
+
+
+def test_coarse_grids_are_not_slow() -> None:
+    base = RNG.uniform(-1, 1, (40, 30)).astype(np.float16)
+    targets = RNG.uniform(-1, 1, 40)
+    found = solve(base, targets)
+    _same(found, solve(base, targets, solver="plain"))
+    _same(solve(base[:1], targets[:1], solver="integers"), solve(base[:1], targets[:1]))
+
+
+class TestDistrust:
+    """Kernels that fail the self-test are not used; answers stay the same, and the log says so."""
+
+    @pytest.fixture(autouse=True)
+    def forget(self):
+        mitm._trusted.cache_clear()
+        yield
+        mitm._trusted.cache_clear()
+
+    @pytest.mark.parametrize("kernel", ["lockstep", "closest", "handful", "fewest"])
+    @pytest.mark.parametrize("fault", ["wrong", "raises"])
+    def test_a_faulty_kernel_is_replaced(self, kernel, fault, monkeypatch, caplog) -> None:
+        base, targets = RNG.uniform(-1, 1, (60, 12)), RNG.uniform(-1, 1, 60)
+        before = [solve(base, targets), solve(base, targets, objective="sparsest", tolerance=0.01)]
+        mitm._trusted.cache_clear()
+        module = importlib.import_module(f"slth.subsetsum.{kernel}")
+        right = getattr(module, kernel)
+
+        def faulty(*args):
+            if fault == "raises":
+                raise RuntimeError("no such instruction")
+            right(*args)
+            for array in args:
+                if isinstance(array, np.ndarray) and array.dtype == np.uint64 and array.shape == args[1].shape:
+                    array ^= np.uint64(1)
+
+        monkeypatch.setattr(module, kernel, faulty)
+        after = [solve(base, targets), solve(base, targets, objective="sparsest", tolerance=0.01)]
+        for one, two in zip(before, after, strict=True):
+            _same(one, two)
+        assert f"the kernel {kernel} " in caplog.text
+
+    def test_all_kernels_are_trusted_here(self) -> None:
+        assert all(mitm._trusted(kernel) for kernel in ("lockstep", "closest", "handful", "fewest"))

@@ -91,6 +91,8 @@ class Contender:
         Importable modules that it needs besides slth's own.
     own : bool
         A solver of slth's own; the others get more time.
+    approximate : bool
+        Makes no claim to the optimum.
     apart : bool
         Run in a process of its own: it can then be stopped whatever it does, and its libraries see one thread.
     """
@@ -102,6 +104,7 @@ class Contender:
     objectives: tuple[str, ...] = OBJECTIVES
     packages: tuple[str, ...] = ()
     own: bool = False
+    approximate: bool = False
     apart: bool = True
 
     @property
@@ -154,6 +157,7 @@ def own_contenders(foreign_engines: bool) -> list[Contender]:
                 solver.objectives,
                 packages=(package,) if package else (),
                 own=not module,
+                approximate=name == _GREEDY,
                 # Torch has its own idea of threads, and a search of another engine may have to be stopped.
                 apart=bool(module) or name == _TORCH,
             )

@@ -17,6 +17,8 @@ from slth.bench.problems import Problems
 
 _SAMPLE = 256
 """Answers for `first` of which it is found out how far from the least error they are (chosen)."""
+_MOST_SUMS = 2**24
+"""Sums to sort and look up in each half for all problems (chosen)."""
 _BLOCK = 2**21
 """Numbers held at a time (chosen)."""
 _MOST_SUBSETS = 2**22
@@ -101,6 +103,11 @@ class Checker:
         self.problems, self.tolerance = problems, tolerance
         self.least = np.full(len(problems), np.nan)
         self.fewest: Optimum | None = None
+
+    @property
+    def affordable(self) -> int:
+        """How many least errors take about a second to find."""
+        return max(1, _MOST_SUMS >> (self.problems.m + 1) // 2)
 
     def optimum(self, objective: str, errors: NDArray[np.float64]) -> Optimum:
         """What there was to find in the first of the problems.

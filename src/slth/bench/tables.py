@@ -66,7 +66,11 @@ def error_text(line: Line) -> str:
         return "none" if line.objective != "first" else "in tolerance"
     factor = verdict.error_factor
     shown = f"{factor:.3g}" if factor < 1e3 else f"{factor:,.0f}" if factor < 1e6 else f"{factor:.1e}"
-    return f"{shown}x ({verdict.not_optimal:,} of {verdict.checked:,})"
+    return f"{shown}x ({_part(verdict.not_optimal, verdict.checked)})"
+
+
+def _part(count: int, whole: int) -> str:
+    return "all" if count == whole > 1 else f"{count:,} of {whole:,}"
 
 
 def notes(line: Line) -> str:
@@ -75,7 +79,7 @@ def notes(line: Line) -> str:
     if line.verdict is not None and line.verdict.false_optimal:
         said.append(f"{line.verdict.false_optimal:,} wrongly called optimal")
     if line.cut:
-        said.append(f"{line.cut:,} of {line.problems:,} over the time limit")
+        said.append(f"{_part(line.cut, line.problems)} cut off")
     if line.verdict is not None and line.verdict.checked < line.problems:
         said.append(f"{line.problems - line.verdict.checked:,} unchecked")
     return ", ".join(said)
@@ -198,12 +202,17 @@ def startup_table(report: Report) -> Table:
 
 def summary(report: Report) -> list[str]:
     """Sentences on what was checked, what is wrong and what was left out."""
-    verdicts = [line.verdict for line in report.measurement.lines if line.verdict is not None]
-    checked, bad = sum(v.checked for v in verdicts), sum(v.not_optimal for v in verdicts)
-    false = sum(v.false_optimal for v in verdicts)
+    judged = [(line.contender, line.verdict) for line in report.measurement.lines if line.verdict is not None]
+    checked, bad = sum(v.checked for _, v in judged), dict.fromkeys(report.contenders, 0)
+    for name, verdict in judged:
+        bad[name] += verdict.not_optimal
     said = [f"{checked:,} answers checked, all of them what was asked for."]
-    if bad:
-        said = [f"{checked:,} answers checked: {bad:,} not optimal, {false:,} of these called optimal by their solver."]
+    if any(bad.values()):
+        whose = ", ".join(f"{count:,} of {name}" for name, count in bad.items() if count)
+        false = sum(v.false_optimal for _, v in judged)
+        said = [
+            f"{checked:,} answers checked. Not optimal: {whose}; {false:,} of these called optimal by their solver."
+        ]
     said += [f"Wrong: {line.contender}, {line.objective}, m={line.m}: {error_text(line)}." for line in report.wrong]
     return said + _left_out(report)
 

@@ -64,8 +64,8 @@ SOLVERS: dict[str, Solver] = {
         Solver(
             "greedy-golden",
             "0 <= |target| - |sum|, and <= γ^k (γ = 2/3) where every golden bin from |target| rounded up to the "
-            "grid down to (γ^(k+1), γ^k] holds an element of the target's sign; nothing about the best subset, nor about "
-            "finding one within the tolerance",
+            "grid down to (γ^(k+1), γ^k] holds an element of the target's sign; nothing about the best subset, nor "
+            "about finding one within the tolerance",
             64,
             _later("golden"),
             ("best", "first"),

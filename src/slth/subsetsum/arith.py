@@ -204,7 +204,7 @@ def quantise(base, m, target, scale, bits, quanta):  # type: ignore[no-untyped-d
     half = exponent >> 1
     one, two = math.ldexp(1.0, half), math.ldexp(1.0, exponent - half)
     flipped = np.uint64(0)
-    total, negative = np.int64(0), np.int64(0)
+    total, negative, least = np.int64(0), np.int64(0), np.int64(2**62)
     up, down, turned = 0.0, 0.0, 0.0
     for k in range(m):
         x = abs(base[k]) * one * two
@@ -215,6 +215,7 @@ def quantise(base, m, target, scale, bits, quanta):  # type: ignore[no-untyped-d
         q = np.int64(rounded)
         quanta[k] = q
         total += q
+        least = min(least, q)
         if base[k] < 0.0:
             flipped |= np.uint64(1) << np.uint64(k)
             negative += q
@@ -226,7 +227,9 @@ def quantise(base, m, target, scale, bits, quanta):  # type: ignore[no-untyped-d
     goal = min(max(whole, -2 * m - 2), total + 2 * m + 2)
     if goal != whole:
         rest = 0.0
-    return goal, flipped, np.int64(2.0 * max(abs(rest - up), abs(rest - down)) + 1e-6), up == 0.0 and down == 0.0, rest
+    # What underflows to nothing has not been rounded to whole quanta, though nothing seems lost.
+    whole_quanta = up == 0.0 and down == 0.0 and least >= 1 and (scaled != 0.0 or target == 0.0)
+    return goal, flipped, np.int64(2.0 * max(abs(rest - up), abs(rest - down)) + 1e-6), whole_quanta, rest
 
 
 @inner

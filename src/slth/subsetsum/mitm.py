@@ -111,9 +111,10 @@ def _trusted(kernel: str) -> bool:
 
     def best(batch: Batch, answers: Answers) -> NDArray[np.bool_]:
         solve = _lockstep if kernel == "lockstep" else _closest
-        every = np.arange(batch.n_problems)
-        left = solve(batch, every, answers, Run(), 0)
-        return np.asarray(np.isin(every, left, invert=True), np.bool_)
+        left = solve(batch, np.arange(batch.n_problems), answers, Run(), 0)
+        solved = np.ones(batch.n_problems, np.bool_)
+        solved[left] = False
+        return solved
 
     def sparsest(batch: Batch, answers: Answers) -> NDArray[np.bool_]:
         flags, every = np.zeros(batch.n_problems, np.uint8), np.arange(batch.n_problems)
@@ -122,7 +123,8 @@ def _trusted(kernel: str) -> bool:
             _handful(batch, every, one, quick, trust.TOLERANCE, answers, flags, Run())
         else:
             _fewest(batch, every, quick, trust.TOLERANCE, answers, flags, Run())
-        return flags == 0
+        fine: NDArray[np.bool_] = flags == 0
+        return fine
 
     if kernel in ("lockstep", "closest"):
         return trust.check(kernel, best, False)
