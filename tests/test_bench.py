@@ -220,6 +220,20 @@ def test_who_proves_nothing_in_time_is_not_asked_for_larger_sets() -> None:
     assert tables.notes(run.lines[0]).startswith("1 of 1 cut off")
 
 
+def test_where_checking_is_dear_few_problems_are_timed_in_long_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("slth.bench.reference._MOST_SUMS", 2**6)
+    asked = []
+
+    def answer(question: Question) -> Reply:
+        asked.append(len(question.problems))
+        return fake("quick", claimed=False).answer(question)
+
+    who = [Contender("quick", "", answer, 44, approximate=True, apart=False)]
+    run = measure(dataclasses.replace(TINY, seconds=0.1), who)
+    assert run.lines[0].problems == 8 == run.lines[0].verdict.checked  # type: ignore[union-attr]
+    assert asked[-1] > 8 and asked[-1] % 8 == 0
+
+
 def sleeper(asked: Question) -> Reply:
     """Longer than anyone waits; found by name in another process."""
     if asked.problems.m > 3:

@@ -131,6 +131,7 @@ class _Entry:
     cut: int
     check_seconds: float
     once: bool = False
+    tiles: int = 1
     times: list[float] = field(default_factory=list)
 
     @property
@@ -231,7 +232,9 @@ class _Bench:
             reply, seconds = its_runner.run(self._question(checker.problems.first(more), objective, budget))
         n = len(reply)
         verdict = judge(checker.problems.first(n), objective, reply, checker)
-        return _Entry(contender, its_runner, n, budget, verdict, int(reply.cut.sum()), seconds / n, once)
+        # Where checking is what limits the number, the same problems several times over make a batch of usual length.
+        tiles = max(1, min(int(share / seconds), MOST_PROBLEMS // n)) if n == most else 1
+        return _Entry(contender, its_runner, n, budget, verdict, int(reply.cut.sum()), seconds / n, once, tiles)
 
     def _quickest(
         self, contender: Contender, its_runner: Runner, objective: str, problems: Problems, budget: float
@@ -255,9 +258,10 @@ class _Bench:
         for turn in range(self.settings.rounds):
             first = turn % max(1, len(entries))
             for entry in entries[first:] + entries[:first]:
-                if entry.once or entry.count * sum(entry.times) > entry.budget:
+                if entry.once or entry.count * entry.tiles * sum(entry.times) > entry.budget:
                     continue
-                question = self._question(checker.problems.first(entry.count), objective, 4 * entry.budget)
+                problems = checker.problems.first(entry.count).tiled(entry.tiles)
+                question = self._question(problems, objective, 4 * entry.budget)
                 try:
                     reply, seconds = entry.runner.run(question)
                 except (OverrunError, FailedError):
