@@ -94,7 +94,7 @@ def flsss(question: Question) -> Reply:
 
     It has no question for the optimum. Asked for all subsets in a band of about two expected gaps around the target, it
     answers most problems in one call, the closest of them being the optimum; where the band is empty it is widened.
-    That was two to five times faster than closing in on the optimum one better subset at a time.
+    That was up to three times faster than closing in on the optimum one better subset at a time.
     """
     gen: Any = importlib.import_module("flsss").gen
 

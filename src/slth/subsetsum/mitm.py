@@ -261,7 +261,7 @@ def _sparsest(batch: Batch, which: NDArray[np.int64], tolerance: float, answers:
     from slth.subsetsum import handful
 
     flags = np.full(batch.n_problems, handful.OPEN, np.uint8)
-    quick = _largest_sizes(lambda m: 0.9 * 2.0 ** (m / 2), _QUICK)
+    quick, patient = _largest_sizes()
     doubtful = which
     if run.vectors and _trusted("handful"):
         _handful(batch, which, np.ones_like(quick), quick, tolerance, answers, flags, run)
@@ -278,23 +278,33 @@ def _sparsest(batch: Batch, which: NDArray[np.int64], tolerance: float, answers:
     known = answers.errors[open_] <= tolerance
     plain = known & ~np.isin(open_, doubtful)
     # Enumeration is the faster of the two as long as there are few subsets, and knows no near-ties.
-    patient = _largest_sizes(lambda m: 20.0 * m * 2.0 ** (m / 2), MAX_ELEMENTS)
     _handful(batch, open_[plain], quick + 1, patient, tolerance, answers, flags, quiet)
     _classes(batch, open_[known & (flags[open_] != handful.SOLVED)], done_up_to, tolerance, answers, quiet)
     _exactly(batch, beyond, answers, tolerance)
 
 
-def _largest_sizes(nanoseconds: Callable[[int], float], at_most: int) -> NDArray[np.int64]:
-    """For every m, the size up to which looking at all subsets of a size takes no more than a given time."""
+@functools.cache
+def _largest_sizes() -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """For every m, the size up to which all subsets are looked at before asking `best`, and before size classes."""
     from slth.subsetsum.handful import MAX_PREFIXES
 
-    sizes = np.zeros(MAX_ELEMENTS + 1, np.int64)
-    for m in range(MAX_ELEMENTS + 1):
+    def largest(m: int, nanoseconds: float, at_most: int) -> int:
         for k in range(1, min(m, at_most) + 1):
-            if math.comb(m, k) * 0.045 > nanoseconds(m) or math.comb(m, max(k - 2, 0)) >= MAX_PREFIXES:
-                break
-            sizes[m] = k
-    return sizes
+            # About 0.045 ns a subset.
+            if math.comb(m, k) * 0.045 > nanoseconds or math.comb(m, max(k - 2, 0)) >= MAX_PREFIXES:
+                return k - 1
+        return min(m, at_most)
+
+    every = range(MAX_ELEMENTS + 1)
+    quick = [largest(m, 0.9 * 2.0 ** (m / 2), _QUICK) for m in every]
+    patient = [largest(m, 20.0 * m * 2.0 ** (m / 2), MAX_ELEMENTS) for m in every]
+    return np.array(quick, np.int64), np.array(patient, np.int64)
+
+
+@functools.cache
+def _binomials() -> NDArray[np.int64]:
+    every = range(MAX_ELEMENTS + 1)
+    return np.array([[math.comb(n, k) for k in every] for n in every], np.int64)
 
 
 def _handful(
@@ -313,7 +323,7 @@ def _handful(
     from slth.subsetsum import handful
 
     order, chunks = make_chunks(which, batch.sizes, lambda m: 40.0 + 0.4 * m**2)
-    binomials = np.array([[math.comb(n, k) for k in range(MAX_ELEMENTS + 1)] for n in range(MAX_ELEMENTS + 1)])
+    binomials = _binomials()
 
     def make_worker(shared: NDArray[np.int64], slot: int) -> Callable[[Chunk], None]:
         rows = _aligned(8 * LANES * handful.ROWS, np.float64)
