@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slth.errors import ArgumentError
-from slth.subsetsum import SOLVERS, Status, SubsetSums, mitm, solve
+from slth.subsetsum import SOLVERS, Status, SubsetSums, solve, trust
 
 RNG = np.random.default_rng(20240607)
 EXACT = [name for name, solver in SOLVERS.items() if solver.exact and len(solver.objectives) == 3]
@@ -394,17 +394,17 @@ class TestDistrust:
 
     @pytest.fixture(autouse=True)
     def forget(self):
-        mitm._trusted.cache_clear()
+        trust.verdict.cache_clear()
         yield
-        mitm._trusted.cache_clear()
+        trust.verdict.cache_clear()
 
     @pytest.mark.parametrize("kernel", ["lockstep", "closest", "handful", "fewest"])
     @pytest.mark.parametrize("fault", ["wrong", "raises"])
     def test_a_faulty_kernel_is_replaced(self, kernel, fault, monkeypatch, caplog) -> None:
         base, targets = RNG.uniform(-1, 1, (60, 12)), RNG.uniform(-1, 1, 60)
         before = [solve(base, targets), solve(base, targets, objective="sparsest", tolerance=0.01)]
-        mitm._trusted.cache_clear()
-        module = importlib.import_module(f"slth.subsetsum.{kernel}")
+        trust.verdict.cache_clear()
+        module = importlib.import_module(f"slth.subsetsum.kernels.{kernel}")
         right = getattr(module, kernel)
 
         def faulty(*args):
@@ -422,4 +422,4 @@ class TestDistrust:
         assert f"the kernel {kernel} " in caplog.text
 
     def test_all_kernels_are_trusted_here(self) -> None:
-        assert all(mitm._trusted(kernel) for kernel in ("lockstep", "closest", "handful", "fewest"))
+        assert all(trust.trusted(kernel) for kernel in ("lockstep", "closest", "handful", "fewest"))

@@ -1,33 +1,25 @@
-"""Chunks of work over threads, with progress and an end at Ctrl-C."""
+"""Problems dealt out to threads in blocks, with progress and an end at Ctrl-C."""
 
 from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from slth.errors import ArgumentError
-from slth.subsetsum.problem import Run
 
 _POLL_SECONDS = 0.1
-_CHUNK_COST = 4.0e6
-"""Work of one chunk in nanoseconds (chosen): long against the interpreter's overhead, short against a person."""
-_STEP = 16
+_SHORT_BLOCK, _LONG_BLOCK = 0.4e6, 16.0e6
+"""Work of one block in nanoseconds (chosen): long against the interpreter's overhead, short against a person."""
+_MOST = 2**14
+"""Problems in a block (chosen): what is noted about them stays in the cache."""
+_TOGETHER = 16
 """Problems that a kernel may take at once."""
-
-
-@dataclass(frozen=True)
-class Chunk:
-    """Problems ``order[start:stop]``, each of `m` elements that are not zero."""
-
-    m: int
-    start: int
-    stop: int
 
 
 def count_threads(threads: int | None) -> int:
@@ -41,92 +33,98 @@ def count_threads(threads: int | None) -> int:
     return threads
 
 
-def make_chunks(
-    which: NDArray[np.int64], sizes: NDArray[np.int64], cost: Callable[[int], float]
-) -> tuple[NDArray[np.int64], list[Chunk]]:
-    """Problems of equal size side by side, cut into chunks of about equal cost, the dearest first.
+def cut(costs: NDArray[np.float64] | float, n_problems: int, threads: int) -> list[tuple[int, int]]:
+    """Blocks of problems, ``(start, stop)``, long ones first so that threads end together.
 
     Parameters
     ----------
-    which : (n,) int64
-        The problems to do.
-    sizes : (P,) int64
-    cost : callable
-        Nanoseconds that a problem of m elements takes, about.
-
-    Returns
-    -------
-    order : (n,) int64
-        `which` by size; within a size as given.
-    chunks : list of Chunk
-        No chunk mixes sizes. Boundaries depend on `sizes` only, never on the number of threads.
+    costs : (n_problems,) float64 or float
+        Nanoseconds that each takes, about.
+    n_problems, threads : int
     """
-    of_which = sizes[which]
-    if len(which) and of_which.min() == of_which.max():
-        return which, _cut(int(of_which[0]), 0, len(which), cost)
-    order = which[np.argsort(of_which.astype(np.uint8), kind="stable")]
-    counts = np.bincount(of_which)
-    ends = np.cumsum(counts)
-    chunks = []
-    for m in range(len(counts) - 1, -1, -1):
-        chunks += _cut(m, int(ends[m] - counts[m]), int(ends[m]), cost)
-    return order, chunks
+    even = isinstance(costs, float)
+    sums = np.zeros(1) if even else np.cumsum(costs)
+    total = costs * n_problems if isinstance(costs, float) else float(sums[-1])
+    blocks, start, spent = [], 0, 0.0
+    while start < n_problems:
+        budget = min(max((total - spent) / (2 * threads), _SHORT_BLOCK), _LONG_BLOCK)
+        until = (spent + budget) / costs if isinstance(costs, float) else np.searchsorted(sums, spent + budget, "right")
+        length = min(int(until) - start, _MOST)
+        length = length // _TOGETHER * _TOGETHER if length >= _TOGETHER else max(length, 1)
+        stop = min(start + length, n_problems)
+        spent = costs * stop if isinstance(costs, float) else float(sums[stop - 1])
+        blocks.append((start, stop))
+        start = stop
+    return blocks
 
 
-def _cut(m: int, first: int, last: int, cost: Callable[[int], float]) -> list[Chunk]:
-    length = max(_STEP, int(_CHUNK_COST / cost(m)) // _STEP * _STEP)
-    return [Chunk(m, a, min(a + length, last)) for a in range(first, last, length)]
-
-
-def run_chunks(
-    chunks: Sequence[Chunk],
-    make_worker: Callable[[NDArray[np.int64], int], Callable[[Chunk], None]],
-    run: Run,
-    already: int = 0,
-) -> None:
-    """Work off the chunks on ``run.threads`` threads.
+class Crew:
+    """Threads that work off blocks of problems.
 
     Parameters
     ----------
-    chunks : sequence of Chunk
+    threads : int
+    on_progress : callable, optional
+        Told the number of problems done, about every 0.1 s.
     make_worker : callable
-        ``make_worker(shared, slot)``, called once in each thread, returns the function that solves one chunk. It must
-        return soon after ``shared[0]`` becomes 1 and count problems done in ``shared[slot]``.
-    run : Run
-    already : int
-        Problems done before, added to what is reported.
+        ``make_worker(halt)``, called once for each thread, returns what its blocks are given. Work must end soon after
+        ``halt[0]`` becomes 1.
     """
-    if not chunks:
-        return
-    n_threads = min(run.threads, len(chunks))
-    # A cache line each, so that counting does not make the threads wait for one another.
-    shared = np.zeros(8 * (n_threads + 1), np.int64)
-    slots = [8 * (t + 1) for t in range(n_threads)]
-    queue = deque(chunks)
 
-    def work(slot: int) -> None:
-        solve = make_worker(shared, slot)
-        for chunk in _taken(queue):
-            if shared[0]:
-                return
-            solve(chunk)
+    def __init__(
+        self, threads: int, on_progress: Callable[[int], Any] | None, make_worker: Callable[[NDArray[np.int64]], Any]
+    ) -> None:
+        self.threads = threads
+        self.on_progress = on_progress
+        self.halt = np.zeros(1, np.int64)
+        self.workers = [make_worker(self.halt) for _ in range(threads)]
+        self.done = 0
 
-    with ThreadPoolExecutor(n_threads, thread_name_prefix="subset-sum") as pool:
-        futures = [pool.submit(work, slot) for slot in slots]
-        try:
-            waiting = set(futures)
-            while waiting:
-                _, waiting = wait(waiting, timeout=_POLL_SECONDS)
-                if run.on_progress is not None:
-                    run.on_progress(already + int(shared[slots].sum()))
-        finally:
-            # Reached early by Ctrl-C or an error of on_progress: the pool then waits for the threads to notice.
-            shared[0] = 1
-    for future in futures:
-        future.result()
+    def each(self, blocks: list[tuple[int, int]], work: Callable[[Any, int, int], NDArray[np.int64]]) -> list[Any]:
+        """Do ``work(worker, start, stop)`` for every block; it returns the problems left for later.
+
+        Returns
+        -------
+        list of arrays
+            What was left, block by block.
+
+        Raises
+        ------
+        KeyboardInterrupt
+            As soon as the problems at hand are done.
+        """
+        queue = deque(range(len(blocks)))
+        left: list[Any] = [None] * len(blocks)
+        counts = [0] * self.threads
+
+        def run(thread: int) -> None:
+            for k in _taken(queue):
+                if self.halt[0]:
+                    return
+                left[k] = work(self.workers[thread], *blocks[k])
+                counts[thread] += blocks[k][1] - blocks[k][0] - len(left[k])
+
+        n_threads = min(self.threads, len(blocks))
+        with ThreadPoolExecutor(max(n_threads, 1), thread_name_prefix="subset-sum") as pool:
+            futures = [pool.submit(run, thread) for thread in range(n_threads)]
+            finished = False
+            try:
+                waiting = set(futures)
+                while waiting:
+                    _, waiting = wait(waiting, timeout=_POLL_SECONDS)
+                    if self.on_progress is not None:
+                        self.on_progress(self.done + sum(counts))
+                finished = True
+            finally:
+                # Not finished at Ctrl-C or an error of on_progress: the pool waits for the threads to notice.
+                self.halt[0] = not finished
+        for future in futures:
+            future.result()
+        self.done += sum(counts)
+        return left
 
 
-def _taken(queue: deque[Chunk]) -> Iterator[Chunk]:
+def _taken(queue: deque[int]) -> Iterator[int]:
     while True:
         try:
             yield queue.popleft()

@@ -2,7 +2,7 @@
 
 They are made of vector code that LLVM has to translate for whatever processor this is. Before one is used for the first
 time in a process, it solves a few problems whose answers are known from whole numbers of any length. One that fails, or
-cannot be compiled, is not used again: :mod:`slth.subsetsum.plain` and :mod:`slth.subsetsum.classes` take over, which
+cannot be compiled, is not used again: :mod:`slth.subsetsum.kernels.plain` and :mod:`slth.subsetsum.kernels.classes` take over, which
 give the same answers more slowly, and the log says so.
 """
 
@@ -10,12 +10,15 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable
+import threading
 
 import numpy as np
+from numpy.typing import NDArray
 
 from slth.subsetsum import exact
-from slth.subsetsum.problem import Answers, Batch
+from slth.subsetsum.kernels.call import Kernels
+from slth.subsetsum.kernels.flags import OPEN, SOLVED
+from slth.subsetsum.problem import MAX_ELEMENTS, Answers, Batch
 
 logger = logging.getLogger(__name__)
 
@@ -36,32 +39,45 @@ def samples() -> tuple[Batch, tuple[int, ...], tuple[int | None, ...]]:
 
 TOLERANCE = 0.05
 
+_LOCK = threading.Lock()
 
-def check(name: str, run: Callable[[Batch, Answers], np.ndarray], sparsest: bool) -> bool:
-    """Whether a kernel solves the samples right.
 
-    Parameters
-    ----------
-    name : str
-        For the log.
-    run : callable
-        Fills in the answers to a batch and returns whether each problem was solved, (P,) bool; the others do not count.
-    sparsest : bool
-        Whether it looks for the sparsest subset instead of the best.
-    """
+def trusted(kernel: str) -> bool:
+    """Whether a kernel works on this machine; found out once."""
+    with _LOCK:
+        return verdict(kernel)
+
+
+@functools.cache
+def verdict(kernel: str) -> bool:
+    """Whether a kernel solves the samples right; a warning in the log if not."""
     try:
-        batch, *known = samples()
+        batch, best, sparsest = samples()
         answers = Answers.empty(batch.n_problems)
-        solved = np.flatnonzero(run(batch, answers))
+        solved = _run(kernel, batch, answers).tolist()
+        known = best if kernel in ("lockstep", "closest") else sparsest
         right = len(solved) > 0
-        for p in solved.tolist():
-            mask = known[sparsest][p]
+        for p in solved:
+            mask = known[p]
             right = right and mask == int(answers.selected[p])
             if mask is not None:
                 right = right and exact.evaluate(*batch.problem(p), mask) == (answers.sums[p], answers.errors[p])
     except Exception as error:
-        logger.warning("the kernel %s cannot be used here, slower ones take over: %s", name, error)
+        logger.warning("the kernel %s cannot be used here, slower ones take over: %s", kernel, error)
         return False
     if not right:
-        logger.warning("the kernel %s gives wrong answers here, slower ones take over", name)
+        logger.warning("the kernel %s gives wrong answers here, slower ones take over", kernel)
     return right
+
+
+def _run(kernel: str, batch: Batch, answers: Answers) -> NDArray[np.int64]:
+    """Let a kernel solve the samples; returns those that it did solve."""
+    kernels, every = Kernels(), np.arange(batch.n_problems)
+    if kernel in ("lockstep", "closest"):
+        return np.setdiff1d(every, getattr(kernels, kernel)(batch, every, answers))
+    flags, up_to = np.full(batch.n_problems, OPEN, np.uint8), np.full(MAX_ELEMENTS + 1, 4)
+    if kernel == "handful":
+        kernels.handful(batch, every, answers, TOLERANCE, np.ones_like(up_to), up_to, flags)
+    else:
+        kernels.fewest(batch, every, answers, TOLERANCE, up_to, flags)
+    return np.asarray(np.flatnonzero(flags == SOLVED))

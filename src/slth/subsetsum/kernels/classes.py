@@ -1,6 +1,6 @@
 """The kernel of `sparsest` for large subsets: meet in the middle between classes of equal size.
 
-Sums of each half are sorted fixed-point keys as in :mod:`slth.subsetsum.closest`, dealt out by the number of elements
+Sums of each half are sorted fixed-point keys as in :mod:`slth.subsetsum.kernels.closest`, dealt out by the number of elements
 they stand for. A subset of k elements pairs a class of the left half with one of the right, so each size costs one walk
 along all classes. The band of near-ties is settled as in `closest`, with the same proof.
 """
@@ -13,8 +13,8 @@ import numba
 import numpy as np
 from numba import types
 
-from slth.subsetsum.arith import EXACT_SCALE, VALUE_BITS, answer, better, gather, inner, popcount, quantise
-from slth.subsetsum.stamp import source_stamp
+from slth.subsetsum.kernels.arith import EXACT_SCALE, VALUE_BITS, answer, better, gather, inner, popcount, quantise
+from slth.subsetsum.kernels.stamp import source_stamp
 
 CANDIDATES = 2**18
 _NONE = np.int64(0)
@@ -115,7 +115,7 @@ def _make(stamp: int) -> Callable[..., int]:
         values, starts, counts, targets, order, start, stop, tolerance, sizes,
         lists, masks, ints, floats,
         selected, sums, errors, flags,
-        shared,
+        halt,
     ):  # fmt: skip
         """Find the sparsest subset of more than ``sizes[m]`` elements for the problems ``order[start:stop]``.
 
@@ -125,7 +125,7 @@ def _make(stamp: int) -> Callable[..., int]:
         place, keys, left_ends, right_ends = ints[0], ints[1], ints[2], ints[3]
         base, parts = floats[0], floats[1]
         for at in range(start, stop):
-            if shared[0]:
+            if halt[0]:
                 break
             p = order[at]
             target = targets[p]
@@ -147,7 +147,7 @@ def _make(stamp: int) -> Callable[..., int]:
             right = lists[3 - used]
             _deal(lists[2 + used], n_right, bits, flips >> np.uint64(n_left), right, right_ends)
             for k in range(min(sizes[m], m) + 1, m + 1):
-                if shared[0]:
+                if halt[0]:
                     break
                 best, _ = _size(
                     k, left, n_left, left_ends, right, n_right, right_ends, goal, bits, np.int64(-1), masks, m

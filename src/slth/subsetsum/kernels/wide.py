@@ -1,6 +1,6 @@
 """Arithmetic around the networks, sixteen problems at once: base sets to keys, targets to shifts, choices to answers.
 
-As in :mod:`slth.subsetsum.network`, only generic LLVM vectors are used. Numbers of sixteen problems stand side by side,
+As in :mod:`slth.subsetsum.kernels.network`, only generic LLVM vectors are used. Numbers of sixteen problems stand side by side,
 ``LANES`` float64 or int64 a row; LLVM splits rows where registers are narrower.
 """
 
@@ -12,8 +12,8 @@ from llvmlite import ir  # type: ignore[import-untyped]  # has no stubs
 from numba import types
 from numba.extending import intrinsic
 
-from slth.subsetsum.lanes import loop, splat
-from slth.subsetsum.network import LANES
+from slth.subsetsum.kernels.lanes import loop, splat
+from slth.subsetsum.kernels.network import LANES
 
 ROW_BYTES = 8 * LANES
 SMALLEST, LARGEST = 2.0**-900, 2.0**900
@@ -233,7 +233,7 @@ def make_aim() -> Any:
 
 
 def make_answers() -> Any:
-    """Sums and errors of choices, correctly rounded; see :func:`slth.subsetsum.arith.compensated` and ``answer``.
+    """Sums and errors of choices, correctly rounded; see :func:`slth.subsetsum.kernels.arith.compensated` and ``answer``.
 
     Returns
     -------

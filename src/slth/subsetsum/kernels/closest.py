@@ -5,13 +5,13 @@ of two and rounded to whole quanta. A sum is then one int64: quanta above, below
 so that sorting sums sorts subsets. The left list holds all sums of the first elements, the right list those of the
 next; one element in between belongs to neither and is tried both ways by two walks, which saves the last merge of the
 left list. Elements behind these, where memory is short, are tried in all ways one after the other. Lists grow by
-merging one with itself shifted (:func:`slth.subsetsum.lanes.make_merge`).
+merging one with itself shifted (:func:`slth.subsetsum.kernels.lanes.make_merge`).
 
 What is proved: with the rounding r_k of element k and r of the target, a chosen set's true residual differs from its
 fixed-point one by ``r - sum of the chosen r_k``, whose magnitude `spread` bounds over all sets (it is computed, about
 m / 8 quanta). So the optimum lies within ``2 spread`` quanta of the fixed-point optimum. The walk hands on every pair
-in that band, and they are compared without rounding error (:mod:`slth.subsetsum.arith`). Where a band holds more than
-fits, the problem is flagged and left to :mod:`slth.subsetsum.plain`.
+in that band, and they are compared without rounding error (:mod:`slth.subsetsum.kernels.arith`). Where a band holds more than
+fits, the problem is flagged and left to :mod:`slth.subsetsum.kernels.plain`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import numba
 import numpy as np
 from numba import types
 
-from slth.subsetsum.arith import (
+from slth.subsetsum.kernels.arith import (
     ANYTHING,
     EXACT_SCALE,
     VALUE_BITS,
@@ -34,7 +34,7 @@ from slth.subsetsum.arith import (
     popcount,
     quantise,
 )
-from slth.subsetsum.lanes import (
+from slth.subsetsum.kernels.lanes import (
     BEHIND,
     COLUMNS,
     FRONT,
@@ -47,7 +47,7 @@ from slth.subsetsum.lanes import (
     make_mirror,
     make_scan,
 )
-from slth.subsetsum.stamp import source_stamp
+from slth.subsetsum.kernels.stamp import source_stamp
 
 _TILES = 16
 """Tiles walked between two looks at what was found."""
@@ -268,7 +268,7 @@ _SIGNATURE = types.int64(
     types.int64[::1], types.uint64, types.int64[::1], types.uint64[::1],
     types.int64[:, ::1], types.float64[:, ::1],
     types.uint64[::1], types.float64[::1], types.float64[::1], types.uint8[::1],
-    types.int64[::1], types.int64,
+    types.int64[::1],
 )  # fmt: skip
 
 
@@ -279,13 +279,13 @@ def _make(stamp: int) -> Callable[..., int]:
         start, stop, m, n_left, n_right,
         scratch, address, residuals, masks, ints, floats,
         selected, sums, errors, flags,
-        shared, slot,
+        halt,
     ):  # fmt: skip
         """Solve the problems ``order[start:stop]``, all of `m` elements that are not zero.
 
         The lists hold the sums of `n_left` and `n_right` elements, of m - 1 at most; `scratch` has
-        ``scratch_elements(n_left, n_right)`` elements, from `address` on. `shared[0]` is the order to stop;
-        ``shared[slot]`` counts problems done. ``flags[p]`` becomes 1 where another solver has to take over.
+        ``scratch_elements(n_left, n_right)`` elements, from `address` on. ``halt[0]`` is the order to stop.
+        ``flags[p]`` becomes 1 where another solver has to take over.
         """
         bits = max(n_right, 1)
         outer = m - 1 - n_left - n_right
@@ -294,7 +294,7 @@ def _make(stamp: int) -> Callable[..., int]:
         base, parts = floats[0], floats[1]
         small_address = np.uint64(small.ctypes.data)
         for at in range(start, stop):
-            if shared[0]:
+            if halt[0]:
                 break
             p = order[at]
             target = targets[p]
@@ -319,11 +319,11 @@ def _make(stamp: int) -> Callable[..., int]:
                 goals[1] = (goal - chosen - quanta[middle]) << bits
                 _search(
                     scratch, address, left, right, n_left, n_right, bits, np.int64(setting) << behind, margin,
-                    goals, state, walks, residuals, masks, shared,
+                    goals, state, walks, residuals, masks, halt,
                 )  # fmt: skip
-                if shared[0] or state[1] > len(masks):
+                if halt[0] or state[1] > len(masks):
                     break
-            if shared[0]:
+            if halt[0]:
                 break
             if state[1] > len(masks):
                 flags[p] = 1
@@ -335,7 +335,6 @@ def _make(stamp: int) -> Callable[..., int]:
             for k in range(m):
                 picked |= ((winner >> np.uint64(k)) & _ONE) << np.uint64(place[k])
             selected[p] = picked
-            shared[slot] += 1
         return stamp
 
     return closest

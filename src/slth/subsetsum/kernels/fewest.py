@@ -17,17 +17,16 @@ import numba
 import numpy as np
 from numba import types
 
-from slth.subsetsum.arith import EXACT_SCALE, answer, better, gather, inner
-from slth.subsetsum.lanes import COLUMNS, make_nearest, make_shift
-from slth.subsetsum.stamp import source_stamp
+from slth.subsetsum.kernels.arith import EXACT_SCALE, answer, better, gather, inner
+from slth.subsetsum.kernels.flags import BEYOND, OPEN, SOLVED
+from slth.subsetsum.kernels.lanes import COLUMNS, make_nearest, make_shift
+from slth.subsetsum.kernels.stamp import source_stamp
 
 MAX_SIZE = 6
 """Largest subset looked for here: its sums must stay within `slack`."""
 _NONE = np.int64(0)
 _ROUNDING = 2.0**-49
 _BLOCK = 32
-SOLVED, OPEN, BEYOND = 0, 1, 2
-"""Flags: done; no subset so small is within the tolerance; the numbers are too large for float64 sums."""
 FLOATS = 64 + 128 + 44 * 22 + 64
 
 _nearest = make_nearest()
@@ -169,7 +168,7 @@ _SIGNATURE = types.int64(
     types.int64, types.int64, types.float64, types.int64[::1],
     types.int64[:, ::1], types.float64[::1],
     types.uint64[::1], types.float64[::1], types.float64[::1], types.uint8[::1],
-    types.int64[::1], types.int64,
+    types.int64[::1],
 )  # fmt: skip
 
 
@@ -179,26 +178,25 @@ def _make(stamp: int) -> Callable[..., int]:
         values, starts, counts, targets, order, start, stop, tolerance, sizes,
         ints, floats,
         selected, sums, errors, flags,
-        shared, slot,
+        halt,
     ):  # fmt: skip
         """Solve the problems ``order[start:stop]`` as far as subsets of up to ``sizes[m]`` elements are concerned.
 
-        ``flags[p]`` becomes 0 where the sparsest subset was found, 1 where no subset so small is within the tolerance,
-        2 where the numbers are too large for float64 sums. `shared` as in :func:`slth.subsetsum.closest.closest`.
+        ``flags[p]`` becomes ``SOLVED``, ``OPEN`` where no subset so small is within the tolerance, or ``BEYOND``. `halt` as in :func:`slth.subsetsum.kernels.closest.closest`.
         """
         place, ends, index = ints[0], ints[1], ints[2]
         base, parts, pairs = floats[:64], floats[64:192], floats[192:]
         for at in range(start, stop):
-            if shared[0]:
+            if halt[0]:
                 break
             p = order[at]
             target = targets[p]
             m, scale = gather(values, starts[p], starts[p] + counts[p], base, place)
             scale += abs(target)
             if not scale < EXACT_SCALE:
-                flags[p] = 2
+                flags[p] = BEYOND
                 continue
-            flags[p] = 1
+            flags[p] = OPEN
             slack = _ROUNDING * scale
             low, high, below, above = np.inf, -np.inf, 0.0, 0.0
             for k in range(m):
@@ -228,11 +226,10 @@ def _make(stamp: int) -> Callable[..., int]:
                 for k in range(m):
                     chosen |= ((mask >> np.uint64(k)) & np.uint64(1)) << np.uint64(place[k])
                 selected[p] = chosen
-                flags[p] = 0
-                shared[slot] += 1
+                flags[p] = SOLVED
         return stamp
 
     return fewest
 
 
-fewest = _make(source_stamp("arith.py", "lanes.py", "fewest.py"))
+fewest = _make(source_stamp("arith.py", "flags.py", "lanes.py", "fewest.py"))

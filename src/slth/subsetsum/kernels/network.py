@@ -20,7 +20,7 @@ from llvmlite import ir  # type: ignore[import-untyped]  # has no stubs
 from numba import types
 from numba.extending import intrinsic
 
-from slth.subsetsum.lanes import loop, splat
+from slth.subsetsum.kernels.lanes import loop, splat
 
 LANES = 16
 """Problems side by side: one 512-bit vector of int32."""

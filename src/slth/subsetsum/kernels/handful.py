@@ -7,7 +7,7 @@ many times the largest or smallest element) are passed over.
 What is proved: a sum of k elements and the target are off by at most (k + 1) / 2 quanta together. A size is given up
 only if its closest sum lies beyond the tolerance by more than that, and taken only if it lies within by more than that
 and no other sum is within twice that of it: then it is the best of its size. Whatever is closer to call, the problem is
-flagged and left to :mod:`slth.subsetsum.fewest`, which compares without rounding error.
+flagged and left to :mod:`slth.subsetsum.kernels.fewest`, which compares without rounding error.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ import numba
 import numpy as np
 from numba import types
 
-from slth.subsetsum.arith import ROUNDING, inner
-from slth.subsetsum.network import LANES, make_less, make_pairs, make_singles, peek_32, poke_32
-from slth.subsetsum.stamp import source_stamp
-from slth.subsetsum.wide import make_answers, make_scale, make_whole
+from slth.subsetsum.kernels.arith import ROUNDING, inner
+from slth.subsetsum.kernels.flags import DOUBTFUL, OPEN, SOLVED
+from slth.subsetsum.kernels.network import LANES, make_less, make_pairs, make_singles, peek_32, poke_32
+from slth.subsetsum.kernels.stamp import source_stamp
+from slth.subsetsum.kernels.wide import make_answers, make_scale, make_whole
 
 MAX_ELEMENTS = 44
 MAX_SIZE = MAX_ELEMENTS
@@ -44,9 +45,6 @@ VECTORS = _KEYS + MAX_ELEMENTS
 
 WAITING = MAX_SIZE + 1
 """Rows of problems that wait, by the size they wait for; the first three, which nobody waits for, count and help."""
-
-SOLVED, OPEN, DOUBTFUL = 0, 1, 3
-"""Flags: done; no subset so small is within the tolerance; left to the exact kernel."""
 
 _scale, _whole, _answers = make_scale(), make_whole(), make_answers()
 _singles, _pairs, _less = make_singles(), make_pairs(), make_less()
@@ -150,7 +148,7 @@ _SIGNATURE = types.int64(
     types.int64, types.int64, types.int64, types.float64, types.int64, types.int64,
     types.float64[::1], types.int64[::1], types.uint64, types.uint64, types.int64[:, ::1], types.int64[:, ::1],
     types.uint64[::1], types.float64[::1], types.float64[::1], types.uint8[::1],
-    types.int64[::1], types.int64,
+    types.int64[::1],
 )  # fmt: skip
 
 
@@ -161,21 +159,21 @@ def _make(stamp: int) -> Callable[..., int]:
         start, stop, m, tolerance, least, limit,
         rows, words, row_address, address, waiting, binomials,
         selected, sums, errors, flags,
-        shared, slot,
+        halt,
     ):  # fmt: skip
         """Find the best subset of the least size within the tolerance for the problems ``order[start:stop]``.
 
         Problem p has ``values[starts[p]:starts[p] + m]``; sizes from `least` to `limit` are tried. `rows` and `words`
         are the same ``ROWS`` rows from `row_address` on, `address` is that of ``VECTORS`` vectors; `waiting` has
         ``WAITING`` rows of as many, `binomials` the binomial coefficients. ``flags[p]`` becomes ``SOLVED``, ``OPEN`` or
-        ``DOUBTFUL``. `shared[0]` is the order to stop; ``shared[slot]`` counts problems solved.
+        ``DOUBTFUL``. ``halt[0]`` is the order to stop.
         """
         slack = (m + 2.0) * (m + 2.0) * ROUNDING
         count, index, group = waiting[0], waiting[1], waiting[2]
         for k in range(MAX_SIZE + 1):
             count[k] = 0
         at = start
-        while not shared[0]:
+        while not halt[0]:
             # Sixteen that wait for the same size first; then new ones; at the end, the largest group left.
             size = np.int64(0)
             for k in range(3, limit + 1):
@@ -237,7 +235,6 @@ def _make(stamp: int) -> Callable[..., int]:
                         continue
                     selected[p] = np.uint64(words[_CHOSEN * LANES + lane])
                     sums[p], errors[p] = rows[_SUMS * LANES + lane], rows[_ERRORS * LANES + lane]
-                    shared[slot] += 1
                 elif flags[p] == OPEN:
                     within = tolerance * rows[_FACTORS * LANES + lane]
                     reach = np.int64(within) + MAX_SIZE + MAX_ELEMENTS
@@ -250,4 +247,4 @@ def _make(stamp: int) -> Callable[..., int]:
     return handful
 
 
-handful = _make(source_stamp("arith.py", "lanes.py", "network.py", "wide.py", "handful.py"))
+handful = _make(source_stamp("arith.py", "flags.py", "lanes.py", "network.py", "wide.py", "handful.py"))

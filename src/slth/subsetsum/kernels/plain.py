@@ -3,7 +3,7 @@
 It solves what the vector kernels leave: base sets on a coarse grid, whose sums tie by the thousand, and everything on
 machines where those kernels cannot be trusted (:mod:`slth.subsetsum.trust`).
 
-Elements are flipped, scaled and rounded as in :mod:`slth.subsetsum.closest`. Beside each sum stands the choice that
+Elements are flipped, scaled and rounded as in :mod:`slth.subsetsum.kernels.closest`. Beside each sum stands the choice that
 makes it: its number of elements above its mask, both of the base set as given, so that the choices of the two halves
 add up and the lower one of two is the one that the tie rule prefers. Where no element was rounded, sums are exact: only
 the preferred choice of equal sums is kept, and the walk, which meets every pair that ties for the least residual,
@@ -19,8 +19,8 @@ import numba
 import numpy as np
 from numba import types
 
-from slth.subsetsum.arith import EXACT_SCALE, answer, better, gather, inner, quantise
-from slth.subsetsum.stamp import source_stamp
+from slth.subsetsum.kernels.arith import EXACT_SCALE, answer, better, gather, inner, quantise
+from slth.subsetsum.kernels.stamp import source_stamp
 
 _VALUE_BITS = 57
 """Bits of all magnitudes of a problem together; two more hold where the target lies between quanta."""
@@ -109,7 +109,7 @@ _SIGNATURE = types.int64(
     types.int64, types.int64,
     types.int64[:, ::1], types.uint64[::1], types.int64[:, ::1], types.float64[:, ::1],
     types.uint64[::1], types.float64[::1], types.float64[::1], types.uint8[::1],
-    types.int64[::1], types.int64,
+    types.int64[::1],
 )  # fmt: skip
 
 
@@ -120,17 +120,17 @@ def _make(stamp: int) -> Callable[..., int]:
         start, stop,
         lists, masks, ints, floats,
         selected, sums, errors, flags,
-        shared, slot,
+        halt,
     ):  # fmt: skip
         """Solve the problems ``order[start:stop]``.
 
         `lists` has eight rows of 2^ceil(m / 2) elements for the largest m. ``flags[p]`` becomes 1 where the exact
-        solver has to take over, else 0. `shared[0]` is the order to stop; ``shared[slot]`` counts problems done.
+        solver has to take over, else 0. ``halt[0]`` is the order to stop.
         """
         place, quanta = ints[0], ints[1]
         base, parts = floats[0], floats[1]
         for at in range(start, stop):
-            if shared[0]:
+            if halt[0]:
                 break
             p = order[at]
             target = targets[p]
@@ -169,7 +169,6 @@ def _make(stamp: int) -> Callable[..., int]:
                 picked |= ((winner >> np.uint64(k)) & np.uint64(1)) << np.uint64(place[k])
             selected[p] = picked
             flags[p] = 0
-            shared[slot] += 1
         return stamp
 
     return plain

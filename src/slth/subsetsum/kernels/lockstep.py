@@ -9,8 +9,8 @@ What is proved: with the rounding r_k of element k and r of the target, a chosen
 fixed-point one by ``r - sum of the chosen r_k``, whose magnitude `spread` bounds over all sets (it is computed, about
 m / 8 quanta). So the optimum lies within ``2 spread`` quanta of the fixed-point optimum. A pair that close, with all
 sums between the two, lies in neighbours of which one has a gap as small: all blocks of the merged list with such a gap
-are looked through, and what is found is compared without rounding error (:mod:`slth.subsetsum.arith`). Where too many
-pairs are that close, the problem is flagged and left to :mod:`slth.subsetsum.closest`.
+are looked through, and what is found is compared without rounding error (:mod:`slth.subsetsum.kernels.arith`). Where too many
+pairs are that close, the problem is flagged and left to :mod:`slth.subsetsum.kernels.closest`.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ import numba
 import numpy as np
 from numba import types
 
-from slth.subsetsum.arith import ROUNDING, better, exact_answer, inner, popcount
-from slth.subsetsum.network import (
+from slth.subsetsum.kernels.arith import ROUNDING, better, exact_answer, inner, popcount
+from slth.subsetsum.kernels.network import (
     BLOCK,
     LANES,
     make_equal,
@@ -40,8 +40,8 @@ from slth.subsetsum.network import (
     poke_32,
     poke_64,
 )
-from slth.subsetsum.stamp import source_stamp
-from slth.subsetsum.wide import STATE_ROWS, make_aim, make_answers, make_quantise, make_scale
+from slth.subsetsum.kernels.stamp import source_stamp
+from slth.subsetsum.kernels.wide import STATE_ROWS, make_aim, make_answers, make_quantise, make_scale
 
 MAX_ELEMENTS = 24
 """Largest base set (chosen): beyond, lists of sixteen problems outgrow the second cache and near-ties get frequent."""
@@ -267,7 +267,7 @@ _SIGNATURE = types.int64(
     types.int32[::1], types.uint64, types.float64[::1], types.int64[::1], types.uint64,
     types.uint64[::1], types.float64[::1],
     types.uint64[::1], types.float64[::1], types.float64[::1], types.uint8[::1],
-    types.int64[::1], types.int64,
+    types.int64[::1],
 )  # fmt: skip
 
 
@@ -279,13 +279,13 @@ def _make(stamp: int) -> Callable[..., int]:
         scratch, address, rows, words, row_address,
         sets, parts,
         selected, sums, errors, flags,
-        shared, slot,
+        halt,
     ):  # fmt: skip
         """Solve the problems ``order[start:stop]``; problem p has ``values[starts[p]:starts[p] + m]``.
 
         `scratch` has ``scratch_vectors(m)`` vectors, from `address` on; `rows` and `words` are the same ``ROWS`` rows,
         from `row_address` on; both start at a cache line. `sets` has room for ``SETS``. ``flags[p]`` becomes 1 where
-        another kernel has to take over. `shared[0]` is the order to stop; ``shared[slot]`` counts problems done.
+        another kernel has to take over. ``halt[0]`` is the order to stop.
         """
         half = max(m // 2, _LEAST_HALF)
         walks = 2 if m > 2 * half else 1
@@ -308,7 +308,7 @@ def _make(stamp: int) -> Callable[..., int]:
         left = right = address
         slack = (m + 2.0) * (m + 2.0) * ROUNDING
         for at in range(start, stop, LANES):
-            if shared[0]:
+            if halt[0]:
                 break
             fresh = False
             for lane in range(LANES):
@@ -396,7 +396,6 @@ def _make(stamp: int) -> Callable[..., int]:
                 if not (proved >> np.uint64(lane)) & _ONE:
                     base = values[starts[p] : starts[p] + m]
                     sums[p], errors[p] = exact_answer(base, m, selected[p], targets[p], parts)
-                shared[slot] += 1
         return stamp
 
     return lockstep
