@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from slth.errors import ArgumentError
 from slth.subsetsum.given import Given
-from slth.subsetsum.problem import MAX_ELEMENTS, OBJECTIVES, Answers, Batch, Objective, Run, Solver, Status, SubsetSums
+from slth.subsetsum.problem import MAX_ELEMENTS, OBJECTIVES, Answers, Batch, Objective, Run, Solver, SubsetSums
 from slth.subsetsum.schedule import count_threads
 
 
@@ -37,6 +37,7 @@ SOLVERS: dict[str, Solver] = {
             MAX_ELEMENTS,
             _later("mitm"),
             OBJECTIVES,
+            checks=True,
         ),
         Solver(
             "plain",
@@ -44,6 +45,7 @@ SOLVERS: dict[str, Solver] = {
             MAX_ELEMENTS,
             _later("portable"),
             OBJECTIVES,
+            checks=True,
         ),
         Solver(
             "torch",
@@ -179,7 +181,7 @@ def solve(
     """
     chosen = _check(objective, tolerance, solver, device, scratch_bytes)
     n_threads = count_threads(threads)
-    given = Given(base_sets, targets, offsets, base_set_of, n_threads)
+    given = Given(base_sets, targets, offsets, base_set_of)
     if given.n_problems and given.sizes.max() > chosen.max_elements:
         p = int(given.sizes.argmax())
         raise ArgumentError(
@@ -188,10 +190,13 @@ def solve(
             f"at most {chosen.max_elements} for the solver {chosen.name!r}",
             "splitting the base set or giving fewer elements",
         )
-    run = Run(n_threads, on_progress, device or "cpu", scratch_bytes)
+    check = given.check if chosen.checks else None
+    if check is None:
+        given.check(0, given.n_problems)
+    run = Run(n_threads, on_progress, device or "cpu", scratch_bytes, check)
     answers = Answers.empty(0)
     for first, batch in given.batches():
-        part = chosen.run(batch, objective, tolerance, replace(run, on_progress=_shifted(on_progress, first)))
+        part = chosen.run(batch, objective, tolerance, _shifted(run, first))
         if batch.n_problems == given.n_problems:
             answers = part
             break
@@ -227,15 +232,22 @@ def _check(
     return chosen
 
 
-def _shifted(on_progress: Callable[[int], Any] | None, already: int) -> Callable[[int], Any] | None:
-    if on_progress is None or not already:
-        return on_progress
-    return lambda done: on_progress(already + done)
+def _shifted(run: Run, first: int) -> Run:
+    """For a batch whose first problem is problem `first` of the caller."""
+    on_progress, check = run.on_progress, run.check
+    if not first:
+        return run
+    return replace(
+        run,
+        on_progress=None if on_progress is None else lambda done: on_progress(first + done),
+        check=None if check is None else lambda start, stop: check(first + start, first + stop),
+    )
 
 
 def _complete(answers: Answers, tolerance: float | None) -> SubsetSums:
     missed = np.zeros(len(answers.errors), bool) if tolerance is None else answers.errors > tolerance
-    status: NDArray[np.uint8] = np.where(missed, Status.MISSED, Status.FOUND).astype(np.uint8)
+    # False and True are FOUND and MISSED.
+    status = missed.view(np.uint8)
     return SubsetSums(answers.selected, answers.sums, answers.errors, _count_bits(answers.selected), status)
 
 

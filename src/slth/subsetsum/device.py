@@ -1,6 +1,6 @@
 """The solver `torch`: meet in the middle in plain tensor operations, on any device that has float64 and int64.
 
-The method of :mod:`slth.subsetsum.kernels.closest`, a whole slab of problems at each step. Elements that are zero are dropped,
+The method of :mod:`.kernels.closest`, a whole slab of problems at each step. Elements that are zero are dropped,
 negative ones flipped (choosing -x is not choosing x, with the target moved by x), all rounded to whole quanta, a power
 of two. A sum of one half is one int64: quanta above, below them the bits of the elements chosen. The sums of the right
 half are sorted, and each of the left half is looked up among them.

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -15,24 +14,21 @@ from slth.subsetsum.problem import Batch
 
 _SLAB = 2**22
 """Elements converted to float64 at a time (chosen): 32 MB."""
-_CHECKED = 2**18
-"""Elements that one thread looks through at a time (chosen)."""
 
 
 class Given:
-    """Base sets and targets as the caller has them, checked.
+    """Base sets and targets as the caller has them, checked but for :meth:`check`.
 
     Parameters
     ----------
     base_sets, targets, offsets, base_set_of
         As :func:`slth.subsetsum.solve` takes them.
-    threads : int
 
     Raises
     ------
     ArgumentError
         For shapes that do not belong together, offsets that do not ascend from 0 to the end, numbers that are not
-        finite or not real.
+        real, targets that are not finite.
     """
 
     def __init__(
@@ -41,7 +37,6 @@ class Given:
         targets: ArrayLike,
         offsets: ArrayLike | None,
         base_set_of: ArrayLike | None,
-        threads: int,
     ) -> None:
         self.values = _numbers("base_sets", base_sets)
         goals = _numbers("targets", targets)
@@ -61,14 +56,30 @@ class Given:
         if base_set_of is not None:
             which = _indices(base_set_of, n_problems, len(self.starts))
             self.starts, self.sizes = self.starts[which], self.sizes[which]
-        _refuse_non_finite("base_sets", self.values, threads)
-        _refuse_non_finite("targets", goals, threads)
+        _refuse_non_finite("targets", goals)
         self.targets = np.ascontiguousarray(goals, dtype=np.float64)
 
     @property
     def n_problems(self) -> int:
         """P."""
         return len(self.targets)
+
+    def check(self, start: int, stop: int) -> None:
+        """Refuse base sets of problems from `start` up to `stop` that are not finite; all base sets if shared.
+
+        Raises
+        ------
+        ArgumentError
+            With the index of the first number that is not finite, whatever the problems asked about.
+        """
+        if self.shared or stop - start == self.n_problems:
+            part = self.values
+        elif self.values.ndim == 2:
+            part = self.values[start:stop]
+        else:
+            part = self.values[self.starts[start] : self.starts[stop - 1] + self.sizes[stop - 1]]
+        if not _all_finite(part):
+            _refuse_non_finite("base_sets", self.values)
 
     def batches(self) -> Iterator[tuple[int, Batch]]:
         """All problems in order, as (first problem, batch): one batch where nothing needs to be converted."""
@@ -117,7 +128,7 @@ def _even(values: NDArray[Any], n_problems: int | None) -> tuple[NDArray[np.int6
             "one row a target, offsets for base sets of unequal length, or base_set_of to share them",
         )
     count, m = values.shape
-    return np.arange(count, dtype=np.int64) * m, np.full(count, m, np.int64)
+    return np.arange(0, count * m, m, dtype=np.int64) if m else np.zeros(count, np.int64), np.full(count, m, np.int64)
 
 
 def _ragged(
@@ -156,31 +167,20 @@ def _indices(base_set_of: ArrayLike, n_problems: int, n_sets: int) -> NDArray[np
     return which.astype(np.int64, copy=False)
 
 
-def _refuse_non_finite(where: str, array: NDArray[Any], threads: int) -> None:
-    if array.dtype.kind != "f" or _sums_are_finite(array, threads):
-        return
-    finite = np.isfinite(array)
-    if not finite.all():
-        index = tuple(int(i) for i in np.argwhere(~finite)[0])
+def _refuse_non_finite(where: str, array: NDArray[Any]) -> None:
+    if not _all_finite(array):
+        index = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
         shown = ", ".join(map(str, index))
         raise ArgumentError(f"{where}[{shown}]", str(array[index]), "a finite number", "drop or mend the values before")
 
 
-def _sums_are_finite(array: NDArray[Any], threads: int) -> bool:
-    """Whether sums of parts are finite: then every element is, at the price of one pass without a temporary."""
-    rows = max(_CHECKED * len(array) // max(array.size, 1), 1)
-    parts = [array[a : a + rows] for a in range(0, len(array), rows)]
-    doubt = threading.Event()
+def _all_finite(array: NDArray[Any]) -> bool:
+    return array.dtype.kind != "f" or _sum_is_finite(array) or bool(np.isfinite(array).all())
 
-    def check(part: NDArray[Any]) -> None:
-        with np.errstate(over="ignore", invalid="ignore"):
-            if not doubt.is_set() and not np.isfinite(part.sum()):
-                doubt.set()
 
-    if len(parts) < 2 or threads < 2:
-        for part in parts:
-            check(part)
-    else:
-        with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(check, parts))
-    return not doubt.is_set()
+def _sum_is_finite(array: NDArray[Any]) -> bool:
+    """Whether the sum of all elements is finite: then each is, at the price of one pass without a temporary."""
+    if not array.flags.c_contiguous:
+        return False
+    with np.errstate(over="ignore", invalid="ignore"):
+        return isfinite(array.reshape(-1).sum())

@@ -22,8 +22,8 @@ _QUICK = 6
 
 _FIRST_RUNG, _RUNG = 10, 4
 """Elements that `first` looks at at first, and how many more each time it has not found a subset (chosen)."""
-_LOW_RUNGS = 18
-"""Elements up to which `first` goes from one rung to the next block by block (chosen)."""
+_CHEAP = 1000.0
+"""Nanoseconds a problem up to which numbers are not looked at before the search begins (chosen)."""
 
 
 def solve(batch: Batch, objective: Objective, tolerance: float | None, run: Run) -> Answers:
@@ -32,13 +32,15 @@ def solve(batch: Batch, objective: Objective, tolerance: float | None, run: Run)
     `sparsest` looks at small subsets one by one, then asks `best` whether any subset is within the tolerance at all,
     and only if so goes on to larger ones. `first` asks `best` for the first few elements, then for more.
     """
-    search = _Search(batch, tolerance, run)
-    if objective == "best" or tolerance is None:
-        search.stage(None, _best_nanoseconds, search.best)
-    elif objective == "first":
-        search.first()
-    else:
-        search.sparsest()
+    room = math.inf if run.scratch_bytes is None else run.scratch_bytes / run.threads
+    with Crew(run.threads, run.on_progress, lambda halt: Kernels(halt, room)) as crew:
+        search = _Search(batch, tolerance, crew, run)
+        if objective == "best" or tolerance is None:
+            search.stage(None, _best_nanoseconds, search.best)
+        elif objective == "first":
+            search.first()
+        else:
+            search.sparsest()
     return search.answers
 
 
@@ -53,22 +55,24 @@ class _Search:
     ----------
     batch : Batch
     tolerance : float, optional
+    crew : Crew
     run : Run
     """
 
-    def __init__(self, batch: Batch, tolerance: float | None, run: Run) -> None:
+    def __init__(self, batch: Batch, tolerance: float | None, crew: Crew, run: Run) -> None:
         self.batch = batch
         self.tolerance = math.inf if tolerance is None else tolerance
         self.answers = Answers.empty(batch.n_problems)
-        room = math.inf if run.scratch_bytes is None else run.scratch_bytes / run.threads
-        self.crew = Crew(run.threads, run.on_progress, lambda halt: Kernels(halt, room))
+        self.crew = crew
         self.vectors = run.vectors
+        self.check = run.check
 
     def stage(self, which: NDArray[np.int64] | None, cost: Callable[[int], float], work: Work) -> NDArray[np.int64]:
         """Do `work` for problems `which` (None: all of them), block by block, and return what it leaves.
 
         `cost` says how many nanoseconds a problem of m elements takes, about. What is noted about the problems of a
-        block is noted by the thread that solves it: with problems this cheap, one pass over all of them would count.
+        block is noted by the thread that solves it: where problems are cheap, one pass over all of them would count.
+        For the same reason it is then that thread that refuses numbers that are not finite.
         """
         batch, answers = self.batch, self.answers
         n_problems = batch.n_problems if which is None else len(which)
@@ -81,8 +85,14 @@ class _Search:
             order = np.argsort((largest - sizes).astype(np.uint8), kind="stable")
             costs = np.array([cost(m) for m in range(largest + 1)])[sizes[order]]
             which = order if which is None else which[order]
+        check = self.check if which is None and isinstance(costs, float) and costs < _CHEAP else None
+        if self.check is not None and check is None:
+            self.check(0, n_problems)
+        self.check = None
 
         def block(kernels: Kernels, start: int, stop: int) -> NDArray[np.int64]:
+            if check is not None:
+                check(start, stop)
             here: slice | NDArray[np.int64] = slice(start, stop) if which is None else which[start:stop]
             part = Batch(batch.values, batch.starts[here], batch.sizes[here], batch.targets[here])
             mine = Answers(answers.selected[here], answers.sums[here], answers.errors[here])
@@ -97,27 +107,19 @@ class _Search:
     def first(self) -> None:
         """Ask for the best subset of ever more elements until it is within the tolerance."""
         most = int(self.batch.sizes.max(initial=0))
-        rungs = [*range(_FIRST_RUNG, most, _RUNG), most]
-        low = [rung for rung in rungs if rung <= _LOW_RUNGS] or rungs[:1]
-        open_ = self.stage(None, lambda m: _best_nanoseconds(min(m, low[0])), functools.partial(self.climb, low))
-        for rung in rungs[len(low) :]:
-            open_ = self.stage(open_, lambda m: _best_nanoseconds(min(m, rung)), functools.partial(self.climb, [rung]))
+        open_ = None
+        for rung in [*range(_FIRST_RUNG, most, _RUNG), most]:
+            cost = functools.partial(_rung_nanoseconds, rung)
+            open_ = self.stage(open_, cost, functools.partial(self.climb, rung))
 
-    def climb(self, rungs: list[int], kernels: Kernels, batch: Batch, answers: Answers) -> NDArray[np.int64]:
-        """Ask for the best of the first so many elements; leaves what has more of them and is not within tolerance."""
-        open_ = np.arange(batch.n_problems)
-        for rung in rungs:
-            part = replace(batch, sizes=np.minimum(batch.sizes, rung))
-            self.best(kernels, part, answers, open_)
-            open_ = open_[(answers.errors[open_] > self.tolerance) & (batch.sizes[open_] > rung)]
-        return open_
+    def climb(self, rung: int, kernels: Kernels, batch: Batch, answers: Answers) -> NDArray[np.int64]:
+        """The least error of the first `rung` elements; leaves problems where it is too large and there are more."""
+        self.best(kernels, replace(batch, sizes=np.minimum(batch.sizes, rung)), answers)
+        return np.asarray(np.flatnonzero((answers.errors > self.tolerance) & (batch.sizes > rung)))
 
-    def best(
-        self, kernels: Kernels, batch: Batch, answers: Answers, which: NDArray[np.int64] | None = None
-    ) -> NDArray[np.int64]:
-        """Solve problems `which` for the least error; leaves none."""
-        rest = np.arange(batch.n_problems) if which is None else which
-        sizes = batch.sizes[rest]
+    def best(self, kernels: Kernels, batch: Batch, answers: Answers) -> NDArray[np.int64]:
+        """Solve for the least error; leaves none."""
+        rest, sizes = np.arange(batch.n_problems), batch.sizes
         if not sizes.all():
             empty = rest[sizes == 0]
             answers.selected[empty], answers.sums[empty], answers.errors[empty] = 0, 0.0, np.abs(batch.targets[empty])
@@ -172,7 +174,12 @@ class _Search:
 
 def _best_nanoseconds(m: int) -> float:
     """About what the best subset of m elements takes."""
-    return 90.0 + 0.055 * m * 2.0 ** (m / 2) if m <= 24 else 500.0 + 2.2 * 2.0 ** (m / 2)
+    pairs: float = 2.0 ** (m / 2)
+    return 90.0 + 0.055 * m * pairs if m <= 24 else 500.0 + 2.2 * pairs
+
+
+def _rung_nanoseconds(rung: int, m: int) -> float:
+    return _best_nanoseconds(min(m, rung))
 
 
 @functools.cache

@@ -114,6 +114,8 @@ class Run:
         Where tensors live, for solvers that run on one.
     scratch_bytes : int, optional
         What all threads together may use for lists of sums; None leaves it to the solver.
+    check : callable, optional
+        ``check(start, stop)`` refuses base sets of these problems that are not finite; None where that was done.
     vectors : bool
         Whether kernels of vector code may be used.
     """
@@ -122,6 +124,7 @@ class Run:
     on_progress: Callable[[int], Any] | None = None
     device: str = "cpu"
     scratch_bytes: int | None = None
+    check: Callable[[int, int], None] | None = None
     vectors: bool = True
 
 
@@ -144,6 +147,8 @@ class Solver:
     exact : bool
         Whether its answers are the optimum, ties resolved, for every input: then they equal every other exact solver's
         bit for bit (for `first`, whether a subset is found).
+    checks : bool
+        Whether it calls ``run.check`` for all problems, before or while it solves them.
     """
 
     name: str
@@ -152,3 +157,4 @@ class Solver:
     run: Callable[[Batch, Objective, float | None, Run], Answers]
     objectives: tuple[Objective, ...] = ("best", "sparsest")
     exact: bool = True
+    checks: bool = False

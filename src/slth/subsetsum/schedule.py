@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from slth.errors import ArgumentError
 _POLL_SECONDS = 0.1
 _SHORT_BLOCK, _LONG_BLOCK = 0.4e6, 16.0e6
 """Work of one block in nanoseconds (chosen): long against the interpreter's overhead, short against a person."""
-_MOST = 2**14
+_MOST = 2**13
 """Problems in a block (chosen): what is noted about them stays in the cache."""
 _TOGETHER = 16
 """Problems that a kernel may take at once."""
@@ -59,7 +59,7 @@ def cut(costs: NDArray[np.float64] | float, n_problems: int, threads: int) -> li
 
 
 class Crew:
-    """Threads that work off blocks of problems.
+    """Threads that work off blocks of problems; a context manager, at whose end they are gone.
 
     Parameters
     ----------
@@ -79,6 +79,15 @@ class Crew:
         self.halt = np.zeros(1, np.int64)
         self.workers = [make_worker(self.halt) for _ in range(threads)]
         self.done = 0
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="subset-sum")
+
+    def __enter__(self) -> Crew:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Order everyone to stop, which matters at Ctrl-C or an error of `on_progress`, and wait until they do."""
+        self.halt[0] = 1
+        self._pool.shutdown()
 
     def each(self, blocks: list[tuple[int, int]], work: Callable[[Any, int, int], NDArray[np.int64]]) -> list[Any]:
         """Do ``work(worker, start, stop)`` for every block; it returns the problems left for later.
@@ -87,11 +96,6 @@ class Crew:
         -------
         list of arrays
             What was left, block by block.
-
-        Raises
-        ------
-        KeyboardInterrupt
-            As soon as the problems at hand are done.
         """
         queue = deque(range(len(blocks)))
         left: list[Any] = [None] * len(blocks)
@@ -104,22 +108,14 @@ class Crew:
                 left[k] = work(self.workers[thread], *blocks[k])
                 counts[thread] += blocks[k][1] - blocks[k][0] - len(left[k])
 
-        n_threads = min(self.threads, len(blocks))
-        with ThreadPoolExecutor(max(n_threads, 1), thread_name_prefix="subset-sum") as pool:
-            futures = [pool.submit(run, thread) for thread in range(n_threads)]
-            finished = False
-            try:
-                waiting = set(futures)
-                while waiting:
-                    _, waiting = wait(waiting, timeout=_POLL_SECONDS)
-                    if self.on_progress is not None:
-                        self.on_progress(self.done + sum(counts))
-                finished = True
-            finally:
-                # Not finished at Ctrl-C or an error of on_progress: the pool waits for the threads to notice.
-                self.halt[0] = not finished
-        for future in futures:
-            future.result()
+        futures = [self._pool.submit(run, thread) for thread in range(min(self.threads, len(blocks)))]
+        waiting = set(futures)
+        while waiting:
+            finished, waiting = wait(waiting, timeout=_POLL_SECONDS, return_when=FIRST_EXCEPTION)
+            for future in finished:
+                future.result()
+            if self.on_progress is not None:
+                self.on_progress(self.done + sum(counts))
         self.done += sum(counts)
         return left
 

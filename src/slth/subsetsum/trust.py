@@ -2,7 +2,7 @@
 
 They are made of vector code that LLVM has to translate for whatever processor this is. Before one is used for the first
 time in a process, it solves a few problems whose answers are known from whole numbers of any length. One that fails, or
-cannot be compiled, is not used again: :mod:`slth.subsetsum.kernels.plain` and :mod:`slth.subsetsum.kernels.classes` take over, which
+cannot be compiled, is not used again: :mod:`.kernels.plain` and :mod:`.kernels.classes` take over, which
 give the same answers more slowly, and the log says so.
 """
 

@@ -69,8 +69,8 @@ def _aligned(n_bytes: int, kind: Any) -> NDArray[Any]:
 class Kernels:
     """The compiled kernels, with memory of their own: one of these a thread.
 
-    Every method solves the problems `which` of a batch as far as it can, fills in their `answers` and returns those that
-    it leaves to others.
+    Every method solves the problems `which` of a batch as far as it can, fills in their `answers` and returns those
+    that it leaves to others.
 
     Parameters
     ----------
@@ -142,6 +142,7 @@ class Kernels:
             lists = self._memory("lists", closest.scratch_elements(n_left, n_right), np.int64)
             room = _CANDIDATES if n_right <= _FINE_BITS else _MANY_CANDIDATES
             residuals, masks = self._memory("residuals", room, np.int64), self._memory("masks", room, np.uint64)
+            residuals, masks = residuals[:room], masks[:room]
             closest.closest(
                 batch.values, batch.starts, batch.sizes, batch.targets, order,
                 start, stop, m, n_left, n_right,
@@ -156,9 +157,7 @@ class Kernels:
         from slth.subsetsum.kernels import closest
 
         in_lists = m - 1
-        while (
-            in_lists and 8 * closest.scratch_elements(in_lists // 2, in_lists - in_lists // 2) > self.scratch_bytes
-        ):
+        while in_lists and 8 * closest.scratch_elements(in_lists // 2, in_lists - in_lists // 2) > self.scratch_bytes:
             in_lists -= 1
         return in_lists // 2, in_lists - in_lists // 2
 
@@ -194,7 +193,7 @@ class Kernels:
     ) -> None:
         """The sparsest subsets of ``least[m]`` to ``limits[m]`` elements, sixteen problems at a time.
 
-        ``flags[p]`` becomes ``SOLVED``, ``OPEN`` or ``DOUBTFUL`` (see :mod:`slth.subsetsum.kernels.flags`).
+        ``flags[p]`` becomes ``SOLVED``, ``OPEN`` or ``DOUBTFUL`` (see :mod:`.flags`).
         """
         if not len(which):
             return

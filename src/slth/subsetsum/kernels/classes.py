@@ -1,6 +1,6 @@
 """The kernel of `sparsest` for large subsets: meet in the middle between classes of equal size.
 
-Sums of each half are sorted fixed-point keys as in :mod:`slth.subsetsum.kernels.closest`, dealt out by the number of elements
+Sums of each half are sorted fixed-point keys as in :mod:`.closest`, dealt out by the number of elements
 they stand for. A subset of k elements pairs a class of the left half with one of the right, so each size costs one walk
 along all classes. The band of near-ties is settled as in `closest`, with the same proof.
 """

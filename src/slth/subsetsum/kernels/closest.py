@@ -5,13 +5,13 @@ of two and rounded to whole quanta. A sum is then one int64: quanta above, below
 so that sorting sums sorts subsets. The left list holds all sums of the first elements, the right list those of the
 next; one element in between belongs to neither and is tried both ways by two walks, which saves the last merge of the
 left list. Elements behind these, where memory is short, are tried in all ways one after the other. Lists grow by
-merging one with itself shifted (:func:`slth.subsetsum.kernels.lanes.make_merge`).
+merging one with itself shifted (:func:`.lanes.make_merge`).
 
 What is proved: with the rounding r_k of element k and r of the target, a chosen set's true residual differs from its
 fixed-point one by ``r - sum of the chosen r_k``, whose magnitude `spread` bounds over all sets (it is computed, about
 m / 8 quanta). So the optimum lies within ``2 spread`` quanta of the fixed-point optimum. The walk hands on every pair
-in that band, and they are compared without rounding error (:mod:`slth.subsetsum.kernels.arith`). Where a band holds more than
-fits, the problem is flagged and left to :mod:`slth.subsetsum.kernels.plain`.
+in that band, and they are compared without rounding error (:mod:`.arith`). Where a band holds more than
+fits, the problem is flagged and left to :mod:`.plain`.
 """
 
 from __future__ import annotations

@@ -182,7 +182,8 @@ def _make(stamp: int) -> Callable[..., int]:
     ):  # fmt: skip
         """Solve the problems ``order[start:stop]`` as far as subsets of up to ``sizes[m]`` elements are concerned.
 
-        ``flags[p]`` becomes ``SOLVED``, ``OPEN`` where no subset so small is within the tolerance, or ``BEYOND``. `halt` as in :func:`slth.subsetsum.kernels.closest.closest`.
+        ``flags[p]`` becomes ``SOLVED``, ``OPEN`` where no subset so small is within the tolerance, or ``BEYOND``.
+        `halt` as in :func:`.closest.closest`.
         """
         place, ends, index = ints[0], ints[1], ints[2]
         base, parts, pairs = floats[:64], floats[64:192], floats[192:]

@@ -7,7 +7,7 @@ many times the largest or smallest element) are passed over.
 What is proved: a sum of k elements and the target are off by at most (k + 1) / 2 quanta together. A size is given up
 only if its closest sum lies beyond the tolerance by more than that, and taken only if it lies within by more than that
 and no other sum is within twice that of it: then it is the best of its size. Whatever is closer to call, the problem is
-flagged and left to :mod:`slth.subsetsum.kernels.fewest`, which compares without rounding error.
+flagged and left to :mod:`.fewest`, which compares without rounding error.
 """
 
 from __future__ import annotations

@@ -9,8 +9,8 @@ What is proved: with the rounding r_k of element k and r of the target, a chosen
 fixed-point one by ``r - sum of the chosen r_k``, whose magnitude `spread` bounds over all sets (it is computed, about
 m / 8 quanta). So the optimum lies within ``2 spread`` quanta of the fixed-point optimum. A pair that close, with all
 sums between the two, lies in neighbours of which one has a gap as small: all blocks of the merged list with such a gap
-are looked through, and what is found is compared without rounding error (:mod:`slth.subsetsum.kernels.arith`). Where too many
-pairs are that close, the problem is flagged and left to :mod:`slth.subsetsum.kernels.closest`.
+are looked through, and what is found is compared without rounding error (:mod:`.arith`). Where too many
+pairs are that close, the problem is flagged and left to :mod:`.closest`.
 """
 
 from __future__ import annotations

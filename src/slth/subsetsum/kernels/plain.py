@@ -3,7 +3,7 @@
 It solves what the vector kernels leave: base sets on a coarse grid, whose sums tie by the thousand, and everything on
 machines where those kernels cannot be trusted (:mod:`slth.subsetsum.trust`).
 
-Elements are flipped, scaled and rounded as in :mod:`slth.subsetsum.kernels.closest`. Beside each sum stands the choice that
+Elements are flipped, scaled and rounded as in :mod:`.closest`. Beside each sum stands the choice that
 makes it: its number of elements above its mask, both of the base set as given, so that the choices of the two halves
 add up and the lower one of two is the one that the tie rule prefers. Where no element was rounded, sums are exact: only
 the preferred choice of equal sums is kept, and the walk, which meets every pair that ties for the least residual,

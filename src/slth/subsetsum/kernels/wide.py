@@ -1,6 +1,6 @@
 """Arithmetic around the networks, sixteen problems at once: base sets to keys, targets to shifts, choices to answers.
 
-As in :mod:`slth.subsetsum.kernels.network`, only generic LLVM vectors are used. Numbers of sixteen problems stand side by side,
+As in :mod:`.network`, only generic LLVM vectors are used. Numbers of sixteen problems stand side by side,
 ``LANES`` float64 or int64 a row; LLVM splits rows where registers are narrower.
 """
 
@@ -233,7 +233,7 @@ def make_aim() -> Any:
 
 
 def make_answers() -> Any:
-    """Sums and errors of choices, correctly rounded; see :func:`slth.subsetsum.kernels.arith.compensated` and ``answer``.
+    """Sums and errors of choices, correctly rounded; see :func:`.arith.compensated` and ``answer``.
 
     Returns
     -------
