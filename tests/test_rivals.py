@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import signal
 import sys
 import threading
@@ -13,7 +12,7 @@ import numpy as np
 import pytest
 
 from slth.errors import ArgumentError
-from slth.subsetsum import cpsat, enumeration, exact, highs
+from slth.subsetsum import Status, cpsat, enumeration, exact, foreign, highs, solve
 from slth.subsetsum.problem import Run
 from test_golden import batch_of
 from test_subsetsum import KINDS
@@ -74,21 +73,27 @@ def test_equal_elements_end(rival: ModuleType) -> None:
     assert found.errors == pytest.approx(0.01559039341814046, abs=1e-9)
 
 
-def test_out_of_time_is_no_crash(
-    rival: ModuleType, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(rival, "SECONDS", 0.02)
+def test_out_of_time_is_no_crash_and_says_so(rival: ModuleType) -> None:
     batch = batch_of([(RNG.uniform(-1, 1, 40), 0.1), (np.array([0.5, 0.25]), 0.7)])
     told: list[int] = []
-    with caplog.at_level(logging.WARNING):
-        found = rival.solve(batch, "best", None, Run(1, told.append))
+    found = rival.solve(batch, "best", None, Run(1, told.append, seconds=0.02))
     assert told[-1] == 2
-    assert "1 of 2 problems ended without proof" in caplog.text
+    assert found.unproved.tolist() == [True, False]
     assert found.errors[0] == exact.evaluate(*batch.problem(0), int(found.selected[0]))[1]
     assert int(found.selected[1]) == 3
     for objective in ("sparsest", "first"):
-        found = rival.solve(batch, objective, 1e-12, Run(1))
+        found = rival.solve(batch, objective, 1e-12, Run(1, seconds=0.02))
         assert int(found.selected[1]) == 3
+
+
+def test_the_status_tells_what_was_not_proved(rival: ModuleType) -> None:
+    name = "cp-sat" if rival is cpsat else "highs"
+    base = np.zeros((2, 40))
+    base[0], base[1, :2] = RNG.uniform(-1, 1, 40), (0.5, 0.25)
+    found = solve(base, [0.1, 0.75], solver=name, time_limit=0.02)
+    assert found.status.tolist() == [Status.UNPROVED, Status.FOUND]
+    with pytest.raises(ArgumentError, match="time_limit: got 0"):
+        solve(base, [0.1, 0.7], solver=name, time_limit=0.0)
 
 
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="needs signals between threads")
@@ -111,7 +116,7 @@ def test_an_error_in_the_thread_comes_out() -> None:
         raise RuntimeError("inside")
 
     with pytest.raises(RuntimeError, match="inside"):
-        cpsat.interruptible(fail, lambda: None)
+        foreign.interruptible(fail, lambda: None)
 
 
 @pytest.mark.parametrize("name", RIVALS)

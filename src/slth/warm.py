@@ -20,7 +20,7 @@ class Compilation:
     def __init__(self) -> None:
         self.process: subprocess.Popen[bytes] | None = None
         here = Path(__file__).parent
-        if not any((here / "subsetsum" / "__pycache__").glob("*.nbi")):
+        if not any((here / "subsetsum").rglob("*.nbi")):
             null = subprocess.DEVNULL
             self.process = subprocess.Popen([sys.executable, "-c", _CODE], stdin=null, stdout=null, stderr=null)
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import functools
-import importlib
 import importlib.util
-import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,7 +14,7 @@ from numpy.typing import NDArray
 
 from slth.bench.problems import Problems
 from slth.subsetsum.api import SOLVERS, solve
-from slth.subsetsum.problem import OBJECTIVES
+from slth.subsetsum.problem import OBJECTIVES, Status
 
 BASELINE = "mitm"
 """The contender that all times are compared with."""
@@ -147,7 +145,7 @@ def own_contenders(foreign_engines: bool) -> list[Contender]:
             continue
         answer: Any = functools.partial(solve_all, name)
         if module:
-            answer = functools.partial(solve_one_by_one, name, module)
+            answer = functools.partial(solve_one_by_one, name)
         found.append(
             Contender(
                 name,
@@ -175,35 +173,13 @@ def solve_all(name: str, question: Question, threads: int = 1) -> Reply:
     return Reply(reply.selected, np.full(len(reply), name != _GREEDY), reply.cut)
 
 
-def solve_one_by_one(name: str, module: str, question: Question) -> Reply:
-    """One problem after the other, each under the time limit.
-
-    The solver logs a warning where it gave an answer without proof, which is the only place where it says so.
-    """
-    engine: Any = importlib.import_module(f"slth.subsetsum.{module}")
-    engine.SECONDS = question.limit
-    warnings = _Counter()
-    log = logging.getLogger(engine.__name__)
-    log.addHandler(warnings)
-    log.propagate = False
+def solve_one_by_one(name: str, question: Question) -> Reply:
+    """One problem after the other, each search under the time limit."""
 
     def choose(base: NDArray[np.float64], target: float) -> tuple[int, bool, bool]:
-        before = warnings.count
-        one = Question(Problems(base[None], np.array([target])), question.objective, question.tolerance, 0.0, 0.0)
-        mask = int(solve_all(name, one).selected[0])
-        unproved = warnings.count > before
-        return mask, not unproved, unproved
+        kwargs: dict[str, Any] = {"objective": question.objective, "tolerance": question.wanted, "solver": name}
+        found = solve(base[None], [target], time_limit=question.limit, **kwargs)
+        unproved = bool(found.status[0] == Status.UNPROVED)
+        return int(found.selected[0]), not unproved, unproved
 
-    try:
-        return one_by_one(question, choose)
-    finally:
-        log.removeHandler(warnings)
-
-
-class _Counter(logging.Handler):
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.count = 0
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.count += 1
+    return one_by_one(question, choose)

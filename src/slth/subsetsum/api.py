@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from slth.errors import ArgumentError
 from slth.subsetsum.given import Given
-from slth.subsetsum.problem import MAX_ELEMENTS, OBJECTIVES, Answers, Batch, Objective, Run, Solver, SubsetSums
+from slth.subsetsum.problem import MAX_ELEMENTS, OBJECTIVES, Answers, Batch, Objective, Run, Solver, Status, SubsetSums
 from slth.subsetsum.schedule import count_threads
 
 
@@ -76,8 +76,8 @@ SOLVERS: dict[str, Solver] = {
         Solver(
             "cp-sat",
             "the optimum among numbers rounded to a power-of-two quantum, at most 2^-57 of the sum of magnitudes, so "
-            "the error is at most m + 1 quanta above the least; ties open; 60 s a search, beyond that the best found, "
-            "with a warning",
+            "the error is at most m + 1 quanta above the least; ties open; where the time limit comes first, the best "
+            "found, with a status that says so",
             64,
             _later("cpsat"),
             OBJECTIVES,
@@ -86,7 +86,7 @@ SOLVERS: dict[str, Solver] = {
         Solver(
             "highs",
             "the optimum up to HiGHS's tolerances: nothing is proved below about 1e-10 of the sum of magnitudes; ties "
-            "open; 60 s a search, beyond that the best found, with a warning",
+            "open; where the time limit comes first, the best found, with a status that says so",
             64,
             _later("highs"),
             OBJECTIVES,
@@ -108,6 +108,7 @@ def solve(
     device: str | None = None,
     threads: int | None = None,
     scratch_bytes: int | None = None,
+    time_limit: float = 60.0,
     on_progress: Callable[[int], Any] | None = None,
 ) -> SubsetSums:
     """For each of P targets, choose a subset of that problem's base set by its sum.
@@ -146,6 +147,9 @@ def solve(
     scratch_bytes : int, optional
         What all threads together may use for lists of sums (two lists of 2^(m/2) of them, unless given). Shorter lists
         take longer: half the memory, twice the time.
+    time_limit : float
+        Seconds that one search of `cp-sat` or `highs` may take, of which a problem needs up to three. The other solvers
+        take the time they take.
     on_progress : callable, optional
         Called from this thread about every 0.1 s with the number of problems done.
 
@@ -179,7 +183,7 @@ def solve(
     >>> solve([0.5, -0.25, 1.0], [0.3, 0.8], objective="first", tolerance=0.1).sums.tolist()
     [0.25, 0.75]
     """
-    chosen = _check(objective, tolerance, solver, device, scratch_bytes)
+    chosen = _check(objective, tolerance, solver, device, scratch_bytes, time_limit)
     n_threads = count_threads(threads)
     given = Given(base_sets, targets, offsets, base_set_of)
     if given.n_problems and given.sizes.max() > chosen.max_elements:
@@ -193,7 +197,7 @@ def solve(
     check = given.check if chosen.checks else None
     if check is None:
         given.check(0, given.n_problems)
-    run = Run(n_threads, on_progress, device or "cpu", scratch_bytes, check)
+    run = Run(n_threads, on_progress, device or "cpu", scratch_bytes, check, seconds=time_limit)
     answers = Answers.empty(0)
     for first, batch in given.batches():
         part = chosen.run(batch, objective, tolerance, _shifted(run, first))
@@ -202,13 +206,20 @@ def solve(
             break
         if first == 0:
             answers = Answers.empty(given.n_problems)
-        for name in ("selected", "sums", "errors"):
-            getattr(answers, name)[first : first + batch.n_problems] = getattr(part, name)
+            answers = replace(answers, unproved=np.zeros(given.n_problems, np.bool_))
+        for name in ("selected", "sums", "errors", "unproved"):
+            if getattr(part, name) is not None:
+                getattr(answers, name)[first : first + batch.n_problems] = getattr(part, name)
     return _complete(answers, tolerance)
 
 
 def _check(
-    objective: str, tolerance: float | None, solver: str | None, device: str | None, scratch_bytes: int | None
+    objective: str,
+    tolerance: float | None,
+    solver: str | None,
+    device: str | None,
+    scratch_bytes: int | None,
+    time_limit: float,
 ) -> Solver:
     """The solver meant, if what is asked of it makes sense."""
     if objective not in OBJECTIVES:
@@ -229,6 +240,8 @@ def _check(
         raise ArgumentError("tolerance", "None", f"a number >= 0 with objective {objective!r}", "objective='best'")
     if scratch_bytes is not None and scratch_bytes < 1:
         raise ArgumentError("scratch_bytes", str(scratch_bytes), "at least 1", "leaving it out")
+    if not time_limit > 0.0:
+        raise ArgumentError("time_limit", str(time_limit), "seconds above 0")
     return chosen
 
 
@@ -248,6 +261,8 @@ def _complete(answers: Answers, tolerance: float | None) -> SubsetSums:
     missed = np.zeros(len(answers.errors), bool) if tolerance is None else answers.errors > tolerance
     # False and True are FOUND and MISSED.
     status = missed.view(np.uint8)
+    if answers.unproved is not None:
+        status[answers.unproved] = Status.UNPROVED
     return SubsetSums(answers.selected, answers.sums, answers.errors, _count_bits(answers.selected), status)
 
 

@@ -8,29 +8,19 @@ the error is at most m + 1 quanta above the least one possible.
 
 from __future__ import annotations
 
-import importlib
-import logging
 import math
-import threading
-from collections.abc import Callable
 from fractions import Fraction
-from typing import Any, TypeVar
+from typing import Any
 
-from slth.errors import ArgumentError
 from slth.subsetsum import exact
+from slth.subsetsum.foreign import Search, interruptible, load
 from slth.subsetsum.integers import one_by_one
 from slth.subsetsum.problem import Answers, Batch, Objective, Run
 
 MAX_ELEMENTS = 64
 """As many as a mask has bits; the time limit ends most problems long before."""
-SECONDS = 60.0
-"""Time limit of a search (chosen); a problem may take two."""
 TOTAL_BITS = 58
 """Bits of all magnitudes together (chosen): the solver refuses sums that come near to 2^63."""
-
-_POLL_SECONDS = 0.1
-_log = logging.getLogger(__name__)
-_T = TypeVar("_T")
 
 
 def solve(batch: Batch, objective: Objective, tolerance: float | None, run: Run) -> Answers:
@@ -38,7 +28,7 @@ def solve(batch: Batch, objective: Objective, tolerance: float | None, run: Run)
 
     Ties are broken as the solver pleases. Whether a subset is within the tolerance is decided among rounded numbers, so
     that one whose error is within (m + 1) / 2 quanta of it may be missed, or be returned though it is beyond. Where the
-    time limit comes first the best subset found is returned, failing that the empty one; a warning counts those.
+    time limit comes first the best subset found is returned, failing that the empty one, with a status that says so.
 
     Raises
     ------
@@ -46,72 +36,9 @@ def solve(batch: Batch, objective: Objective, tolerance: float | None, run: Run)
         Where OR-tools is not installed.
     """
     cp_model = load("ortools.sat.python.cp_model", "ortools")
-    unproved = 0
-
-    def choose(base: list[float], target: float) -> int:
-        nonlocal unproved
-        mask, proved = _one(cp_model, base, target, objective, tolerance)
-        unproved += not proved
-        return mask
-
-    answers = one_by_one(batch, run, choose)
-    warn(_log, unproved, batch.n_problems, SECONDS)
-    return answers
-
-
-def load(module: str, package: str) -> Any:
-    """Import an optional package.
-
-    Raises
-    ------
-    ArgumentError
-        Where that fails, with how to install it.
-    """
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise ArgumentError(
-            "solver", f"no {package} to import ({error})", f"the package {package}", "pip install 'slth[rivals]'"
-        ) from None
-
-
-def warn(log: logging.Logger, unproved: int, n_problems: int, seconds: float) -> None:
-    """Say how many answers the solver did not prove, if any."""
-    if unproved:
-        log.warning(
-            "%d of %d problems ended without proof (time limit %g s): the best subset found may not be the best",
-            unproved,
-            n_problems,
-            seconds,
-        )
-
-
-def interruptible(work: Callable[[], _T], stop: Callable[[], Any]) -> _T:
-    """Call `work` in a thread; at Ctrl-C, which compiled code would not notice, call `stop` until it returns."""
-    results: list[_T] = []
-    failures: list[BaseException] = []
-    # Not Thread.join, which takes a thread for ended once Ctrl-C has interrupted it (CPython 3.11).
-    ended = threading.Event()
-
-    def call() -> None:
-        try:
-            results.append(work())
-        except BaseException as error:
-            failures.append(error)
-        finally:
-            ended.set()
-
-    threading.Thread(target=call, name="subset-sum-rival", daemon=True).start()
-    try:
-        while not ended.wait(_POLL_SECONDS):
-            pass
-    finally:
-        while not ended.is_set():
-            stop()
-            ended.wait(_POLL_SECONDS)
-    if failures:
-        raise failures[0]
-    return results[0]
+    return one_by_one(
+        batch, run, lambda base, target: _Problem(cp_model, base, target, tolerance, run.seconds).solve(objective)
+    )
 
 
 def in_quanta(base: list[float], target: float, tolerance: float | None) -> tuple[list[int], int, int]:
@@ -126,26 +53,16 @@ def in_quanta(base: list[float], target: float, tolerance: float | None) -> tupl
     return rounded[:-1], rounded[-1], within
 
 
-def _one(cp_model: Any, base: list[float], target: float, objective: str, tolerance: float | None) -> tuple[int, bool]:
-    """The mask, and whether it is proved optimal among rounded numbers."""
-    problem = _Problem(cp_model, base, target, tolerance)
-    missed = True
-    if objective != "best" and tolerance is not None:
-        mask, missed = problem.fewest() if objective == "sparsest" else problem.any()
-        if mask is not None:
-            return mask, missed
-    mask, proved = problem.closest()
-    return mask or 0, proved and missed
-
-
-class _Problem:
+class _Problem(Search):
     """One subset sum in quanta. Every question to the solver is a new model.
 
     Answers are a mask or None, and whether it is proved: that the mask is optimal, that there is none.
     """
 
-    def __init__(self, cp_model: Any, base: list[float], target: float, tolerance: float | None) -> None:
-        self.cp_model = cp_model
+    def __init__(
+        self, cp_model: Any, base: list[float], target: float, tolerance: float | None, seconds: float
+    ) -> None:
+        self.cp_model, self.seconds = cp_model, seconds
         quanta, goal, within = in_quanta(base, target, tolerance)
         # An element of no quanta changes nothing.
         self.quanta = {k: q for k, q in enumerate(quanta) if q}
@@ -176,14 +93,6 @@ class _Problem:
             model.minimize(sum(chosen.values()))
         return self._solve(model, chosen)
 
-    def fewest(self) -> tuple[int | None, bool]:
-        """A subset of the fewest elements within the tolerance, of those the closest."""
-        mask, proved = self.any(fewest=True)
-        if not mask or not proved:
-            return mask, proved
-        closer, proved = self.closest(mask.bit_count())
-        return mask if closer is None else closer, proved
-
     def _model(self) -> tuple[Any, dict[int, Any], Any]:
         """A model of a yes or no for every element, these, and their sum."""
         model = self.cp_model.CpModel()
@@ -193,7 +102,7 @@ class _Problem:
     def _solve(self, model: Any, chosen: dict[int, Any]) -> tuple[int | None, bool]:
         solver = self.cp_model.CpSolver()
         solver.parameters.num_workers = 1
-        solver.parameters.max_time_in_seconds = SECONDS
+        solver.parameters.max_time_in_seconds = self.seconds
         # Where elements are equal, its detection of symmetries runs without end (OR-tools 9.15), even at m = 8.
         solver.parameters.symmetry_level = 0
         # Its own handler would swallow Ctrl-C.

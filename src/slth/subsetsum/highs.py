@@ -11,26 +11,22 @@ from zero, so that nothing is proved below, and at large m, where many subsets c
 
 from __future__ import annotations
 
-import logging
 import math
 from typing import Any
 
 import numpy as np
 
-from slth.subsetsum.cpsat import interruptible, load, warn
+from slth.subsetsum.foreign import Search, interruptible, load
 from slth.subsetsum.integers import one_by_one
 from slth.subsetsum.problem import Answers, Batch, Objective, Run
 
 MAX_ELEMENTS = 64
 """As many as a mask has bits; the time limit ends most problems long before."""
-SECONDS = 60.0
-"""Time limit of a search (chosen); a problem may take two."""
 TOLERANCE = 1e-10
 """The tightest feasibility tolerance that HiGHS takes."""
 LEAST_COEFFICIENT = 1e-12
 """HiGHS takes coefficients below this, its tightest setting, as 0; elements that small next to the largest stay out."""
 
-_log = logging.getLogger(__name__)
 _OPTIONS = {
     "output_flag": False,
     "threads": 1,
@@ -48,7 +44,7 @@ def solve(batch: Batch, objective: Objective, tolerance: float | None, run: Run)
 
     Ties are broken as the solver pleases. The subset's sum and error are exact, but that it is the best one is proved
     only to about 1e-10 times the sum of all magnitudes; so is whether it is within the tolerance. Where the time limit
-    comes first the best subset found is returned, failing that the empty one; a warning counts those.
+    comes first the best subset found is returned, failing that the empty one, with a status that says so.
 
     Raises
     ------
@@ -56,41 +52,19 @@ def solve(batch: Batch, objective: Objective, tolerance: float | None, run: Run)
         Where highspy is not installed.
     """
     highspy = load("highspy", "highspy")
-    unproved = 0
-
-    def choose(base: list[float], target: float) -> int:
-        nonlocal unproved
-        mask, proved = _one(highspy, base, target, objective, tolerance)
-        unproved += not proved
-        return mask
-
-    answers = one_by_one(batch, run, choose)
-    warn(_log, unproved, batch.n_problems, SECONDS)
-    return answers
+    return one_by_one(
+        batch, run, lambda base, target: _Problem(highspy, base, target, tolerance, run.seconds).solve(objective)
+    )
 
 
-def _one(highspy: Any, base: list[float], target: float, objective: str, tolerance: float | None) -> tuple[int, bool]:
-    """The mask, and whether HiGHS calls it optimal."""
-    problem = _Problem(highspy, base, target, tolerance)
-    if not problem.values:
-        return 0, True
-    missed = True
-    if objective != "best" and tolerance is not None:
-        mask, missed = problem.fewest() if objective == "sparsest" else problem.any()
-        if mask is not None:
-            return mask, missed
-    mask, proved = problem.closest()
-    return mask or 0, proved and missed
-
-
-class _Problem:
+class _Problem(Search):
     """One subset sum, scaled. Every question to the solver is a new model.
 
     Answers are a mask or None, and whether HiGHS calls it optimal, or calls the question infeasible.
     """
 
-    def __init__(self, highspy: Any, base: list[float], target: float, tolerance: float | None) -> None:
-        self.highspy = highspy
+    def __init__(self, highspy: Any, base: list[float], target: float, tolerance: float | None, seconds: float) -> None:
+        self.highspy, self.seconds = highspy, seconds
         down = -math.frexp(max(map(abs, base), default=0.0))[1]
         scaled = {k: math.ldexp(x, down) for k, x in enumerate(base)}
         self.values = {k: x for k, x in scaled.items() if abs(x) >= LEAST_COEFFICIENT}
@@ -101,6 +75,10 @@ class _Problem:
         self.goal = min(max(goal, self.least), self.most)
         within = 0.0 if tolerance is None else _scale(tolerance, down)
         self.window = max(goal - within, self.least), min(goal + within, self.most)
+
+    def solve(self, objective: Objective) -> tuple[int, bool]:
+        """As all searches; without an element that counts there is nothing to ask."""
+        return super().solve(objective) if self.values else (0, True)
 
     def closest(self, count: int | None = None) -> tuple[int | None, bool]:
         """A subset of the least distance, of `count` elements if given."""
@@ -117,28 +95,20 @@ class _Problem:
             model.addRow(count, count, distance, columns[:-1], np.ones(distance))
         return self._solve(model)
 
-    def any(self, cost: float = 0.0) -> tuple[int | None, bool]:
-        """A subset within the tolerance, of the least cost where elements have one."""
+    def any(self, fewest: bool = False) -> tuple[int | None, bool]:
+        """A subset within the tolerance, of the fewest elements if asked for."""
         if self.window[0] > self.window[1] + TOLERANCE:
             return None, True
-        model = self._model(cost)
+        model = self._model(1.0 if fewest else 0.0)
         values = np.array(list(self.values.values()))
         low, high = min(self.window), max(self.window)
         model.addRow(low, high, len(values), np.arange(len(values), dtype=np.int32), values)
         return self._solve(model)
 
-    def fewest(self) -> tuple[int | None, bool]:
-        """A subset of the fewest elements within the tolerance, of those the closest."""
-        mask, proved = self.any(cost=1.0)
-        if not mask or not proved:
-            return mask, proved
-        closer, proved = self.closest(mask.bit_count())
-        return mask if closer is None else closer, proved
-
     def _model(self, cost: float) -> Any:
         """A model of a 0-1 variable for every element."""
         model = self.highspy.Highs()
-        for name, value in {**_OPTIONS, "time_limit": SECONDS}.items():
+        for name, value in {**_OPTIONS, "time_limit": self.seconds}.items():
             if model.setOptionValue(name, value) != self.highspy.HighsStatus.kOk:
                 raise RuntimeError(f"HiGHS refuses the option {name} = {value}")
         for column in range(len(self.values)):

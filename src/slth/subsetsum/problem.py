@@ -22,12 +22,18 @@ class Status(enum.IntEnum):
 
     FOUND = 0
     MISSED = 1
+    UNPROVED = 2
 
     @property
     def message(self) -> str:
         """One line for a person, with the remedy."""
         if self is Status.FOUND:
             return "a subset within the tolerance was found"
+        if self is Status.UNPROVED:
+            return (
+                "the time limit came first, the best subset met until then is returned, which may not be the best: "
+                "allow more time or use the solver 'mitm'"
+            )
         return (
             "no subset comes within the tolerance, the closest one is returned: "
             "allow a larger tolerance or give a larger base set"
@@ -89,11 +95,15 @@ class Batch:
 
 @dataclass(frozen=True)
 class Answers:
-    """What a solver fills in; the rest of :class:`SubsetSums` follows from it."""
+    """What a solver fills in; the rest of :class:`SubsetSums` follows from it.
+
+    `unproved` says where the time limit came before the proof; None means nowhere.
+    """
 
     selected: NDArray[np.uint64]
     sums: NDArray[np.float64]
     errors: NDArray[np.float64]
+    unproved: NDArray[np.bool_] | None = None
 
     @classmethod
     def empty(cls, n_problems: int) -> Answers:
@@ -118,6 +128,8 @@ class Run:
         ``check(start, stop)`` refuses base sets of these problems that are not finite; None where that was done.
     vectors : bool
         Whether kernels of vector code may be used.
+    seconds : float
+        What one search of a solver that takes a time limit may take.
     """
 
     threads: int = 1
@@ -126,6 +138,7 @@ class Run:
     scratch_bytes: int | None = None
     check: Callable[[int, int], None] | None = None
     vectors: bool = True
+    seconds: float = 60.0
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,9 @@ from numba import types
 
 from slth.subsetsum.kernels.arith import ROUNDING, inner
 from slth.subsetsum.kernels.flags import DOUBTFUL, OPEN, SOLVED
-from slth.subsetsum.kernels.network import LANES, make_less, make_pairs, make_singles, peek_32, poke_32
+from slth.subsetsum.kernels.small import make_less, make_pairs, make_singles
 from slth.subsetsum.kernels.stamp import source_stamp
+from slth.subsetsum.kernels.vectors import LANES, peek_32, poke_32
 from slth.subsetsum.kernels.wide import make_answers, make_scale, make_whole
 
 MAX_ELEMENTS = 44
@@ -247,4 +248,4 @@ def _make(stamp: int) -> Callable[..., int]:
     return handful
 
 
-handful = _make(source_stamp("arith.py", "flags.py", "lanes.py", "network.py", "wide.py", "handful.py"))
+handful = _make(source_stamp("arith.py", "flags.py", "lanes.py", "vectors.py", "small.py", "wide.py", "handful.py"))

@@ -22,25 +22,10 @@ import numpy as np
 from numba import types
 
 from slth.subsetsum.kernels.arith import ROUNDING, better, exact_answer, inner, popcount
-from slth.subsetsum.kernels.network import (
-    BLOCK,
-    LANES,
-    make_equal,
-    make_first,
-    make_gaps,
-    make_grow,
-    make_hits,
-    make_join,
-    make_last,
-    make_low_sums,
-    make_middle,
-    make_neighbours,
-    peek_32,
-    peek_64,
-    poke_32,
-    poke_64,
-)
+from slth.subsetsum.kernels.lookup import make_equal, make_gaps, make_hits, make_low_sums, make_neighbours
+from slth.subsetsum.kernels.network import BLOCK, make_first, make_grow, make_join, make_last, make_middle
 from slth.subsetsum.kernels.stamp import source_stamp
+from slth.subsetsum.kernels.vectors import LANES, peek_32, peek_64, poke_32, poke_64
 from slth.subsetsum.kernels.wide import STATE_ROWS, make_aim, make_answers, make_quantise, make_scale
 
 MAX_ELEMENTS = 24
@@ -401,4 +386,6 @@ def _make(stamp: int) -> Callable[..., int]:
     return lockstep
 
 
-lockstep = _make(source_stamp("arith.py", "lanes.py", "network.py", "wide.py", "lockstep.py"))
+lockstep = _make(
+    source_stamp("arith.py", "lanes.py", "vectors.py", "network.py", "lookup.py", "wide.py", "lockstep.py")
+)

@@ -13,7 +13,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from slth.subsetsum.kernels.lanes import loop, splat
-from slth.subsetsum.kernels.network import LANES
+from slth.subsetsum.kernels.vectors import LANES
 
 ROW_BYTES = 8 * LANES
 SMALLEST, LARGEST = 2.0**-900, 2.0**900
