@@ -1,11 +1,47 @@
-"""Bounds through activations."""
+"""Bounds through activations.
+
+The target's value t and the ticket's value s lie in the hull [lower - error, upper + error], so that
+
+    |phi(s) - phi(t)| <= min(sup |phi'| |s - t|, max phi - min phi), each over the hull.
+
+**Margins** [chosen]. torch evaluates these functions in float64 to within a few units in the last place of the numbers
+that occur on the way (SLEEF and the C libraries claim 1 each; tests/test_certify_activation.py measures them against
+50 digits and finds less than a tenth of the margins). ``margin`` stands for at most 16 such units, 2^-52 each, and is
+added for every evaluation: the bounds' own, the target's and the ticket's.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+
 import torch
 
-from slth.certify.state import State, inflate
-from slth.network.graph import Node
+from slth.activations import Activation
+from slth.activations.registry import GELU_LIPSCHITZ, SILU_LIPSCHITZ
+from slth.certify.state import TINY, UNIT, State, inflate
+from slth.network.graph import Node, Sign
+from slth.network.operators import OPERATORS, Elementwise
+
+Slope = Callable[[Activation, torch.Tensor, torch.Tensor], torch.Tensor]
+"""sup of |phi'| between two bounds, entry by entry."""
+Margin = Callable[[Activation, torch.Tensor], torch.Tensor]
+"""Bound on the rounding of one evaluation at arguments of at most this size."""
+Valley = tuple[float, float, float]
+"""Two numbers around the place of the only minimum, left of which phi falls, and a number below its value."""
+
+_UNITS = 16 * UNIT
+_DERIVATIVE = 64 * UNIT
+"""Added to derivatives, all of them sums of a few terms below 2, for their rounding (chosen)."""
+
+GELU_VALLEY: Valley = (-0.751791525, -0.751791524, -0.16997120747990370)
+"""F(x) + x f(x), the derivative, is below 0 up to -0.7517915246..., and above it from there on."""
+GELU_TANH_VALLEY: Valley = (-0.752461423, -0.752461422, -0.17004075057125408)
+"""For x = -y < 0 the derivative has the sign of 1 - 2 y u'(y) / (1 + exp(-2 u(y))), which falls with y."""
+SILU_VALLEY: Valley = (-1.278464543, -1.278464542, -0.27846454276107383)
+"""sigmoid(x) (1 + x (1 - sigmoid(x))), the derivative, has the sign of 1 + exp(x) + x, which grows."""
+_SILU_STEEPEST = (2.3993572805, 2.3993572806)
+"""Where x tanh(x / 2) = 2."""
 
 
 def relu(node: Node, state: State) -> State:
@@ -13,3 +49,186 @@ def relu(node: Node, state: State) -> State:
     reach = inflate((state.upper + state.error).clamp(min=0), 2)
     error = torch.minimum(state.error, reach)
     return State(state.lower.clamp(min=0), state.upper.clamp(min=0), error, True, state.nonpositive)
+
+
+def leaky_relu(node: Node, state: State) -> State:
+    """The slope of each side that the hull reaches; with a negative slope the minimum is 0 at 0."""
+    valley = (0.0, 0.0, 0.0) if node.attributes["slope"] < 0 else None
+    return _through(node, state, _leaky_slope, _size_margin, valley)
+
+
+def tanh(node: Node, state: State) -> State:
+    """Monotone; 1 - tanh^2 is largest where the hull is nearest to 0."""
+    return _through(node, state, _tanh_slope, lambda activation, size: _UNITS * size.clamp(max=1))
+
+
+def sigmoid(node: Node, state: State) -> State:
+    """Monotone; sigmoid (1 - sigmoid) is largest where the hull is nearest to 0."""
+    return _through(node, state, _sigmoid_slope, lambda activation, size: torch.full_like(size, _UNITS))
+
+
+def gelu(node: Node, state: State) -> State:
+    """Falls, then rises; the derivative rises between -sqrt(2) and sqrt(2) and falls outside (see GELU_LIPSCHITZ)."""
+    if node.attributes["approximate"] == "tanh":
+        return _through(node, state, _global_slope, _size_margin, GELU_TANH_VALLEY)
+    return _through(node, state, _gelu_slope, _size_margin, GELU_VALLEY)
+
+
+def silu(node: Node, state: State) -> State:
+    """Falls, then rises; the derivative rises between -2.39936 and 2.39936 and falls outside (see SILU_LIPSCHITZ)."""
+    return _through(node, state, _silu_slope, _size_margin, SILU_VALLEY)
+
+
+def elu(node: Node, state: State) -> State:
+    """Monotone; the derivative is 1 above 0 and alpha exp(x), which rises, below."""
+    return _through(
+        node, state, _elu_slope, lambda activation, size: torch.full_like(size, _UNITS * activation.m_minus)
+    )
+
+
+def softplus(node: Node, state: State) -> State:
+    """Monotone with a rising derivative, but for torch's step down at its threshold."""
+    return _through(node, state, _softplus_slope, _softplus_margin)
+
+
+def hardtanh(node: Node, state: State) -> State:
+    """Monotone and exact; what is cut off on both networks' sides has no error."""
+    return _through(node, state, _global_slope, lambda activation, size: torch.zeros_like(size))
+
+
+def _through(node: Node, state: State, slope: Slope, margin: Margin, valley: Valley | None = None) -> State:
+    operator = OPERATORS[node.op]
+    assert isinstance(operator, Elementwise)
+    activation = operator.activation(node.attributes)
+    error = inflate(state.error, 2)
+    below, above = _outward(state.lower - error, state.upper + error)
+    rounding = 2 * inflate(margin(activation, torch.maximum(below.abs(), above.abs())), 4)
+    step = _step(activation, below, above)
+    slack = rounding + step
+    lower, upper = (part.clone() for part in _range(activation, state.lower, state.upper, slack, valley))
+    least, most = _range(activation, below, above, slack, valley)
+    moved = inflate(slope(activation, below, above) * error, 4) + slack
+    spread = inflate((most - least).clamp(min=0), 4)
+    nonnegative, nonpositive = _signs(operator, node, state)
+    if nonnegative:
+        lower = lower.clamp(min=0)
+    if nonpositive:
+        upper = upper.clamp(max=0)
+    return State(lower, upper, torch.minimum(inflate(moved, 4), spread), nonnegative, nonpositive)
+
+
+def _outward(lower: torch.Tensor, upper: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Bounds moved apart by more than one rounding."""
+    return lower - (2 * UNIT * lower.abs() + TINY), upper + (2 * UNIT * upper.abs() + TINY)
+
+
+def _range(
+    activation: Activation, lower: torch.Tensor, upper: torch.Tensor, slack: torch.Tensor, valley: Valley | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Least and largest value between two bounds, at most ``slack`` being lost in an evaluation."""
+    module = activation.torch_module()
+    left, right = module(lower), module(upper)
+    least, most = torch.minimum(left, right), torch.maximum(left, right)
+    if valley is not None:
+        begin, end, bottom = valley
+        least = torch.where((lower < end) & (upper > begin), least.clamp(max=bottom), least)
+    return _outward(least - slack, most + slack)
+
+
+def _step(activation: Activation, lower: torch.Tensor, upper: torch.Tensor) -> torch.Tensor:
+    """The jump, where a hull reaches to both sides of it."""
+    if activation.jump == 0:
+        return torch.zeros_like(lower)
+    place = activation.parameters["threshold"] / activation.parameters["beta"]
+    reached = (lower <= place * (1 + 1e-9)) & (upper >= place * (1 - 1e-9))
+    return torch.where(reached, activation.jump, 0.0).to(lower.dtype)
+
+
+def _signs(operator: Elementwise, node: Node, state: State) -> tuple[bool, bool]:
+    """Whether no result can be negative, and whether none can be positive."""
+    known = [Sign.SIGNED]
+    known += [Sign.NONNEGATIVE] if state.nonnegative else []
+    known += [Sign.NONPOSITIVE] if state.nonpositive else []
+    results = {operator.sign(node.attributes, sign) for sign in known}
+    return Sign.NONNEGATIVE in results, Sign.NONPOSITIVE in results
+
+
+def _nearest_to_zero(lower: torch.Tensor, upper: torch.Tensor) -> torch.Tensor:
+    return torch.where((lower <= 0) & (upper >= 0), 0.0, torch.minimum(lower.abs(), upper.abs()))
+
+
+def _size_margin(activation: Activation, size: torch.Tensor) -> torch.Tensor:
+    return _UNITS * activation.lipschitz * size
+
+
+def _softplus_margin(activation: Activation, size: torch.Tensor) -> torch.Tensor:
+    """exp(y) is off by a part (|y| + 2) 2^-53 where its argument y = beta x is rounded, and log1p no more than that."""
+    return _UNITS * (size + 1 / activation.parameters["beta"])
+
+
+def _global_slope(activation: Activation, lower: torch.Tensor, upper: torch.Tensor) -> torch.Tensor:
+    return torch.full_like(lower, activation.lipschitz)
+
+
+def _leaky_slope(activation: Activation, lower: torch.Tensor, upper: torch.Tensor) -> torch.Tensor:
+    right = torch.where(upper > 0, 1.0, 0.0)
+    left = torch.where(lower < 0, abs(activation.m_minus), 0.0)
+    return torch.maximum(right, left).to(lower.dtype)
+
+
+def _tanh_slope(activation: Activation, lower: torch.Tensor, upper: torch.Tensor) -> torch.Tensor:
+    return 1 - torch.tanh(_nearest_to_zero(lower, upper)) ** 2 + _DERIVATIVE
+
+
+def _sigmoid_slope(activation: Activation, lower: torch.Tensor, upper: torch.Tensor) -> torch.Tensor:
+    small = torch.sigmoid(-_nearest_to_zero(lower, upper))
+    return small * (1 - small) + _DERIVATIVE
+
+
+def _elu_slope(activation: Activation, lower: torch.Tensor, upper: torch.Tensor) -> torch.Tensor:
+    left = activation.m_minus * (torch.exp(upper.clamp(max=0)) + _DERIVATIVE)
+    right = torch.where(upper > 0, 1.0, 0.0)
+    return torch.maximum(right, torch.where(lower < 0, left, 0.0))
+
+
+def _softplus_slope(activation: Activation, lower: torch.Tensor, upper: torch.Tensor) -> torch.Tensor:
+    beta, threshold = activation.parameters["beta"], activation.parameters["threshold"]
+    linear = beta * upper >= threshold * (1 - 1e-9)
+    return torch.where(linear, 1.0, torch.sigmoid(beta * upper) + _DERIVATIVE)
+
+
+def _gelu_slope(activation: Activation, lower: torch.Tensor, upper: torch.Tensor) -> torch.Tensor:
+    def derivative(x: torch.Tensor) -> torch.Tensor:
+        density = torch.exp(-x * x / 2) / math.sqrt(2 * math.pi)
+        result: torch.Tensor = 0.5 * torch.special.erfc(-x / math.sqrt(2)) + x * density
+        return result
+
+    return _between_extremes(derivative, (1.4142135623, 1.4142135624), GELU_LIPSCHITZ, lower, upper)
+
+
+def _silu_slope(activation: Activation, lower: torch.Tensor, upper: torch.Tensor) -> torch.Tensor:
+    def derivative(x: torch.Tensor) -> torch.Tensor:
+        result: torch.Tensor = torch.sigmoid(x) * (1 + x * torch.sigmoid(-x))
+        return result
+
+    return _between_extremes(derivative, _SILU_STEEPEST, SILU_LIPSCHITZ, lower, upper)
+
+
+def _between_extremes(
+    derivative: Callable[[torch.Tensor], torch.Tensor],
+    steepest: tuple[float, float],
+    largest: float,
+    lower: torch.Tensor,
+    upper: torch.Tensor,
+) -> torch.Tensor:
+    """sup of |phi'| for a derivative with phi'(x) + phi'(-x) = 1 that rises between -x* and x* and falls outside.
+
+    It is at an end of the hull, or ``largest`` at x*, or ``largest`` - 1 below 0 at -x*; ``steepest`` encloses x*.
+    """
+    # Beyond 64 the derivative is as near to 0 or 1 as its rounding.
+    ends = [derivative(part.clamp(-64, 64)).abs() for part in (lower, upper)]
+    slope = torch.maximum(*ends) + _DERIVATIVE
+    begin, end = steepest
+    slope = torch.where((lower < end) & (upper > begin), largest, slope)
+    dip = torch.where((lower < -begin) & (upper > -end), largest - 1, 0.0)
+    return torch.maximum(slope, dip)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from slth.certify.activation import relu
+from slth.certify import activation
 from slth.certify.affine import affine
 from slth.certify.pooling import average_pool, max_pool
 from slth.certify.shape import move
@@ -18,7 +18,15 @@ from slth.network.target import Target
 from slth.realise import RealisedLayer
 
 RULES: Mapping[str, Callable[[Node, State], State]] = {
-    "relu": relu,
+    "relu": activation.relu,
+    "leaky_relu": activation.leaky_relu,
+    "tanh": activation.tanh,
+    "sigmoid": activation.sigmoid,
+    "gelu": activation.gelu,
+    "silu": activation.silu,
+    "elu": activation.elu,
+    "softplus": activation.softplus,
+    "hardtanh": activation.hardtanh,
     "max_pool": max_pool,
     "average_pool": average_pool,
     "reshape": move,

@@ -15,7 +15,12 @@ if TYPE_CHECKING:
 Model = Annotated[str | None, typer.Option(metavar="PKG.MOD:FN", help="Function that returns the target module.")]
 Weights = Annotated[Path | None, typer.Option(metavar="FILE", help="State dict for --model.")]
 Activation = Annotated[
-    str, typer.Option(metavar="NAME", help="Between a state dict's layers: relu.", show_default=False)
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="Between a state dict's layers: relu (default), tanh, gelu, leaky_relu:0.1, ...",
+        show_default=False,
+    ),
 ]
 InputShape = Annotated[str | None, typer.Option(metavar="C,H,W", help="Shape of one input of --model, if not found.")]
 DomainOption = Annotated[str | None, typer.Option(metavar="LO,HI", help="Smallest and largest input value.")]

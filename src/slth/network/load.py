@@ -17,12 +17,13 @@ from typing import Any
 
 import torch
 
+from slth.activations import ACTIVATIONS, Activation, parse
 from slth.errors import ArgumentError, TargetError
 from slth.files import reason
 from slth.network.archive import read_archive
 from slth.network.graph import INPUT, Graph, Node
 from slth.network.inputs import infer_input
-from slth.network.operators import OPERATORS, Linear
+from slth.network.operators import OPERATORS, Linear, operation_of
 from slth.network.target import Target
 from slth.network.trace import trace
 
@@ -45,7 +46,7 @@ class TargetReference:
     weights : path, optional
         State dict for ``model``.
     activation : str
-        Activation between the layers of a bare state dict.
+        Activation between the layers of a bare state dict, such as ``tanh`` or ``leaky_relu:0.1``.
     input_shape : tuple of int, optional
         Shape of one input, without the batch axis; found by trial where it is not given.
     """
@@ -67,9 +68,9 @@ class TargetReference:
         need = "a .pt2, .safetensors or .pt file, or --model package.module:function"
         if self.path is not None and self.model is not None:
             raise ArgumentError("target", f"both {self.path} and --model {self.model}", f"one of them: {need}")
-        if self.activation != "relu":
-            raise ArgumentError("--activation", self.activation, "relu", "a network with ReLU between its layers")
+        activation = parse(self.activation, "--activation")
         if self.model is not None:
+            self._refuse_activation()
             # A factory may print; standard output belongs to the result.
             with contextlib.redirect_stdout(sys.stderr):
                 return self._from_factory(self.model)
@@ -82,12 +83,19 @@ class TargetReference:
             raise ArgumentError("target", "none", need)
         path = existing_file(self.path)
         if path.suffix == ".pt2":
+            self._refuse_activation()
             return read_archive(path)
         if path.suffix not in SUFFIXES:
             raise TargetError(str(path), f"a file ending in {path.suffix!r}", f"one of {', '.join(SUFFIXES)}")
         if is_program(path):
+            self._refuse_activation()
             return read_archive(path)
-        return perceptron(str(path), read_state(path))
+        return perceptron(str(path), read_state(path), activation)
+
+    def _refuse_activation(self) -> None:
+        if self.activation != "relu":
+            need = "a bare state dict; a program and a module hold their activations"
+            raise ArgumentError("--activation", self.activation, need)
 
     def _from_factory(self, reference: str) -> Target:
         model, example = call_factory(reference)
@@ -184,8 +192,10 @@ def natural(name: str) -> list[tuple[int, int, str]]:
     return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", name) if part]
 
 
-def perceptron(where: str, state: Mapping[str, torch.Tensor]) -> Target:
+def perceptron(where: str, state: Mapping[str, torch.Tensor], activation: Activation | None = None) -> Target:
     """The multilayer perceptron of a bare state dict: 2-D weights in order, each with its bias if there is one.
+
+    ``activation`` stands between them; ReLU if there is none.
 
     A file that keeps no order (safetensors sorts by size and name) is put in the one order in which each layer's
     outputs feed the next layer's inputs; natural order of the names decides where several do.
@@ -212,6 +222,7 @@ def perceptron(where: str, state: Mapping[str, torch.Tensor]) -> Target:
     if not weights:
         raise TargetError(where, "a file without 2-D weights", "a plain multilayer perceptron's weights")
     order = _chain(where, weights)
+    between = operation_of(activation or ACTIVATIONS["relu"]())
     nodes: list[Node] = []
     layers: dict[str, tuple[torch.Tensor, torch.Tensor | None]] = {}
     source, shape = INPUT, (int(weights[order[0]].shape[1]),)
@@ -221,8 +232,9 @@ def perceptron(where: str, state: Mapping[str, torch.Tensor]) -> Target:
             raise TargetError(
                 f"{where}, bias of {key!r}", f"{bias.shape[0]} entries", f"{weight.shape[0]}, one for each output"
             )
-        if number:
-            nodes.append(Node(f"relu_{number}", "relu", source, {}, shape))
+        if number and between is not None:
+            op, parameters = between
+            nodes.append(Node(f"{op}_{number}", op, source, parameters, shape))
             source = nodes[-1].name
         name = key.removesuffix(".weight") if key.endswith(".weight") else key
         shape = (int(weight.shape[0]),)

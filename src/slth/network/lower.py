@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
+from slth.activations import ACTIVATIONS
 from slth.errors import UnsupportedError
 from slth.network.calls import Call, Reference
 from slth.network.graph import INPUT, Attribute, Graph, Node
@@ -47,17 +48,19 @@ REMEDIES: Mapping[str, str] = {
     "softmax": "ending the target at the logits, before the softmax",
     "log_softmax": "ending the target at the logits, before the log-softmax",
 }
-_ACTIVATIONS = (
-    "leaky_relu",
-    "tanh",
-    "sigmoid",
-    "gelu",
-    "silu",
-    "elu",
-    "softplus",
-    "prelu",
-    "hardtanh",
-    "relu6",
+_OTHER_ACTIVATIONS = (
+    "mish",
+    "selu",
+    "celu",
+    "log_sigmoid",
+    "hardsigmoid",
+    "hardswish",
+    "hardshrink",
+    "softshrink",
+    "threshold",
+    "rrelu",
+    "glu",
+    "clamp",
 )
 
 _BY_ATEN: dict[str, Operator] = {aten: operator for operator in OPERATORS.values() for aten in operator.aten}
@@ -72,9 +75,9 @@ def refuse(where: str, op: str) -> UnsupportedError:
     """The error for an operation that no operator here covers."""
     op = op.rstrip("_")
     key = max((key for key in REMEDIES if key in op), key=len, default="")
-    remedy = REMEDIES.get(key, "a network of Linear, Conv, ReLU, pooling, flatten and dropout layers")
-    if any(op.startswith(activation) for activation in _ACTIVATIONS):
-        remedy = "ReLU between the layers; other activations are not supported yet"
+    remedy = REMEDIES.get(key, "a network of Linear, Conv, activation, pooling, flatten and dropout layers")
+    if any(op.startswith(activation) for activation in _OTHER_ACTIVATIONS):
+        remedy = f"an activation that is covered: {', '.join(name for name in ACTIVATIONS if name != 'identity')}"
     return UnsupportedError(where, f"the operation {op}", "a supported layer", remedy)
 
 
@@ -126,7 +129,7 @@ def lower(
             continue
         operator = _BY_ATEN[call.op]
         attributes = operator.lower(call, shapes[here])
-        name = _module_path(call, names) or call.name
+        name = (_module_path(call, names) if isinstance(operator, WeightOperator) else "") or call.name
         if isinstance(operator, WeightOperator):
             if name in weights:
                 raise UnsupportedError(

@@ -101,7 +101,7 @@ class Target:
         """Sign of each weight layer's input, given the sign of the network's input."""
         signs = {"input": domain_sign}
         for node in self.graph:
-            signs[node.name] = OPERATORS[node.op].sign(signs[node.source])
+            signs[node.name] = OPERATORS[node.op].sign(node.attributes, signs[node.source])
         return {layer.name: signs[layer.node.source] for layer in self.layers}
 
     def digest(self) -> str:

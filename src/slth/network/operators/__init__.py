@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from slth.network.operators.activation import Relu
+from slth.network.operators.activation import ELEMENTWISE, Elementwise, operation_of
 from slth.network.operators.affine import WEIGHT_OPERATORS, Conv, Linear, WeightOperator
 from slth.network.operators.base import Operator
 from slth.network.operators.pooling import AveragePool, MaxPool
@@ -10,7 +10,16 @@ from slth.network.operators.shape import Pad, Reshape
 
 OPERATORS: dict[str, Operator] = {
     operator.name: operator
-    for operator in (*WEIGHT_OPERATORS.values(), Relu(), MaxPool(), AveragePool(), Reshape(), Pad())
+    for operator in (*WEIGHT_OPERATORS.values(), *ELEMENTWISE, MaxPool(), AveragePool(), Reshape(), Pad())
 }
 
-__all__ = ["OPERATORS", "WEIGHT_OPERATORS", "Conv", "Linear", "Operator", "WeightOperator"]
+__all__ = [
+    "OPERATORS",
+    "WEIGHT_OPERATORS",
+    "Conv",
+    "Elementwise",
+    "Linear",
+    "Operator",
+    "WeightOperator",
+    "operation_of",
+]

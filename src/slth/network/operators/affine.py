@@ -31,7 +31,7 @@ def _unfilled(kind: type[torch.nn.Module]) -> Any:
 class WeightOperator(Operator):
     """An affine map. Attributes always hold ``weight_shape`` and ``bias``."""
 
-    def sign(self, sign: Sign) -> Sign:
+    def sign(self, attributes: Mapping[str, Any], sign: Sign) -> Sign:
         """Nothing is known after an affine map."""
         return Sign.SIGNED
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,7 +19,7 @@ class Operator:
     aten: tuple[str, ...] = ()
     """Names (without overload) of the torch operations that this one stands for."""
     kinds: Mapping[str, type] = {}
-    """Attribute names and their types; a ``tuple`` is one of whole numbers."""
+    """Attribute names and their types; a ``tuple`` is one of whole numbers, a ``float`` is finite."""
 
     def lower(self, call: Call, shape: tuple[int, ...]) -> dict[str, Attribute]:
         """Attributes of a traced call on an input of ``shape`` (no batch axis); refuses what is not covered."""
@@ -28,7 +29,7 @@ class Operator:
         """The torch module that evaluates the operation on a batch."""
         raise NotImplementedError
 
-    def sign(self, sign: Sign) -> Sign:
+    def sign(self, attributes: Mapping[str, Any], sign: Sign) -> Sign:
         """Sign of the output, given the input's."""
         return sign
 
@@ -55,6 +56,8 @@ def _checked(where: str, value: Any, kind: type) -> Attribute:
         raise ValueError(f"{where}: {value!r} is not a {kind.__name__}")
     if isinstance(result, tuple) and any(type(entry) is not int for entry in result):
         raise ValueError(f"{where}: {value!r} holds something that is not a whole number")
+    if isinstance(result, float) and not math.isfinite(result):
+        raise ValueError(f"{where}: {value!r} is not finite")
     return result
 
 
