@@ -12,21 +12,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from slth.constructions import CONSTRUCTIONS
+from slth.constructions import CONSTRUCTIONS, Construction
 from slth.errors import TicketError
 from slth.files import write_atomically
+from slth.mask import Mask
 from slth.network.graph import Graph, Node, Sign
 from slth.network.operators import WEIGHT_OPERATORS
-from slth.plan import INITIALISATIONS, LARGEST_BASE_SET, LARGEST_SEED, OBJECTIVES
+from slth.plan import LARGEST_SEED, OBJECTIVES
 from slth.probes import N_OUTPUTS, N_PROBES
 from slth.source.distributions import UNIFORM
 from slth.source.philox import GENERATOR
 from slth.source.spec import SourceLayer, SourceSpec
-from slth.ticket import ERROR_EDGES, LayerFacts, LayerMask, Ticket
+from slth.ticket import ERROR_EDGES, LayerFacts, Ticket
 
 FORMAT = "slth-ticket"
 FORMAT_VERSION = 1
 LARGEST_HEADER = 100_000_000
+LARGEST_WIDTH = 1 << 40
 _KEY = "slth"
 
 
@@ -124,8 +126,7 @@ def _open(content: bytes) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
 def _tensors(ticket: Ticket) -> dict[str, NDArray[Any]]:
     tensors: dict[str, NDArray[Any]] = {"probe_outputs": np.ascontiguousarray(ticket.probe_outputs)}
     for index, mask in enumerate(ticket.masks):
-        tensors[f"layers.{index}.neurons"] = np.packbits(mask.neurons)
-        tensors[f"layers.{index}.combine"] = mask.combine
+        tensors |= {f"layers.{index}.{name}": tensor for name, tensor in mask.tensors().items()}
     return tensors
 
 
@@ -182,7 +183,8 @@ def _check_canonical(ticket: Ticket, header: dict[str, Any], tensors: dict[str, 
 
 def _ticket(header: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Ticket:
     graph = Graph.from_json(header["graph"])
-    spec = _spec(header["source"], graph)
+    _need(header["construction"] in CONSTRUCTIONS, "construction", repr(header["construction"]), "a known name")
+    spec = _spec(header["source"], graph, CONSTRUCTIONS[header["construction"]])
     facts = tuple(_facts(entry) for entry in header["layers"])
     nodes = [node for node in graph if node.op in WEIGHT_OPERATORS]
     _need(len(facts) == len(nodes), "layers", f"{len(facts)} layers", f"{len(nodes)}, as in the graph")
@@ -192,7 +194,7 @@ def _ticket(header: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Ticket:
         n_weights += node.attributes["weight_shape"][0] if node.attributes["bias"] else 0
         _need(entry.n_weights == n_weights, "layers", f"{entry.n_weights} weights", f"{n_weights}, as in the graph")
         _need(0 <= entry.missed <= n_weights, "layers", f"{entry.missed} missed", f"0 to {n_weights}")
-    masks = tuple(_mask(source, index, tensors) for index, source in enumerate(spec.layers))
+    masks = tuple(_mask(header["construction"], source, index, tensors) for index, source in enumerate(spec.layers))
     probes = tensors["probe_outputs"]
     expected = (N_PROBES, min(N_OUTPUTS, math.prod(graph.output_shape)))
     fits = probes.dtype == np.float32 and probes.shape == expected
@@ -201,9 +203,9 @@ def _ticket(header: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Ticket:
     _need(tolerance is None or 0 < tolerance < math.inf, "tolerance", repr(tolerance), "null or a number above 0")
     fits = domain is None or (len(domain) == 2 and -math.inf < domain[0] <= domain[1] < math.inf)
     _need(fits, "domain", repr(domain), "null or a lower and an upper bound")
-    fits = type(size) is int and 1 <= size <= LARGEST_BASE_SET
-    _need(fits, "base_set_size", repr(size), f"1 to {LARGEST_BASE_SET}")
-    _need(header["construction"] in CONSTRUCTIONS, "construction", repr(header["construction"]), "a known name")
+    largest = CONSTRUCTIONS[header["construction"]].largest_size
+    fits = type(size) is int and 1 <= size <= largest
+    _need(fits, "base_set_size", repr(size), f"1 to {largest}")
     _need(header["objective"] in OBJECTIVES, "objective", repr(header["objective"]), "a known name")
     _need(header["target_dtype"] in ("float32", "float64"), "target_dtype", repr(header["target_dtype"]), "a float")
     return Ticket(
@@ -228,28 +230,34 @@ def _need(condition: bool, where: str, got: str, need: str) -> None:
         raise TicketError(where, got, need)
 
 
-def _spec(value: dict[str, Any], graph: Graph) -> SourceSpec:
+def _spec(value: dict[str, Any], graph: Graph, construction: Construction) -> SourceSpec:
     seed = value["seed"]
     _need(type(seed) is int and 0 <= seed <= LARGEST_SEED, "seed", repr(seed), "a whole number of 64 bits")
     _need(value["generator"] == GENERATOR, "generator", repr(value["generator"]), GENERATOR)
     _need(value["distribution"] == UNIFORM, "distribution", repr(value["distribution"]), UNIFORM)
-    _need(value["initialisation"] in INITIALISATIONS, "initialisation", repr(value["initialisation"]), "a known name")
+    known = value["initialisation"] in construction.initialisations
+    _need(known, "initialisation", repr(value["initialisation"]), " or ".join(construction.initialisations))
     nodes = [node for node in graph if node.op in WEIGHT_OPERATORS]
     _need(len(value["layers"]) == len(nodes), "source", f"{len(value['layers'])} layers", str(len(nodes)))
     layers = tuple(
-        _source_layer(seed, index, node, entry, value["initialisation"])
+        _source_layer(construction, seed, index, node, entry, value["initialisation"])
         for index, (node, entry) in enumerate(zip(nodes, value["layers"], strict=True))
     )
     return SourceSpec(seed, value["initialisation"], layers)
 
 
-def _source_layer(seed: int, index: int, node: Node, entry: dict[str, Any], initialisation: str) -> SourceLayer:
+def _source_layer(
+    construction: Construction, seed: int, index: int, node: Node, entry: dict[str, Any], initialisation: str
+) -> SourceLayer:
     width, scale = entry["block_width"], float(entry["scale"])
     where = f"source layer {index}"
-    _need(type(width) is int and 2 <= width <= 1 << 20 and width % 2 == 0, where, repr(width), "an even block width")
+    fits = type(width) is int and 1 <= width <= LARGEST_WIDTH
+    _need(
+        fits and not (width % 2 and construction.even_width), where, repr(width), f"a block width up to {LARGEST_WIDTH}"
+    )
     _need(bool(np.isfinite(scale)) and float(np.float32(scale)) == scale > 0, where, repr(scale), "a float32 scale")
     outputs, inputs_per_group, *kernel = node.attributes["weight_shape"]
-    return SourceLayer(
+    return construction.source_type(
         seed=seed,
         index=index,
         inputs_per_group=inputs_per_group,
@@ -287,14 +295,10 @@ def _digest(value: Any) -> str:
     return str(value)
 
 
-def _mask(source: SourceLayer, index: int, tensors: dict[str, NDArray[Any]]) -> LayerMask:
-    where = f"mask of layer {index}"
-    neurons, combine = tensors[f"layers.{index}.neurons"], tensors[f"layers.{index}.combine"]
-    expected = (source.n_neurons + 7) // 8
-    fits = neurons.dtype == combine.dtype == np.uint8 and neurons.shape == (expected,) and combine.ndim == 1
-    _need(fits, where, f"{neurons.dtype} {neurons.shape}", f"{expected} bytes of neuron bits")
-    mask = LayerMask(np.unpackbits(neurons, count=source.n_neurons).view(np.bool_), combine)
-    n_bytes = mask.n_combine_bytes(source)
-    _need(combine.size == n_bytes, where, f"{combine.size} bytes of weight bits", f"{n_bytes} for the kept neurons")
-    _need(not mask.has_stray_bits(source), where, "bits behind a row's last weight", "rows padded with zeros")
-    return mask
+def _mask(construction: str, source: SourceLayer, index: int, tensors: dict[str, NDArray[Any]]) -> Mask:
+    start = f"layers.{index}."
+    own = {name.removeprefix(start): tensor for name, tensor in tensors.items() if name.startswith(start)}
+    try:
+        return CONSTRUCTIONS[construction].mask_type.read(source, own)
+    except TicketError as error:
+        raise TicketError(f"mask of layer {index}", error.got, error.need, error.remedy) from error

@@ -10,24 +10,20 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from slth import __version__
 from slth.constructions import CONSTRUCTIONS, Construction
-from slth.constructions.base import Chosen, Piece
+from slth.constructions.base import Found, Work
 from slth.domain import Domain
 from slth.errors import ArgumentError
+from slth.mask import Mask
 from slth.network.target import Target, WeightLayer
 from slth.network.trace import trace
 from slth.plan import LARGEST_SEED, LayerPlan, Plan, make_plan
 from slth.probes import target_probe_outputs
 from slth.realise import survivors_digest
 from slth.source.spec import SourceLayer, SourceSpec
-from slth.subsetsum import solve
-from slth.ticket import ERROR_EDGES, LayerFacts, LayerMask, Ticket
-
-ELEMENTS_AT_ONCE = 1 << 22
-"""Base-set elements that are held at a time (32 MiB)."""
+from slth.ticket import ERROR_EDGES, LayerFacts, Ticket
 
 Progress = Callable[[str, int, int], None]
 """Called with a layer's name, the problems of it that are solved, and about how many it has."""
@@ -37,13 +33,14 @@ def find_ticket(
     model: torch.nn.Module | Target,
     example_input: torch.Tensor | None = None,
     *,
-    base_set_size: int = 20,
+    base_set_size: int | None = None,
     tolerance: float | None = None,
     objective: str = "best",
     initialisation: str = "uniform",
     seed: int = 0,
     domain: Any = None,
     construction: str = "two-for-one",
+    delta: float = 0.05,
     threads: int | None = None,
     on_progress: Progress | None = None,
 ) -> Ticket:
@@ -60,8 +57,8 @@ def find_ticket(
         The trained network; it is neither changed nor kept.
     example_input : tensor, (batch, *input shape)
         What the module reads; required with a module, unless its first layer tells.
-    base_set_size : int
-        Expected number of usable elements of a base set, 1 to 40.
+    base_set_size : int, optional
+        Expected number of usable elements of a base set; each construction has a default and a largest one.
     tolerance : float, optional
         Largest allowed |weight - realised weight|, in the target's own units; weights beyond it count as missed.
     objective : {"best", "sparsest"}
@@ -74,6 +71,9 @@ def find_ticket(
         Smallest and largest input; where no input is negative, half of the first layer's problems fall away.
     construction : str
         A name of :data:`slth.constructions.CONSTRUCTIONS`.
+    delta : float
+        Probability with which a source as wide as a theorem asks may fail; constructions whose width does not come
+        from a theorem ignore it.
     threads : int, optional
         Default: all cores. The ticket is the same on any number.
     on_progress : callable, optional
@@ -94,16 +94,17 @@ def find_ticket(
     _check(seed, construction, threads)
     if box.bounded:
         box.bounds(target.graph.input_shape)
+    method = CONSTRUCTIONS[construction]
     plan = make_plan(
         target,
+        method,
         base_set_size=base_set_size,
         tolerance=tolerance,
         objective=objective,
         initialisation=initialisation,
         domain=box,
-        construction=construction,
+        delta=delta,
     )
-    method = CONSTRUCTIONS[construction]
     spec = draw_source(target, plan, int(seed))
     found = [
         _find_layer(method, plan, layer_plan, layer, source, threads, on_progress)
@@ -116,7 +117,7 @@ def find_ticket(
         facts=tuple(facts for _, facts in found),
         construction=construction,
         objective=objective,
-        base_set_size=int(base_set_size),
+        base_set_size=int(plan.base_set_size),
         tolerance=tolerance,
         target_digest=target.digest(),
         target_dtype=str(target.dtype).removeprefix("torch."),
@@ -165,56 +166,13 @@ def _find_layer(
     source: SourceLayer,
     threads: int | None,
     on_progress: Progress | None,
-) -> tuple[LayerMask, LayerFacts]:
-    total = layer.n_weights * max(1, len(layer_plan.input_sign.branches))
-    chosen: list[Chosen] = []
-    errors: list[NDArray[np.float64]] = []
-    waiting: list[Piece] = []
-    done = 0
-
-    def report(n_done: int) -> None:
+) -> tuple[Mask, LayerFacts]:
+    def report(done: int, total: int) -> None:
         if on_progress is not None:
-            on_progress(layer.name, min(done + n_done, total), total)
+            on_progress(layer.name, done, total)
 
-    def solve_waiting() -> None:
-        nonlocal done
-        answers = _solve(waiting, plan, threads, report)
-        for piece, (flags, piece_errors) in zip(waiting, answers, strict=True):
-            chosen.append(Chosen.pack(piece, flags))
-            errors.append(method.weight_errors(source, piece, piece_errors))
-            done += len(piece.targets)
-        waiting.clear()
-
-    for piece in method.pieces(source, layer, layer_plan, ELEMENTS_AT_ONCE):
-        waiting.append(piece)
-        if sum(entry.base_sets.size for entry in waiting) >= ELEMENTS_AT_ONCE:
-            solve_waiting()
-    if waiting:
-        solve_waiting()
-    mask = method.mask(source, layer_plan, chosen)
-    return mask, _facts(plan, layer_plan, layer, source, mask, np.concatenate(errors))
-
-
-def _solve(
-    pieces: list[Piece], plan: Plan, threads: int | None, report: Callable[[int], None]
-) -> list[tuple[NDArray[np.bool_], NDArray[np.float64]]]:
-    """Solve the problems of some pieces in one batch; chosen elements and errors, piece by piece."""
-    sizes = np.concatenate([piece.sizes for piece in pieces])
-    offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-    answers = solve(
-        np.concatenate([piece.base_sets for piece in pieces]),
-        np.concatenate([piece.targets for piece in pieces]),
-        offsets=offsets,
-        objective=plan.objective,
-        tolerance=plan.tolerance,
-        threads=threads,
-        on_progress=report,
-    )
-    bit = np.arange(offsets[-1]) - np.repeat(offsets[:-1], sizes)
-    flags = (np.repeat(answers.selected, sizes) >> bit.astype(np.uint64)).astype(np.uint8) & 1
-    element_ends = np.cumsum([piece.base_sets.size for piece in pieces])[:-1]
-    problem_ends = np.cumsum([piece.targets.size for piece in pieces])[:-1]
-    return list(zip(np.split(flags.view(np.bool_), element_ends), np.split(answers.errors, problem_ends), strict=True))
+    found = method.find(source, layer, plan, layer_plan, Work(threads, report))
+    return found.mask, _facts(plan, layer_plan, layer, source, found)
 
 
 def _facts(
@@ -222,9 +180,9 @@ def _facts(
     layer_plan: LayerPlan,
     layer: WeightLayer,
     source: SourceLayer,
-    mask: LayerMask,
-    errors: NDArray[np.float64],
+    found: Found,
 ) -> LayerFacts:
+    errors = found.errors
     histogram = np.bincount(np.searchsorted(ERROR_EDGES, errors), minlength=len(ERROR_EDGES) + 1)
     return LayerFacts(
         name=layer.name,
@@ -235,5 +193,5 @@ def _facts(
         # Rounded once, so that it does not depend on the order in which the pieces come.
         mean_weight_error=math.fsum(errors) / errors.size,
         error_histogram=tuple(int(count) for count in histogram),
-        survivors_digest=survivors_digest(source, mask),
+        survivors_digest=survivors_digest(source, found.mask),
     )

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, cast, get_args
+from typing import Literal, Protocol, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from slth.bounds.base_sets import choose_scale, covering_size, sufficient_size
 from slth.domain import Domain
 from slth.errors import ArgumentError
 from slth.network.graph import Sign
 from slth.network.operators import WEIGHT_OPERATORS
 from slth.network.target import Target, WeightLayer
 
-LARGEST_BASE_SET = 40
 Objective = Literal["best", "sparsest"]
 OBJECTIVES = get_args(Objective)
 INITIALISATIONS = ("uniform", "looks-linear")
@@ -61,65 +58,102 @@ class Plan:
     objective: Objective
     initialisation: str
     domain: Domain
+    delta: float
     layers: tuple[LayerPlan, ...]
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What a person asks for, checked.
+
+    Attributes
+    ----------
+    base_set_size : int or None
+        None leaves it to the construction.
+    tolerance : float or None
+        Largest |weight - realised weight| that counts as found.
+    objective : {"best", "sparsest"}
+    initialisation : {"uniform", "looks-linear"}
+    domain : Domain
+    delta : float
+        Probability with which a source as wide as a theorem asks may fail.
+    """
+
+    base_set_size: int | None
+    tolerance: float | None
+    objective: Objective
+    initialisation: str
+    domain: Domain
+    delta: float
+
+    @property
+    def mirrored(self) -> bool:
+        """Whether neurons come in mirrored pairs."""
+        return self.initialisation == "looks-linear"
+
+
+class Sizing(Protocol):
+    """The part of a construction that a plan needs."""
+
+    name: str
+    default_size: int
+    largest_size: int
+    initialisations: tuple[str, ...]
+
+    def check(self, target: Target, wishes: Wishes, size: int) -> None:
+        """Refuse wishes that no draw can fulfil."""
+
+    def size(self, layer: WeightLayer, sign: Sign, wishes: Wishes, size: int) -> tuple[int, float]:
+        """Block width and scale of a layer's source."""
 
 
 def make_plan(
     target: Target,
+    sizing: Sizing,
     *,
-    base_set_size: int,
-    tolerance: float | None,
-    objective: str,
-    initialisation: str,
+    base_set_size: int | None = None,
+    tolerance: float | None = None,
+    objective: str = "best",
+    initialisation: str = "uniform",
     domain: Domain,
-    construction: str = "two-for-one",
+    delta: float = 0.05,
 ) -> Plan:
     """Block widths and scales of the source, layer by layer.
-
-    The ``base_set_size`` is the expected number of *usable* elements. Half of the uniform draws have the sign that a
-    branch needs, so a block of 2m neurons gives m of them in expectation; with the looks-linear initialisation 2m
-    neurons are m mirrored pairs, each usable.
 
     Raises
     ------
     ArgumentError
-        If an argument is out of range, or the base set is too small to reach the tolerance for every weight.
+        If an argument is out of range, or no draw could reach the tolerance for every weight.
     """
-    _check(base_set_size, tolerance, objective, initialisation)
+    size = sizing.default_size if base_set_size is None else base_set_size
+    _check(sizing, size, tolerance, objective, initialisation, delta)
+    wishes = Wishes(base_set_size, tolerance, cast(Objective, objective), initialisation, domain, delta)
     signs = target.input_signs(domain.sign)
-    mirrored = initialisation == "looks-linear"
-    magnitudes = {layer.name: _magnitudes(layer) for layer in target}
-    if tolerance is not None:
-        _check_reach(magnitudes, base_set_size, tolerance, mirrored)
+    sizing.check(target, wishes, size)
     layers = []
     for layer in target:
-        scale = choose_scale(magnitudes[layer.name], base_set_size, mirrored, tolerance)
-        _check_scale(layer.name, float(magnitudes[layer.name].max(initial=0.0)), scale)
-        layers.append(
-            LayerPlan(
-                name=layer.name,
-                groups=WEIGHT_OPERATORS[layer.node.op].groups(layer.node.attributes),
-                input_sign=signs[layer.name],
-                block_width=2 * base_set_size,
-                scale=scale,
-            )
-        )
-    return Plan(
-        construction, base_set_size, tolerance, cast(Objective, objective), initialisation, domain, tuple(layers)
-    )
+        block_width, scale = sizing.size(layer, signs[layer.name], wishes, size)
+        _check_scale(layer.name, float(magnitudes(layer).max(initial=0.0)), scale)
+        groups = WEIGHT_OPERATORS[layer.node.op].groups(layer.node.attributes)
+        layers.append(LayerPlan(layer.name, groups, signs[layer.name], block_width, scale))
+    return Plan(sizing.name, size, tolerance, wishes.objective, initialisation, domain, delta, tuple(layers))
 
 
-def _magnitudes(layer: WeightLayer) -> NDArray[np.float64]:
+def magnitudes(layer: WeightLayer) -> NDArray[np.float64]:
+    """Absolute values of a layer's weights and biases, (weights,)."""
     bias = layer.bias_array()
     parts = [layer.weight_array().ravel()] + ([] if bias is None else [bias])
     return np.abs(np.concatenate(parts))
 
 
-def _check(base_set_size: int, tolerance: float | None, objective: str, initialisation: str) -> None:
-    if isinstance(base_set_size, bool) or not isinstance(base_set_size, int | np.integer):
-        raise ArgumentError("base_set_size", repr(base_set_size), "a whole number")
-    if not 1 <= base_set_size <= LARGEST_BASE_SET:
-        raise ArgumentError("base_set_size", str(base_set_size), f"1 to {LARGEST_BASE_SET}", "20, or 30 for 1e-5")
+def _check(
+    sizing: Sizing, size: int, tolerance: float | None, objective: str, initialisation: str, delta: float
+) -> None:
+    if isinstance(size, bool) or not isinstance(size, int | np.integer):
+        raise ArgumentError("base_set_size", repr(size), "a whole number")
+    if not 1 <= size <= sizing.largest_size:
+        need = f"1 to {sizing.largest_size} with the construction {sizing.name!r}"
+        raise ArgumentError("base_set_size", str(size), need, f"{sizing.default_size}")
     if tolerance is not None and not (math.isfinite(tolerance) and tolerance > 0):
         raise ArgumentError("tolerance", str(tolerance), "a number above 0, in the weights' own units", "0.01")
     if objective not in OBJECTIVES:
@@ -128,6 +162,11 @@ def _check(base_set_size: int, tolerance: float | None, objective: str, initiali
         raise ArgumentError("objective", "sparsest without a tolerance", "a tolerance", "--tolerance 0.01")
     if initialisation not in INITIALISATIONS:
         raise ArgumentError("initialisation", initialisation, " or ".join(INITIALISATIONS))
+    if initialisation not in sizing.initialisations:
+        need = f"{' or '.join(sizing.initialisations)} with the construction {sizing.name!r}"
+        raise ArgumentError("initialisation", initialisation, need, "--construction two-for-one")
+    if not 0 < delta < 1:
+        raise ArgumentError("delta", str(delta), "a probability above 0 and below 1", "0.05")
 
 
 def _check_scale(name: str, top: float, scale: float) -> None:
@@ -138,28 +177,3 @@ def _check_scale(name: str, top: float, scale: float) -> None:
             f"a source scale from {SMALLEST_SCALE:.1g} to {1 / SMALLEST_SCALE:.1g}, within float32",
             "multiplying the layer by a power of 2 and dividing the next one by it, which ReLU allows",
         )
-
-
-def _check_reach(
-    magnitudes: Mapping[str, NDArray[np.float64]], base_set_size: int, tolerance: float, mirrored: bool
-) -> None:
-    """Refuse a size that cannot serve the layer with the largest weight; name one that can serve them all."""
-    tops = {name: float(values.max(initial=0.0)) for name, values in magnitudes.items()}
-    name = max(tops, key=tops.__getitem__)
-    needed = covering_size(tops[name], tolerance)
-    if base_set_size >= needed:
-        return
-    enough: int | None = max(needed, 1)
-    for values in magnitudes.values():
-        enough = None if enough is None else sufficient_size(values, tolerance, mirrored, enough, LARGEST_BASE_SET)
-    remedy = (
-        f"a base set of {enough}, the smallest that can be expected to, or a larger tolerance"
-        if enough is not None
-        else f"a larger tolerance: no base set up to {LARGEST_BASE_SET} can be expected to reach this one"
-    )
-    raise ArgumentError(
-        f"layer {name!r}",
-        f"base sets of {base_set_size} for weights up to {tops[name]:.3g} at tolerance {tolerance:g}",
-        f"at least {needed} elements: 2^{base_set_size} sums cannot cover that range",
-        remedy,
-    )

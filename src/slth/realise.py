@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from slth.mask import BIAS, Mask
 from slth.source.spec import SourceLayer
-from slth.ticket import LayerMask
 
 
 @dataclass(frozen=True)
@@ -22,64 +22,77 @@ class RealisedLayer:
         Slope for an input x >= 0 and for x <= 0.
     bias : float64 array, (outputs,), or None
         What the bias block adds.
-    slack : float64 array, (outputs, inputs per group, taps)
-        Bound on the rounding error of either slope.
-    bias_slack : float64 array, (outputs,), or None
-        Bound on the rounding error of the bias.
+    size, bias_size : float64 arrays of the same shapes
+        Sums of the products' absolute values, of the larger of the two signs, from which rounding is bounded.
+    n_terms : int
+        Products that the largest sum of one output has: slopes, and evaluations of the pruned source itself.
     """
 
     positive: NDArray[np.float64]
     negative: NDArray[np.float64]
     bias: NDArray[np.float64] | None
-    slack: NDArray[np.float64]
-    bias_slack: NDArray[np.float64] | None
+    size: NDArray[np.float64]
+    bias_size: NDArray[np.float64] | None
+    n_terms: int
 
     @property
     def one_branch(self) -> bool:
         """Whether the slopes are the same for both signs of the input, bit for bit."""
         return bool(np.array_equal(self.positive, self.negative))
 
+    @property
+    def _unit(self) -> float:
+        return 2.0**-52 * (self.n_terms + 2)
 
-def realise(source: SourceLayer, mask: LayerMask) -> RealisedLayer:
-    """Sum the surviving products of every block, for each sign of the input.
+    @property
+    def slack(self) -> NDArray[np.float64]:
+        """Bound on the rounding error of either slope, (outputs, inputs per group, taps).
 
-    A product of two float32 numbers is exact in float64; a sum of n of them, in any order, is off by at most
-    (n - 1) 2^-53 / (1 - (n - 1) 2^-53) times the sum of their absolute values, which ``slack`` bounds from above.
-    """
+        A product of two float32 numbers is exact in float64; a sum of n of them, in any order, is off by at most
+        (n - 1) 2^-53 / (1 - (n - 1) 2^-53) times the sum of their absolute values.
+        """
+        return self.size * self._unit
+
+    @property
+    def bias_slack(self) -> NDArray[np.float64] | None:
+        """Bound on the rounding error of the bias, (outputs,), or None."""
+        return None if self.bias_size is None else self.bias_size * self._unit
+
+
+def realise(source: SourceLayer, mask: Mask) -> RealisedLayer:
+    """Sum the surviving products of every weight, for each sign of the input."""
     shape = (source.outputs, source.inputs_per_group, source.taps)
-    slopes = {1: np.zeros(shape), -1: np.zeros(shape)}
-    slack = np.zeros(shape)
-    bias = np.zeros(source.outputs) if source.bias else None
-    bias_slack = np.zeros(source.outputs) if source.bias else None
-    univariate = source.univariate_weights().astype(np.float64).reshape(source.groups, source.neurons_per_group)
-    unit = 2.0**-52 * (source.block_width * source.taps + 2)
-    for start, stop, group, kept, flags in mask.rows(source):
-        values = univariate[group, kept]
-        block = kept // source.block_width
-        n_inputs = int(np.searchsorted(block, source.inputs_per_group))
-        combine = source.combine_weight(start, stop)[:, kept, :].astype(np.float64)
-        products = np.where(flags, combine * values[:, None], 0.0)
-        for sign, slope in slopes.items():
-            columns = np.flatnonzero(np.sign(values[:n_inputs]) == sign)
-            if columns.size == 0:
-                continue
-            blocks, starts = np.unique(block[columns], return_index=True)
-            slope[start:stop, blocks, :] = np.add.reduceat(products[:, columns, :], starts, axis=1)
-            sizes = np.add.reduceat(np.abs(products[:, columns, :]), starts, axis=1)
-            slack[start:stop, blocks, :] = np.maximum(slack[start:stop, blocks, :], sizes * unit)
-        if bias is not None and bias_slack is not None:
-            constant = products[:, n_inputs:, :] * (values[n_inputs:, None] > 0)
-            bias[start:stop] = constant.sum(axis=(1, 2))
-            bias_slack[start:stop] = np.abs(constant).sum(axis=(1, 2)) * unit
-    return RealisedLayer(slopes[1], slopes[-1], bias, slack, bias_slack)
+    slopes, sizes = (np.zeros((2, *shape)) for _ in range(2))
+    biases, bias_sizes = (np.zeros(source.outputs) for _ in range(2))
+    kept = mask.expand(source)
+    value = kept.value.astype(np.float64)
+    n_terms = 1
+    for piece in mask.entries(source):
+        n_rows = piece.stop - piece.start
+        if not len(piece.output):
+            continue
+        row, channel, u = piece.output - piece.start, kept.channel[piece.kept], value[piece.kept]
+        product = piece.value.astype(np.float64) * u
+        n_terms = max(n_terms, int(np.bincount(row).max()))
+        place = (row * source.inputs_per_group + channel) * source.taps + piece.tap
+        for branch, here in enumerate(((channel != BIAS) & (u > 0), (channel != BIAS) & (u < 0))):
+            for into, part in ((slopes, product[here]), (sizes, np.abs(product[here]))):
+                sums = np.bincount(place[here], part, minlength=n_rows * shape[1] * shape[2])
+                into[branch, piece.start : piece.stop] = sums.reshape(n_rows, *shape[1:])
+        here = (channel == BIAS) & (u > 0)
+        for total, part in ((biases, product[here]), (bias_sizes, np.abs(product[here]))):
+            total[piece.start : piece.stop] = np.bincount(row[here], part, minlength=n_rows)
+    bias, bias_size = (biases, bias_sizes) if source.bias else (None, None)
+    return RealisedLayer(slopes[0], slopes[1], bias, sizes.max(axis=0), bias_size, n_terms)
 
 
-def survivors_digest(source: SourceLayer, mask: LayerMask) -> str:
+def survivors_digest(source: SourceLayer, mask: Mask) -> str:
     """SHA-256 of the surviving source weights as little-endian float32.
 
-    First the kept neurons' univariate weights in ascending order, then the kept combining weights row by row.
+    First the kept neurons' incoming weights (or biases) in ascending order, then the kept combining weights output by
+    output, within it neuron by neuron and tap by tap.
     """
-    sha = hashlib.sha256(source.univariate_weights()[mask.neurons].astype("<f4").tobytes())
-    for start, stop, _, kept, flags in mask.rows(source):
-        sha.update(source.combine_weight(start, stop)[:, kept, :][flags].astype("<f4").tobytes())
+    sha = hashlib.sha256(mask.expand(source).value.astype("<f4").tobytes())
+    for piece in mask.entries(source):
+        sha.update(piece.value.astype("<f4").tobytes())
     return sha.hexdigest()

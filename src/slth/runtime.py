@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from torch.nn.utils import prune
 
 from slth.errors import ArgumentError
+from slth.mask import BIAS, Mask
 from slth.network.graph import Graph, Node, Sign
 from slth.network.operators import OPERATORS, WEIGHT_OPERATORS
 from slth.network.operators.affine import WeightOperator
@@ -18,10 +20,12 @@ from slth.network.operators.shape import Padding
 from slth.network.target import Target
 from slth.realise import RealisedLayer, realise
 from slth.source.spec import SourceLayer
-from slth.ticket import LayerMask, Ticket
+from slth.ticket import Ticket
 
 FORMS = ("masked", "sparse", "folded")
 LARGEST_MASKED_BYTES = 8 << 30
+LARGEST_DENSE = 1 << 25
+"""Numbers that a sparse layer holds at a time, beyond which it goes without a dense tensor (chosen)."""
 
 
 class Network(torch.nn.Module):
@@ -69,7 +73,7 @@ class SparseLayer(torch.nn.Module):
     """The surviving neurons and weights of two source layers, and nothing else.
 
     Buffers: ``channel`` (which input channel each neuron reads, -1 for none), ``univariate`` (its weight, or its bias),
-    ``values`` and ``index`` (surviving combining weights and their places in the dense tensor over the survivors).
+    ``values`` and ``index`` (surviving combining weights and their places in the tensor over the survivors).
     """
 
     channel: torch.Tensor
@@ -77,12 +81,12 @@ class SparseLayer(torch.nn.Module):
     values: torch.Tensor
     index: torch.Tensor
 
-    def __init__(self, node: Node, source: SourceLayer, mask: LayerMask, dtype: torch.dtype) -> None:
+    def __init__(self, node: Node, source: SourceLayer, mask: Mask, dtype: torch.dtype) -> None:
         super().__init__()
         self.node = node
         self.axis = -1 if node.op == "linear" else 1
-        channel, univariate, self.width = _survivors(source, mask)
-        values, index = _surviving_weights(source, mask, self.width)
+        channel, univariate, place, self.width = _survivors(source, mask)
+        values, index = _surviving_weights(source, mask, place, self.width)
         self.register_buffer("channel", torch.from_numpy(channel))
         self.register_buffer("univariate", torch.from_numpy(univariate).to(dtype))
         self.register_buffer("values", torch.from_numpy(values).to(dtype))
@@ -94,42 +98,66 @@ class SparseLayer(torch.nn.Module):
         operator = WEIGHT_OPERATORS[self.node.op]
         padding = operator.padding(self.node.attributes)
         padded = torch.nn.functional.pad(x, padding) if any(padding) else x
-        shape = [1] * padded.dim()
-        shape[self.axis] = -1
-        reads = self.channel >= 0
-        picked = padded.index_select(self.axis, self.channel.clamp(min=0))
-        slope = torch.where(reads, self.univariate, 0).reshape(shape)
-        constant = torch.where(reads, 0, self.univariate).reshape(shape)
-        hidden = torch.relu(picked * slope + constant)
-        weight = torch.zeros(int(np.prod(self.weight_shape)), dtype=self.values.dtype, device=self.values.device)
+        n_weights = math.prod(self.weight_shape)
+        if self.node.op == "linear" and n_weights > LARGEST_DENSE:
+            return self._scattered(padded)
+        hidden = self._hidden(padded, slice(None))
+        weight = torch.zeros(n_weights, dtype=self.values.dtype, device=self.values.device)
         weight[self.index] = self.values
         plain = {**self.node.attributes, "padding": (0,) * len(padding)}
         return operator.apply(plain, hidden, weight.reshape(self.weight_shape), None)
 
+    def _hidden(self, x: torch.Tensor, neurons: slice) -> torch.Tensor:
+        """Activations of some surviving neurons."""
+        shape = [1] * x.dim()
+        shape[self.axis] = -1
+        channel, univariate = self.channel[neurons], self.univariate[neurons]
+        reads = channel >= 0
+        slope = torch.where(reads, univariate, 0).reshape(shape)
+        constant = torch.where(reads, 0, univariate).reshape(shape)
+        return torch.relu(x.index_select(self.axis, channel.clamp(min=0)) * slope + constant)
 
-def _survivors(source: SourceLayer, mask: LayerMask) -> tuple[NDArray[np.int64], NDArray[np.float32], int]:
-    """Channel and univariate weight of the kept neurons; groups are filled up with dead ones to equal width."""
-    kept = [mask.kept_neurons(source, group) for group in range(source.groups)]
-    width = max(1, *(len(neurons) for neurons in kept))
-    channel = np.full((source.groups, width), -1, dtype=np.int64)
-    univariate = np.zeros((source.groups, width), dtype=np.float32)
-    weights = source.univariate_weights().reshape(source.groups, source.neurons_per_group)
-    for group, neurons in enumerate(kept):
-        block = neurons // source.block_width
-        is_input = block < source.inputs_per_group
-        channel[group, : len(neurons)] = np.where(is_input, block + group * source.inputs_per_group, -1)
-        univariate[group, : len(neurons)] = weights[group, neurons]
-    return channel.ravel(), univariate.ravel(), width
+    def _scattered(self, x: torch.Tensor) -> torch.Tensor:
+        """A Linear layer's outputs without the tensor over the survivors, which would be far larger than they are."""
+        flat = x.reshape(-1, x.shape[-1])
+        out = torch.zeros(len(flat), self.weight_shape[0], dtype=x.dtype, device=x.device)
+        output, neuron = self.index // self.width, self.index % self.width
+        step = max(1, LARGEST_DENSE // max(1, len(flat)))
+        for start in range(0, len(output), step):
+            here = slice(start, start + step)
+            reads, u = self.channel[neuron[here]], self.univariate[neuron[here]]
+            hidden = flat[:, reads.clamp(min=0)] * torch.where(reads >= 0, u, 0) + torch.where(reads >= 0, 0, u)
+            out.index_add_(1, output[here], torch.relu(hidden) * self.values[here])
+        return out.reshape(*x.shape[:-1], -1)
+
+
+def _survivors(
+    source: SourceLayer, mask: Mask
+) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64], int]:
+    """Channel and univariate weight of the kept neurons, groups filled up with dead ones to equal width.
+
+    Then each kept neuron's place within its group, and the width.
+    """
+    kept = mask.expand(source)
+    group = kept.neuron // source.neurons_per_group
+    counts = np.bincount(group, minlength=source.groups)
+    width = max(1, int(counts.max()))
+    place = np.arange(len(group)) - (np.cumsum(counts) - counts)[group]
+    channel = np.full(source.groups * width, -1, dtype=np.int64)
+    univariate = np.zeros(source.groups * width, dtype=np.float32)
+    at = group * width + place
+    channel[at] = np.where(kept.channel == BIAS, -1, kept.channel + group * source.inputs_per_group)
+    univariate[at] = kept.value
+    return channel, univariate, place, width
 
 
 def _surviving_weights(
-    source: SourceLayer, mask: LayerMask, width: int
+    source: SourceLayer, mask: Mask, place: NDArray[np.int64], width: int
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    values, index = [], []
-    for start, stop, _, kept, flags in mask.rows(source):
-        row, column, tap = np.nonzero(flags)
-        values.append(source.combine_weight(start, stop)[:, kept, :][flags])
-        index.append(((row + start) * width + column) * source.taps + tap)
+    values, index = [np.empty(0, np.float32)], [np.empty(0, np.int64)]
+    for piece in mask.entries(source):
+        values.append(piece.value)
+        index.append((piece.output * width + place[piece.kept]) * source.taps + piece.tap)
     return np.concatenate(values), np.concatenate(index)
 
 
@@ -197,7 +225,7 @@ def _check_size(ticket: Ticket, dtype: torch.dtype) -> None:
         )
 
 
-def _masked(node: Node, source: SourceLayer, mask: LayerMask, dtype: torch.dtype) -> torch.nn.Module:
+def _masked(node: Node, source: SourceLayer, mask: Mask, dtype: torch.dtype) -> torch.nn.Module:
     """expand (univariate), ReLU, combine; the target's zero padding comes first."""
     operator = WEIGHT_OPERATORS[node.op]
     expand = operator.pointwise(node.attributes, source.n_neurons, source.inputs_per_group, source.bias)
@@ -207,8 +235,9 @@ def _masked(node: Node, source: SourceLayer, mask: LayerMask, dtype: torch.dtype
     if source.bias:
         _prune(expand, "bias", source.expand_bias(), _bias_mask(source, mask), dtype)
     flags = np.zeros((source.outputs, source.neurons_per_group, source.taps), dtype=np.bool_)
-    for start, stop, _, kept, rows in mask.rows(source):
-        flags[start:stop, kept, :] = rows
+    neuron = mask.expand(source).neuron % source.neurons_per_group
+    for piece in mask.entries(source):
+        flags[piece.output, neuron[piece.kept], piece.tap] = True
     _prune(combine, "weight", source.combine_weight(0, source.outputs), flags, dtype)
     sequence = torch.nn.Sequential()
     padding = operator.padding(node.attributes)
@@ -229,18 +258,18 @@ def _prune(
     prune.custom_from_mask(layer, name, torch.from_numpy(mask).reshape(shape).to(dtype))
 
 
-def _expand_mask(source: SourceLayer, mask: LayerMask) -> NDArray[np.bool_]:
-    neuron = np.flatnonzero(mask.neurons)
-    block = (neuron % source.neurons_per_group) // source.block_width
-    is_input = block < source.inputs_per_group
+def _expand_mask(source: SourceLayer, mask: Mask) -> NDArray[np.bool_]:
+    kept = mask.expand(source)
+    reads = kept.channel != BIAS
     flags = np.zeros((source.n_neurons, source.inputs_per_group), dtype=np.bool_)
-    flags[neuron[is_input], block[is_input]] = True
+    flags[kept.neuron[reads], kept.channel[reads]] = True
     return flags
 
 
-def _bias_mask(source: SourceLayer, mask: LayerMask) -> NDArray[np.bool_]:
-    block = (np.arange(source.n_neurons) % source.neurons_per_group) // source.block_width
-    flags: NDArray[np.bool_] = mask.neurons & (block == source.inputs_per_group)
+def _bias_mask(source: SourceLayer, mask: Mask) -> NDArray[np.bool_]:
+    kept = mask.expand(source)
+    flags = np.zeros(source.n_neurons, dtype=np.bool_)
+    flags[kept.neuron[kept.channel == BIAS]] = True
     return flags
 
 

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from slth.mask import Mask
 from slth.network.graph import Sign
-from slth.source.spec import SourceLayer
-from slth.ticket import LayerFacts, LayerMask, Ticket
+from slth.source.spec import BlockSource, SourceLayer
+from slth.ticket import LayerFacts, Ticket
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def summarise(ticket: Ticket, ticket_bytes: int | None = None) -> TicketSummary:
     )
 
 
-def _layer(source: SourceLayer, mask: LayerMask, facts: LayerFacts) -> LayerSummary:
+def _layer(source: SourceLayer, mask: Mask, facts: LayerFacts) -> LayerSummary:
     sizes = base_set_sizes(source, facts.input_sign)
     return LayerSummary(
         name=facts.name,
@@ -105,8 +106,10 @@ def _layer(source: SourceLayer, mask: LayerMask, facts: LayerFacts) -> LayerSumm
 def base_set_sizes(source: SourceLayer, sign: Sign) -> NDArray[np.int64]:
     """Usable elements of every base set of a layer: by block and, where it matters, sign of the input.
 
-    With the looks-linear initialisation every mirrored pair is one usable element.
+    With the looks-linear initialisation every mirrored pair is one usable element. In a pool every neuron is looked at.
     """
+    if not isinstance(source, BlockSource):
+        return np.array([source.block_width])
     n_blocks = source.groups * source.blocks_per_group
     if source.mirrored:
         return np.full(n_blocks, source.block_width // 2, dtype=np.int64)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,89 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from slth.mask.base import Mask
 from slth.network.graph import Graph, Sign
 from slth.source.spec import SourceLayer, SourceSpec
 
 if TYPE_CHECKING:
     import torch
-
-ROWS_AT_ONCE = 1 << 22
-"""Source weights that are made and held at a time when a layer is walked through."""
-
-
-@dataclass(frozen=True)
-class LayerMask:
-    """Which source weights of one layer survive.
-
-    Attributes
-    ----------
-    neurons : bool array, (n_neurons,)
-        Intermediate neurons that keep their one univariate weight (or bias).
-    combine : uint8 array, (bytes,)
-        Bits of the combining weights, row by row, each row padded to whole bytes. Row o holds, for each kept neuron of
-        its group in ascending order, one bit a tap; the first bit is the highest of the first byte.
-    """
-
-    neurons: NDArray[np.bool_]
-    combine: NDArray[np.uint8]
-
-    def kept_neurons(self, source: SourceLayer, group: int) -> NDArray[np.int64]:
-        """Kept neurons of a group, counted from the group's first."""
-        start = group * source.neurons_per_group
-        return np.flatnonzero(self.neurons[start : start + source.neurons_per_group])
-
-    def rows(
-        self, source: SourceLayer, at_once: int = ROWS_AT_ONCE
-    ) -> Iterator[tuple[int, int, int, NDArray[np.int64], NDArray[np.bool_]]]:
-        """Walk through the combining mask in pieces of one group and bounded size.
-
-        Yields
-        ------
-        start, stop : int
-            Outputs of the piece.
-        group : int
-            Their group.
-        kept : array, (kept neurons,)
-            The group's kept neurons, counted from its first.
-        mask : bool array, (outputs, kept neurons, taps)
-            Surviving combining weights.
-        """
-        rows_per_group = source.outputs // source.groups
-        step = max(1, at_once // max(1, source.neurons_per_group * source.taps))
-        position = 0
-        for group in range(source.groups):
-            kept = self.kept_neurons(source, group)
-            n_bits = len(kept) * source.taps
-            n_bytes = (n_bits + 7) // 8
-            for start in range(group * rows_per_group, (group + 1) * rows_per_group, step):
-                stop = min(start + step, (group + 1) * rows_per_group)
-                size = (stop - start) * n_bytes
-                packed = self.combine[position : position + size].reshape(stop - start, n_bytes)
-                bits = np.unpackbits(packed, axis=1, count=n_bits).view(np.bool_)
-                yield start, stop, group, kept, bits.reshape(stop - start, len(kept), source.taps)
-                position += size
-
-    def n_combine_bytes(self, source: SourceLayer) -> int:
-        """Bytes that ``combine`` must have for the kept neurons."""
-        counts = self.neurons.reshape(source.groups, source.neurons_per_group).sum(axis=1)
-        return int(((counts * source.taps + 7) // 8).sum()) * (source.outputs // source.groups)
-
-    def has_stray_bits(self, source: SourceLayer) -> bool:
-        """Whether a bit is set that pads a row, and so stands for no weight."""
-        counts = self.neurons.reshape(source.groups, source.neurons_per_group).sum(axis=1)
-        position, rows = 0, source.outputs // source.groups
-        for n_bits in (int(count) * source.taps for count in counts):
-            n_bytes = (n_bits + 7) // 8
-            packed = self.combine[position : position + rows * n_bytes]
-            if n_bits % 8 and bool((packed[n_bytes - 1 :: n_bytes] & (0xFF >> n_bits % 8)).any()):
-                return True
-            position += rows * n_bytes
-        return False
-
-    @property
-    def n_kept(self) -> int:
-        """Surviving weights and biases of both source layers."""
-        return int(self.neurons.sum()) + int(np.bitwise_count(self.combine).sum())
 
 
 @dataclass(frozen=True)
@@ -139,7 +61,7 @@ class Ticket:
         The target's architecture, from which the module is rebuilt.
     spec : SourceSpec
         The source network.
-    masks : tuple of LayerMask
+    masks : tuple of Mask
         One for each weight layer, in the graph's order.
     facts : tuple of LayerFacts
         What the search found, layer by layer.
@@ -165,7 +87,7 @@ class Ticket:
 
     graph: Graph
     spec: SourceSpec
-    masks: tuple[LayerMask, ...]
+    masks: tuple[Mask, ...]
     facts: tuple[LayerFacts, ...]
     construction: str
     objective: str
@@ -179,7 +101,7 @@ class Ticket:
     seconds: float | None = field(default=None, compare=False)
 
     @property
-    def layers(self) -> list[tuple[SourceLayer, LayerMask, LayerFacts]]:
+    def layers(self) -> list[tuple[SourceLayer, Mask, LayerFacts]]:
         """Source layer, mask and facts together, in the graph's order."""
         return list(zip(self.spec.layers, self.masks, self.facts, strict=True))
 

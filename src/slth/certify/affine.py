@@ -21,7 +21,7 @@ def affine(node: Node, state: State, layer: WeightLayer, realised: RealisedLayer
         error_out <= A error_in + D |x| + |bias error|,
 
     because the ticket's map is A-Lipschitz entry by entry and x is bounded on the target's side. Twice the rounding of
-    one evaluation in float64 is added, once for each network.
+    one evaluation in float64 is added, once for each network; it covers every form of the ticket's module.
     """
     operator = WEIGHT_OPERATORS[node.op]
     shape = node.attributes["weight_shape"]
@@ -29,19 +29,21 @@ def affine(node: Node, state: State, layer: WeightLayer, realised: RealisedLayer
     bias_array = layer.bias_array()
     bias = torch.zeros(weight.shape[0], dtype=torch.float64) if bias_array is None else torch.from_numpy(bias_array)
     gain, deviation = _gain_and_deviation(state, weight, realised)
-    offset = torch.zeros_like(bias)
+    offset, constant = torch.zeros_like(bias), bias.abs()
     if realised.bias is not None and realised.bias_slack is not None:
         slack = torch.from_numpy(realised.bias_slack)
         offset = inflate((torch.from_numpy(realised.bias) - bias).abs() + slack, 2)
+    if realised.bias_size is not None:
+        constant = torch.maximum(constant + offset, inflate(torch.from_numpy(realised.bias_size), realised.n_terms))
 
     def apply(matrix: torch.Tensor, x: torch.Tensor, constant: torch.Tensor | None = None) -> torch.Tensor:
         return operator.apply(node.attributes, x[None], matrix.reshape(shape), constant)[0]
 
-    # A map with two branches adds twice as many products as one.
-    n_terms = 2 * math.prod(weight.shape[1:]) + 2
-    largest = torch.maximum(gain, weight.abs())
+    # A folded map with two branches adds twice as many products as one; the pruned source adds all that survive.
+    n_terms = max(2 * math.prod(weight.shape[1:]) + 2, realised.n_terms + 2)
+    largest = torch.maximum(torch.maximum(gain, weight.abs()), inflate(torch.from_numpy(realised.size), n_terms))
     error = inflate(apply(gain, state.error) + apply(deviation, state.magnitude, offset), n_terms)
-    sizes = inflate(apply(largest, state.magnitude + state.error, bias.abs() + offset), n_terms)
+    sizes = inflate(apply(largest, state.magnitude + state.error, constant), n_terms)
     rounding = (n_terms + 8) * UNIT * sizes
     middle = apply(weight, (state.lower + state.upper) / 2, bias)
     radius = inflate(apply(weight.abs(), (state.upper - state.lower) / 2), n_terms) + rounding

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -23,6 +23,9 @@ from slth.commands.screen import print_json, print_table, progress_bar, ticket_t
 from slth.errors import ArgumentError
 from slth.warm import Compilation
 
+if TYPE_CHECKING:
+    from slth.ticket import Ticket
+
 
 def find(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="The ticket file to write.")],
@@ -32,9 +35,11 @@ def find(
     activation: Activation = "relu",
     input_shape: InputShape = None,
     construction: Annotated[
-        str, typer.Option(metavar="NAME", help="two-for-one: two source layers for one.", show_default=False)
+        str, typer.Option(metavar="NAME", help="two-for-one (default), or pairs.", show_default=False)
     ] = "two-for-one",
-    base_set_size: Annotated[int, typer.Option(metavar="M", help="Usable elements a subset sum, 1-40.")] = 20,
+    base_set_size: Annotated[
+        int | None, typer.Option(metavar="M", help="Usable elements a subset sum (20), or neurons a pool (1000).")
+    ] = None,
     tolerance: Annotated[float | None, typer.Option(metavar="T", help="Largest |weight - realised weight|.")] = None,
     objective: Annotated[
         str, typer.Option(metavar="GOAL", help="best (default), or sparsest within T.", show_default=False)
@@ -86,7 +91,15 @@ def find(
     if ticket.missed and not quiet:
         typer.echo(
             f"warning: {ticket.missed:,} of {ticket.n_weights:,} weights missed the tolerance {tolerance:g} (worst "
-            f"{ticket.max_weight_error:.3g}); try --base-set-size {min(40, base_set_size + 4)} or another --seed",
+            f"{ticket.max_weight_error:.3g}); try {_larger(ticket)} or another --seed",
             err=True,
         )
     return 1 if max_missed is not None and ticket.missed > max_missed else 0
+
+
+def _larger(ticket: Ticket) -> str:
+    """The next larger base set of the ticket's construction, or the largest."""
+    from slth.constructions import CONSTRUCTIONS
+
+    largest = CONSTRUCTIONS[ticket.construction].largest_size
+    return f"--base-set-size {min(largest, ticket.base_set_size + max(4, ticket.base_set_size // 2))}"

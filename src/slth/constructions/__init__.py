@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from slth.constructions.base import Construction
+from slth.constructions.pairs import Pairs
 from slth.constructions.two_for_one import TwoForOne
 
-CONSTRUCTIONS: dict[str, Construction] = {construction.name: construction for construction in (TwoForOne(),)}
+CONSTRUCTIONS: dict[str, Construction] = {construction.name: construction for construction in (TwoForOne(), Pairs())}
 
 __all__ = ["CONSTRUCTIONS", "Construction"]

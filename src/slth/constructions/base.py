@@ -1,78 +1,107 @@
-"""What a construction has to say: its source's shape, its subset-sum problems, and the mask that their answers make."""
+"""What a construction has to say: its source's shape, and the mask under which the source is the target."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from slth.network.target import WeightLayer
-from slth.plan import LayerPlan, Plan
+from slth.mask import Mask
+from slth.network.graph import Sign
+from slth.network.target import Target, WeightLayer
+from slth.plan import LayerPlan, Plan, Wishes
 from slth.source.spec import SourceLayer
-from slth.ticket import LayerMask
 
 
 @dataclass(frozen=True)
-class Piece:
-    """Subset-sum problems of some outputs of one group, in the order that ``mask`` expects their answers.
+class Found:
+    """What a construction found for one layer.
 
     Attributes
     ----------
-    base_sets : float64 array, (elements,)
-        Base sets one after another.
-    sizes : int64 array, (problems,)
-        Elements of each.
-    targets : float64 array, (problems,)
-        The target weights.
-    place : object
-        The construction's own note of where the answers belong.
+    mask : Mask
+    errors : float64 array, (weights and biases,)
+        |weight - realised weight|, the worse of the two signs of the input where both occur, in any order.
     """
 
-    base_sets: NDArray[np.float64]
-    sizes: NDArray[np.int64]
-    targets: NDArray[np.float64]
-    place: Any
+    mask: Mask
+    errors: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Chosen:
-    """The answers of one piece: a flag for each element of its base sets, packed, and the piece's ``place``."""
+class Work:
+    """How to search, as opposed to what for.
 
-    place: Any
-    packed: NDArray[np.uint8]
-    n_elements: int
+    Attributes
+    ----------
+    threads : int or None
+        None: all cores.
+    report : callable
+        Told the number of the layer's problems that are solved and the number of all.
+    """
 
-    @classmethod
-    def pack(cls, piece: Piece, flags: NDArray[np.bool_]) -> Chosen:
-        """Keep the answers and let the base sets go."""
-        return cls(piece.place, np.packbits(flags), flags.size)
-
-    @property
-    def flags(self) -> NDArray[np.bool_]:
-        """One flag an element."""
-        return np.unpackbits(self.packed, count=self.n_elements).view(np.bool_)
+    threads: int | None
+    report: Callable[[int, int], None]
 
 
-class Construction:
-    """A published way to find a target layer inside random source layers."""
+class Construction(ABC):
+    """A published way to find a target layer inside random source layers.
+
+    Attributes
+    ----------
+    name : str
+        On the command line and in the file.
+    source_type, mask_type : type
+        Layout of the source and of the mask.
+    default_size, largest_size : int
+        Of the base sets.
+    initialisations : tuple of str
+        Laws of the source that it knows.
+    even_width : bool
+        Whether blocks have an even number of neurons.
+    """
 
     name: str
+    source_type: type[SourceLayer]
+    mask_type: type[Mask]
+    default_size: int
+    largest_size: int
+    initialisations: tuple[str, ...]
+    even_width: bool = False
+
+    @abstractmethod
+    def check(self, target: Target, wishes: Wishes, size: int) -> None:
+        """Refuse wishes that no draw can fulfil.
+
+        Raises
+        ------
+        ArgumentError
+            With what could be wished instead.
+        """
+
+    @abstractmethod
+    def size(self, layer: WeightLayer, sign: Sign, wishes: Wishes, size: int) -> tuple[int, float]:
+        """Block width and scale of a layer's source; nothing random is seen."""
 
     def source_layer(self, plan: Plan, layer_plan: LayerPlan, layer: WeightLayer, seed: int, index: int) -> SourceLayer:
         """Shape and law of the source layers for one target layer; knows the target's shape and nothing more."""
-        raise NotImplementedError
+        outputs, inputs_per_group, *kernel = layer.weight.shape
+        return self.source_type(
+            seed=seed,
+            index=index,
+            inputs_per_group=inputs_per_group,
+            outputs=outputs,
+            groups=layer_plan.groups,
+            kernel=tuple(kernel),
+            bias=layer.bias is not None,
+            block_width=layer_plan.block_width,
+            scale=layer_plan.scale,
+            initialisation=plan.initialisation,
+        )
 
-    def pieces(self, source: SourceLayer, layer: WeightLayer, plan: LayerPlan, elements: int) -> Iterator[Piece]:
-        """Subset-sum problems of a layer, at most about ``elements`` base-set elements a piece."""
-        raise NotImplementedError
-
-    def mask(self, source: SourceLayer, plan: LayerPlan, chosen: list[Chosen]) -> LayerMask:
-        """The mask that the chosen elements of all pieces make."""
-        raise NotImplementedError
-
-    def weight_errors(self, source: SourceLayer, piece: Piece, errors: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Errors by target weight, (weights and biases of the piece,), from the errors by problem."""
-        raise NotImplementedError
+    @abstractmethod
+    def find(self, source: SourceLayer, layer: WeightLayer, plan: Plan, layer_plan: LayerPlan, work: Work) -> Found:
+        """The mask for one layer."""

@@ -22,17 +22,23 @@ central one does.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from slth.constructions.base import Chosen, Construction, Piece
-from slth.network.target import WeightLayer
-from slth.plan import LayerPlan, Plan
-from slth.source.spec import SourceLayer
-from slth.ticket import LayerMask
+from slth.bounds.base_sets import choose_scale, covering_size, sufficient_size
+from slth.constructions.subset_sums import Chosen, Piece, SubsetSumConstruction
+from slth.errors import ArgumentError
+from slth.mask import BlockMask
+from slth.network.graph import Sign
+from slth.network.target import Target, WeightLayer
+from slth.plan import INITIALISATIONS, LayerPlan, Wishes, magnitudes
+from slth.source.spec import BlockSource
+
+LARGEST_BASE_SET = 40
+"""Largest expected size of a base set (chosen): blocks vary, and a subset sum of 44 takes the solver milliseconds."""
 
 
 @dataclass(frozen=True)
@@ -65,28 +71,32 @@ class _Place:
         return (self.stop - self.start) * self.taps * self.n_blocks * self.n_branches
 
 
-class TwoForOne(Construction):
+class TwoForOne(SubsetSumConstruction):
     """Blocks of univariate neurons for every input channel, then a layer of the target's shape."""
 
     name = "two-for-one"
+    source_type = BlockSource
+    mask_type = BlockMask
+    default_size = 20
+    largest_size = LARGEST_BASE_SET
+    initialisations = INITIALISATIONS
+    even_width = True
 
-    def source_layer(self, plan: Plan, layer_plan: LayerPlan, layer: WeightLayer, seed: int, index: int) -> SourceLayer:
-        """Blocks of the planned width for each input channel and, where the target has biases, one more."""
-        outputs, inputs_per_group, *kernel = layer.weight.shape
-        return SourceLayer(
-            seed=seed,
-            index=index,
-            inputs_per_group=inputs_per_group,
-            outputs=outputs,
-            groups=layer_plan.groups,
-            kernel=tuple(kernel),
-            bias=layer.bias is not None,
-            block_width=layer_plan.block_width,
-            scale=layer_plan.scale,
-            initialisation=plan.initialisation,
-        )
+    def check(self, target: Target, wishes: Wishes, size: int) -> None:
+        """Refuse a base set too small to reach the tolerance for every weight."""
+        if wishes.tolerance is not None:
+            by_layer = {layer.name: magnitudes(layer) for layer in target}
+            _check_reach(by_layer, size, wishes.tolerance, wishes.mirrored)
 
-    def pieces(self, source: SourceLayer, layer: WeightLayer, plan: LayerPlan, elements: int) -> Iterator[Piece]:
+    def size(self, layer: WeightLayer, sign: Sign, wishes: Wishes, size: int) -> tuple[int, float]:
+        """Blocks of 2m neurons for an expected m usable elements, and the scale that serves the layer's weights best.
+
+        Half of the uniform draws have the sign that a branch needs; with the looks-linear initialisation 2m neurons are
+        m mirrored pairs, each usable.
+        """
+        return 2 * size, choose_scale(magnitudes(layer), size, wishes.mirrored, wishes.tolerance)
+
+    def pieces(self, source: BlockSource, layer: WeightLayer, plan: LayerPlan, elements: int) -> Iterator[Piece]:
         """One problem a weight and sign of its input, then one a bias, for some rows of one group at a time."""
         weight, bias = layer.weight_array(), layer.bias_array()
         univariate = source.univariate_weights().reshape(source.groups, source.neurons_per_group)
@@ -100,7 +110,7 @@ class TwoForOne(Construction):
                 place = _Place(start, stop, group, columns, source.inputs_per_group, len(branches), source.taps)
                 yield _piece(source, place, weight[start:stop], None if bias is None else bias[start:stop])
 
-    def mask(self, source: SourceLayer, plan: LayerPlan, chosen: list[Chosen]) -> LayerMask:
+    def mask(self, source: BlockSource, plan: LayerPlan, chosen: list[Chosen]) -> BlockMask:
         """Keep the chosen combining weights, and the neurons of which at least one is chosen."""
         neurons = np.zeros((source.groups, source.neurons_per_group), dtype=np.bool_)
         both = source.mirrored and len(plan.input_sign.branches) == 2
@@ -119,21 +129,21 @@ class TwoForOne(Construction):
                 column_of[members[real]] = np.flatnonzero(real)
             rows = _bits(source, place, answers.flags)[:, column_of[neurons[place.group]], :]
             packed.append(np.packbits(rows.reshape(len(rows), -1), axis=1).ravel())
-        return LayerMask(neurons.ravel(), np.concatenate(packed) if packed else np.zeros(0, dtype=np.uint8))
+        return BlockMask(neurons.ravel(), np.concatenate(packed) if packed else np.zeros(0, dtype=np.uint8))
 
-    def weight_errors(self, source: SourceLayer, piece: Piece, errors: NDArray[np.float64]) -> NDArray[np.float64]:
+    def weight_errors(self, source: BlockSource, piece: Piece, errors: NDArray[np.float64]) -> NDArray[np.float64]:
         """The worse of the two signs where a weight has both, then the biases."""
         place: _Place = piece.place
         inputs = errors[: place.n_problems].reshape(-1, place.n_branches).max(axis=1)
         return np.concatenate([inputs, errors[place.n_problems :]])
 
 
-def _branches(source: SourceLayer, plan: LayerPlan) -> tuple[int, ...]:
+def _branches(source: BlockSource, plan: LayerPlan) -> tuple[int, ...]:
     """Signs of the input that need subset sums of their own; mirrored pairs serve both with one."""
     return (0,) if source.mirrored else plan.input_sign.branches
 
 
-def _columns(source: SourceLayer, univariate: NDArray[np.float32], branches: tuple[int, ...]) -> _Columns:
+def _columns(source: BlockSource, univariate: NDArray[np.float32], branches: tuple[int, ...]) -> _Columns:
     """Sort a group's usable elements by block and sign; at most the source's largest base set each."""
     neuron = np.arange(source.neurons_per_group, dtype=np.int64)
     block = neuron // source.block_width
@@ -163,7 +173,7 @@ def _ranks(counts: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.arange(starts.size, dtype=np.int64) - starts
 
 
-def _piece(source: SourceLayer, place: _Place, weight: NDArray[np.float64], bias: NDArray[np.float64] | None) -> Piece:
+def _piece(source: BlockSource, place: _Place, weight: NDArray[np.float64], bias: NDArray[np.float64] | None) -> Piece:
     columns = place.columns
     combine = source.combine_weight(place.start, place.stop)[:, columns.neurons, :]
     products = combine.transpose(0, 2, 1).astype(np.float64) * columns.values
@@ -178,7 +188,7 @@ def _piece(source: SourceLayer, place: _Place, weight: NDArray[np.float64], bias
     return Piece(np.concatenate(base_sets), np.concatenate(sizes), np.concatenate(targets), place)
 
 
-def _bits(source: SourceLayer, place: _Place, flags: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def _bits(source: BlockSource, place: _Place, flags: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Chosen elements as (outputs, columns, taps)."""
     columns, n_rows = place.columns, place.stop - place.start
     bits = np.zeros((n_rows, source.taps, len(columns.neurons)), dtype=np.bool_)
@@ -189,7 +199,7 @@ def _bits(source: SourceLayer, place: _Place, flags: NDArray[np.bool_]) -> NDArr
 
 
 def _members(
-    source: SourceLayer, plan: LayerPlan, columns: _Columns, univariate: NDArray[np.float32], both: bool
+    source: BlockSource, plan: LayerPlan, columns: _Columns, univariate: NDArray[np.float32], both: bool
 ) -> list[NDArray[np.int64]]:
     """Neurons that an element stands for: itself, or of a mirrored pair the active one or both (-1: none)."""
     if not source.mirrored:
@@ -202,3 +212,28 @@ def _members(
         return [active]
     other = columns.neurons + (active == columns.neurons)
     return [active, np.where(is_bias, -1, other)]
+
+
+def _check_reach(
+    magnitudes: Mapping[str, NDArray[np.float64]], base_set_size: int, tolerance: float, mirrored: bool
+) -> None:
+    """Refuse a size that cannot serve the layer with the largest weight; name one that can serve them all."""
+    tops = {name: float(values.max(initial=0.0)) for name, values in magnitudes.items()}
+    name = max(tops, key=tops.__getitem__)
+    needed = covering_size(tops[name], tolerance)
+    if base_set_size >= needed:
+        return
+    enough: int | None = max(needed, 1)
+    for values in magnitudes.values():
+        enough = None if enough is None else sufficient_size(values, tolerance, mirrored, enough, LARGEST_BASE_SET)
+    remedy = (
+        f"a base set of {enough}, the smallest that can be expected to, or a larger tolerance"
+        if enough is not None
+        else f"a larger tolerance: no base set up to {LARGEST_BASE_SET} can be expected to reach this one"
+    )
+    raise ArgumentError(
+        f"layer {name!r}",
+        f"base sets of {base_set_size} for weights up to {tops[name]:.3g} at tolerance {tolerance:g}",
+        f"at least {needed} elements: 2^{base_set_size} sums cannot cover that range",
+        remedy,
+    )

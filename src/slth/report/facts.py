@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from slth.mask import BIAS, Entries, Mask
 from slth.network.graph import Node, Sign
 from slth.source.spec import SourceLayer
-from slth.ticket import LayerMask, Ticket
+from slth.ticket import Ticket
 
-POSITIVE, NEGATIVE, BIAS = "x > 0", "x < 0", "bias"
+POSITIVE, NEGATIVE, BIAS_NAME = "x > 0", "x < 0", "bias"
 """What a subset of combining weights serves: a weight where its input is positive or negative, or a bias."""
 
 PICTURE_ROWS, PICTURE_COLUMNS = 96, 240
@@ -26,13 +27,13 @@ _EASY_TO_READ = 5
 """Elements that the worked example should have (chosen)."""
 
 
-def subset_sizes(source: SourceLayer, mask: LayerMask, sign: Sign) -> dict[str, NDArray[np.uint16]]:
+def subset_sizes(source: SourceLayer, mask: Mask, sign: Sign) -> dict[str, NDArray[np.uint16]]:
     """Kept combining weights behind every target weight, for each sign that its input may have.
 
     Parameters
     ----------
     source : SourceLayer
-    mask : LayerMask
+    mask : Mask
     sign : Sign
         What is known of the layer's input.
 
@@ -40,27 +41,25 @@ def subset_sizes(source: SourceLayer, mask: LayerMask, sign: Sign) -> dict[str, 
     -------
     dict
         Under :data:`POSITIVE` and :data:`NEGATIVE` (where the sign occurs) arrays (outputs, inputs per group, taps),
-        under :data:`BIAS` (where the layer has one) an array (outputs,).
+        under :data:`BIAS_NAME` (where the layer has one) an array (outputs,).
     """
     shape = (source.outputs, source.inputs_per_group, source.taps)
     names = {1: POSITIVE, -1: NEGATIVE}
     sizes: dict[str, NDArray[np.uint16]] = {names[branch]: np.zeros(shape, np.uint16) for branch in sign.branches}
     if source.bias:
-        sizes[BIAS] = np.zeros((source.outputs,), np.uint16)
-    univariate = source.univariate_weights().reshape(source.groups, source.neurons_per_group)
-    for start, stop, group, kept, flags in mask.rows(source):
-        signs = np.sign(univariate[group, kept])
-        block = kept // source.block_width
-        n_inputs = int(np.searchsorted(block, source.inputs_per_group))
+        sizes[BIAS_NAME] = np.zeros((source.outputs,), np.uint16)
+    kept = mask.expand(source)
+    for piece in mask.entries(source):
+        n_rows = piece.stop - piece.start
+        row, channel, u = piece.output - piece.start, kept.channel[piece.kept], kept.value[piece.kept]
+        place = (row * source.inputs_per_group + channel) * source.taps + piece.tap
         for branch in sign.branches:
-            columns = np.flatnonzero(signs[:n_inputs] == branch)
-            if columns.size:
-                blocks, starts = np.unique(block[columns], return_index=True)
-                chosen = np.add.reduceat(flags[:, columns, :], starts, axis=1, dtype=np.uint16)
-                sizes[names[branch]][start:stop, blocks, :] = chosen
+            here = (channel != BIAS) & (np.sign(u) == branch)
+            counts = np.bincount(place[here], minlength=n_rows * shape[1] * shape[2])
+            sizes[names[branch]][piece.start : piece.stop] = counts.reshape(n_rows, *shape[1:])
         if source.bias:
-            active = flags[:, n_inputs:, :] & (signs[n_inputs:, None] > 0)
-            sizes[BIAS][start:stop] = active.sum(axis=(1, 2))
+            here = (channel == BIAS) & (u > 0)
+            sizes[BIAS_NAME][piece.start : piece.stop] = np.bincount(row[here], minlength=n_rows)
     return sizes
 
 
@@ -113,16 +112,18 @@ def spell_out(ticket: Ticket, layer: int, output: int, channel: int, tap: int) -
         Place of the weight; ``channel`` counts from the first of the output's group.
     """
     source, mask, facts = ticket.layers[layer]
-    univariate = source.univariate_weights().reshape(source.groups, source.neurons_per_group)
-    _, _, group, kept, flags = next(piece for piece in mask.rows(source, at_once=1) if piece[0] == output)
-    combine = source.combine_weight(output, output + 1)[0, kept, tap]
-    weights = univariate[group, kept]
-    here = flags[0, :, tap] & (kept // source.block_width == channel)
+    kept = mask.expand(source)
+    piece = next(piece for piece in mask.entries(source) if piece.start <= output < piece.stop)
+    here = (piece.output == output) & (piece.tap == tap) & (kept.channel[piece.kept] == channel)
+    neuron, combine = piece.kept[here], piece.value[here]
     terms = {}
     for branch, name in ((1, POSITIVE), (-1, NEGATIVE)):
         if branch in facts.input_sign.branches:
-            columns = np.flatnonzero(here & (np.sign(weights) == branch))
-            terms[name] = tuple(Term(int(kept[c]), weights[c], combine[c]) for c in columns)
+            chosen = np.sign(kept.value[neuron]) == branch
+            terms[name] = tuple(
+                Term(int(kept.neuron[t]) % source.neurons_per_group, kept.value[t], v)
+                for t, v in zip(neuron[chosen], combine[chosen], strict=True)
+            )
     return WorkedExample(layer, output, channel, tap, terms)
 
 
@@ -188,11 +189,20 @@ def mask_picture(ticket: Ticket) -> MaskPicture | None:
     return _draw(layer, *ticket.layers[layer][:2], corners[layer][0])
 
 
-def _corner(source: SourceLayer, mask: LayerMask) -> tuple[int, int, int]:
+def _corner(source: SourceLayer, mask: Mask) -> tuple[int, int, int]:
     """Rows and columns that would be shown, and cells in all."""
-    block = mask.kept_neurons(source, 0) // source.block_width
-    rows = source.outputs // source.groups * source.taps
+    _, block = _columns(source, mask)
+    rows = source.outputs_per_group * source.taps
     return _rows_shown(source, rows), _columns_shown(block), rows * len(block)
+
+
+def _columns(source: SourceLayer, mask: Mask) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Living neurons of the first group by the channel that they read, biases last: places in the list, channels."""
+    kept = mask.expand(source)
+    n_first = int(np.searchsorted(kept.neuron, source.neurons_per_group))
+    block = np.where(kept.channel[:n_first] == BIAS, source.inputs_per_group, kept.channel[:n_first])
+    order = np.argsort(block, kind="stable")
+    return order, block[order]
 
 
 def _rows_shown(source: SourceLayer, rows: int) -> int:
@@ -208,26 +218,31 @@ def _columns_shown(block: NDArray[np.int64]) -> int:
     return whole or PICTURE_COLUMNS
 
 
-def _draw(layer: int, source: SourceLayer, mask: LayerMask, n_rows: int) -> MaskPicture:
-    rows_per_group = source.outputs // source.groups
-    needed = -(-n_rows // source.taps)
-    pieces = []
-    for start, _, _, _, flags in mask.rows(source):
-        pieces.append(flags)
-        if start + len(flags) >= min(needed, rows_per_group):
-            break
-    flags = np.concatenate(pieces)[:needed]
-    kept = mask.kept_neurons(source, 0)
-    block = kept // source.block_width
+def _draw(layer: int, source: SourceLayer, mask: Mask, n_rows: int) -> MaskPicture:
+    order, block = _columns(source, mask)
     shown = _columns_shown(block)
-    block, positive = block[:shown], source.univariate_weights()[kept[:shown]] > 0
+    total, block = len(block), block[:shown]
+    column = np.full(len(mask.expand(source).neuron), -1)
+    column[order[:shown]] = np.arange(shown)
+    flags = np.zeros((n_rows, shown), np.bool_)
+    for piece in mask.entries(source):
+        if piece.start * source.taps >= n_rows or piece.start >= source.outputs_per_group:
+            break
+        _mark(flags, piece, column, source)
+    positive = mask.expand(source).value[order[:shown]] > 0
     code = np.where(block == source.inputs_per_group, 3, np.where(positive, 1, 2)).astype(np.uint8)
-    combine = flags[:, :shown].transpose(0, 2, 1).reshape(-1, shown)[:n_rows] * code
     present, starts = np.unique(block, return_index=True)
     univariate = (block == present[:, None]) * code
     names = tuple("bias" if number == source.inputs_per_group else f"x{number}" for number in present)
     ends = (*(int(start) for start in starts), shown)
-    return MaskPicture(layer, univariate, combine, ends, names, rows_per_group * source.taps, len(kept))
+    return MaskPicture(layer, univariate, flags * code, ends, names, source.outputs_per_group * source.taps, total)
+
+
+def _mark(flags: NDArray[np.bool_], piece: Entries, column: NDArray[np.int64], source: SourceLayer) -> None:
+    """Set the bits of a piece that fall into the picture."""
+    row, at = piece.output * source.taps + piece.tap, column[piece.kept]
+    here = (row < len(flags)) & (at >= 0) & (piece.output < source.outputs_per_group)
+    flags[row[here], at[here]] = True
 
 
 @dataclass(frozen=True)

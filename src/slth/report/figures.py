@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from slth.report.facts import BIAS, NEGATIVE, POSITIVE, MaskPicture, Outputs, WorkedExample
+from slth.report.facts import BIAS_NAME, NEGATIVE, POSITIVE, MaskPicture, Outputs, WorkedExample
 from slth.report.svg import FIRST, GRID, INK, MUTED, PANEL, SECOND, THIRD, drawing, figure, to_svg
 from slth.report.words import shorten, superscript
 from slth.ticket import ERROR_EDGES, LayerFacts
@@ -19,8 +19,8 @@ HALF, WHOLE = 410, 960
 
 MOST_LAYERS = 12
 _LARGEST_COUNT = 10**15
-_COLOURS = {POSITIVE: FIRST, NEGATIVE: SECOND, BIAS: THIRD}
-_WORDS = {POSITIVE: "weights, where x > 0", NEGATIVE: "weights, where x < 0", BIAS: "biases"}
+_COLOURS = {POSITIVE: FIRST, NEGATIVE: SECOND, BIAS_NAME: THIRD}
+_WORDS = {POSITIVE: "weights, where x > 0", NEGATIVE: "weights, where x < 0", BIAS_NAME: "biases"}
 _CELL_COLOURS = np.array([[0, 0, 0, 0], [43, 131, 208, 255], [217, 112, 22, 255], [20, 158, 116, 255]], dtype=np.uint8)
 """Of pruned cells and those of :data:`_COLOURS`, between the light and the dark variant: an image has no variables."""
 
@@ -163,7 +163,7 @@ def mask_figure(picture: MaskPicture, rows: str) -> str:
         lower.set_ylabel(rows)
         middles = [(a + b) / 2 - 0.5 for a, b in zip(picture.starts, picture.starts[1:], strict=False)]
         step = max(1, math.ceil(n_blocks / 24))
-        names = [name if k % step == 0 or name == BIAS else "" for k, name in enumerate(picture.blocks)]
+        names = [name if k % step == 0 or name == BIAS_NAME else "" for k, name in enumerate(picture.blocks)]
         upper.tick_params(labeltop=True, labelbottom=False)
         upper.set_xticks(middles, names)
         lower.tick_params(labelbottom=False)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from slth.report import figures
 from slth.report.diagram import construction
 from slth.report.facts import (
-    BIAS,
+    BIAS_NAME,
     NEGATIVE,
     POSITIVE,
     WorkedExample,
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from slth.network.target import Target
 
 Sizes = list[dict[str, NDArray[np.uint16]]]
-_KEYS = {POSITIVE: "k1", NEGATIVE: "k2", BIAS: "k3"}
+_KEYS = {POSITIVE: "k1", NEGATIVE: "k2", BIAS_NAME: "k3"}
 
 
 def principle() -> str:
@@ -71,7 +71,7 @@ def weights(ticket: Ticket, sizes: Sizes) -> str:
 def pooled(sizes: Sizes) -> dict[str, NDArray[np.int64]]:
     """Subsets of all layers by their number of elements, for each thing that they serve."""
     counts: dict[str, NDArray[np.int64]] = {}
-    for name in (POSITIVE, NEGATIVE, BIAS):
+    for name in (POSITIVE, NEGATIVE, BIAS_NAME):
         parts = [np.bincount(layer[name].ravel()) for layer in sizes if name in layer]
         if parts:
             counts[name] = np.sum([np.pad(part, (0, max(map(len, parts)) - len(part))) for part in parts], axis=0)
@@ -93,8 +93,8 @@ def mask(ticket: Ticket) -> str:
         kept = f"all {columns:,}" if columns == picture.columns_total else f"{columns:,} of {picture.columns_total:,}"
         part = f"Shown are {shown} rows ({what}) and {kept} kept neurons"
     part += "." if source.groups == 1 else f", of the first of {source.groups} groups."
-    used = [name for code, name in ((1, POSITIVE), (2, NEGATIVE), (3, BIAS)) if (picture.univariate == code).any()]
-    words = {POSITIVE: "kept, works for inputs above 0", NEGATIVE: "for inputs below 0", BIAS: "for the bias"}
+    used = [name for code, name in ((1, POSITIVE), (2, NEGATIVE), (3, BIAS_NAME)) if (picture.univariate == code).any()]
+    words = {POSITIVE: "kept, works for inputs above 0", NEGATIVE: "for inputs below 0", BIAS_NAME: "for the bias"}
     key = " ".join(f'<span><i class="key {_KEYS[name]}"></i>{words[name]}</span>' for name in used)
     return (
         f"<section><h2>The mask of layer {escaped(facts.name, 40)}</h2><p>Every column is one neuron of the random "

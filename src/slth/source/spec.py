@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,12 +25,13 @@ _EXPAND_WEIGHT, _EXPAND_BIAS, _COMBINE_WEIGHT = range(3)
 
 
 @dataclass(frozen=True)
-class SourceLayer:
-    """The two source layers that stand for one target layer: the univariate one and the combining one.
+class SourceLayer(ABC):
+    """The two source layers that stand for one target layer: the expanding one and the combining one.
 
-    Within each group the intermediate neurons are laid out block after block, ``block_width`` neurons each: first a
-    block for every input channel, then, if the target has a bias, the bias block. With the looks-linear initialisation
-    neuron 2p + 1 mirrors neuron 2p: its incoming and outgoing weights and its bias have the opposite sign.
+    Within each group the intermediate neurons are laid out block after block, ``block_width`` neurons each; what a
+    block is for is the subclass's. The network itself knows no blocks: every intermediate neuron has a weight from
+    every input channel of its group and to every output. With the looks-linear initialisation neuron 2p + 1 mirrors
+    neuron 2p: its incoming and outgoing weights and its bias have the opposite sign.
 
     Attributes
     ----------
@@ -68,9 +70,14 @@ class SourceLayer:
         return math.prod(self.kernel)
 
     @property
+    @abstractmethod
     def blocks_per_group(self) -> int:
-        """Input channels of a group, and one more for the bias."""
-        return self.inputs_per_group + int(self.bias)
+        """Blocks of intermediate neurons that one group has."""
+
+    @property
+    def outputs_per_group(self) -> int:
+        """Output channels of a group."""
+        return self.outputs // self.groups
 
     @property
     def neurons_per_group(self) -> int:
@@ -89,11 +96,6 @@ class SourceLayer:
         return expand + self.outputs * self.neurons_per_group * self.taps
 
     @property
-    def largest_base_set(self) -> int:
-        """Usable elements of a block that a base set takes at most, in the neurons' order."""
-        return max(self.block_width // 2, ENOUGH_ELEMENTS)
-
-    @property
     def mirrored(self) -> bool:
         """Whether neurons come in mirrored pairs."""
         return self.initialisation == "looks-linear"
@@ -104,21 +106,30 @@ class SourceLayer:
             return neuron, np.float32(1)
         return neuron // 2, (1 - 2 * (neuron % 2)).astype(np.float32)
 
-    def univariate_weights(self) -> NDArray[np.float32]:
-        """The one weight (or bias) that each intermediate neuron may keep, (n_neurons,).
-
-        Neuron t of input block j keeps its weight from channel j; a neuron of the bias block keeps its bias.
-        """
-        neuron = np.arange(self.n_neurons, dtype=np.int64)
-        block = (neuron % self.neurons_per_group) // self.block_width
+    def expand_at(self, neuron: NDArray[np.int64], channel: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Weights of single neurons from single channels of their group; channel -1 asks for the neuron's bias."""
         row, sign = self._element(neuron)
-        is_input = block < self.inputs_per_group
-        result = np.empty(self.n_neurons, dtype=np.float32)
-        weight_index = row[is_input] * self.inputs_per_group + block[is_input]
-        result[is_input] = uniform(words_at(self._key(_EXPAND_WEIGHT), weight_index.astype(np.uint64)))
-        if self.bias:
-            result[~is_input] = uniform(words_at(self._key(_EXPAND_BIAS), row[~is_input].astype(np.uint64)))
+        weight, bias = channel >= 0, channel < 0
+        if weight.all():
+            return self._drawn_at(_EXPAND_WEIGHT, row * self.inputs_per_group + channel) * sign
+        result = np.empty(neuron.shape, dtype=np.float32)
+        result[weight] = self._drawn_at(_EXPAND_WEIGHT, row[weight] * self.inputs_per_group + channel[weight])
+        result[bias] = self._drawn_at(_EXPAND_BIAS, row[bias])
         return result * sign
+
+    def combine_at(
+        self, output: NDArray[np.int64], neuron: NDArray[np.int64], tap: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """Weights of single outputs from single neurons, counted from the first of the output's group, at a tap."""
+        row, sign = self._element(neuron)
+        drawn = self._drawn_at(_COMBINE_WEIGHT, (output * self._drawn_per_group + row) * self.taps + tap)
+        drawn *= np.float32(self.scale)
+        return drawn * sign
+
+    def _drawn_at(self, tensor: int, index: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Scattered elements of a drawn tensor, in the index's shape."""
+        words_there = words_at(self._key(tensor), index.ravel().astype(np.uint64))
+        return uniform(words_there).reshape(index.shape)
 
     def expand_weight(self) -> NDArray[np.float32]:
         """The whole first weight matrix, (n_neurons, inputs_per_group), nearly all of which a ticket prunes."""
@@ -136,17 +147,62 @@ class SourceLayer:
 
     def combine_weight(self, start: int, stop: int) -> NDArray[np.float32]:
         """Second weight tensor of the outputs ``start`` to ``stop``, (outputs, neurons_per_group, taps)."""
-        drawn_per_group = self.neurons_per_group // 2 if self.mirrored else self.neurons_per_group
-        width = drawn_per_group * self.taps
+        width = self._drawn_per_group * self.taps
         drawn = uniform(words(self._key(_COMBINE_WEIGHT), start * width, (stop - start) * width))
         drawn *= np.float32(self.scale)
-        drawn = drawn.reshape(stop - start, drawn_per_group, self.taps)
+        drawn = drawn.reshape(stop - start, self._drawn_per_group, self.taps)
         if not self.mirrored:
             return drawn
         return np.stack([drawn, -drawn], axis=2).reshape(stop - start, self.neurons_per_group, self.taps)
 
+    @property
+    def _drawn_per_group(self) -> int:
+        """Neurons of a group that are drawn; of a mirrored pair one is."""
+        return self.neurons_per_group // 2 if self.mirrored else self.neurons_per_group
+
     def _key(self, tensor: int) -> tuple[int, int]:
         return stream_key(self.seed, self.index, tensor)
+
+
+@dataclass(frozen=True)
+class BlockSource(SourceLayer):
+    """A block for every input channel, then, if the target has a bias, the bias block.
+
+    Neurons of an input block may keep their weight from that channel alone, those of the bias block their bias alone.
+    """
+
+    @property
+    def blocks_per_group(self) -> int:
+        """Input channels of a group, and one more for the bias."""
+        return self.inputs_per_group + int(self.bias)
+
+    @property
+    def largest_base_set(self) -> int:
+        """Usable elements of a block that a base set takes at most, in the neurons' order."""
+        return max(self.block_width // 2, ENOUGH_ELEMENTS)
+
+    def univariate_weights(self) -> NDArray[np.float32]:
+        """The one weight (or bias) that each intermediate neuron may keep, (n_neurons,).
+
+        Neuron t of input block j keeps its weight from channel j; a neuron of the bias block keeps its bias.
+        """
+        neuron = np.arange(self.n_neurons, dtype=np.int64)
+        block = (neuron % self.neurons_per_group) // self.block_width
+        return self.expand_at(neuron, np.where(block < self.inputs_per_group, block, -1))
+
+
+@dataclass(frozen=True)
+class PoolSource(SourceLayer):
+    """A block, called pool, for every weight of the target: neurons that may serve that weight alone.
+
+    In each group the pools follow the order of the target's tensors: those of the weights, output by output, channel by
+    channel, tap by tap, then one for the bias of each output.
+    """
+
+    @property
+    def blocks_per_group(self) -> int:
+        """Weights and biases of a group."""
+        return self.outputs_per_group * (self.inputs_per_group * self.taps + int(self.bias))
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,124 @@
+"""Constructions that choose subsets: the loop from pieces of problems to a mask, shared by all of them."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slth.constructions.base import Construction, Found, Work
+from slth.mask import Mask
+from slth.network.target import WeightLayer
+from slth.plan import LayerPlan, Plan
+from slth.subsetsum import solve
+
+ELEMENTS_AT_ONCE = 1 << 22
+"""Base-set elements that are held at a time (32 MiB)."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Subset-sum problems of some outputs of one group, in the order that ``mask`` expects their answers.
+
+    Attributes
+    ----------
+    base_sets : float64 array, (elements,)
+        Base sets one after another.
+    sizes : int64 array, (problems,)
+        Elements of each.
+    targets : float64 array, (problems,)
+        The target weights.
+    place : object
+        The construction's own note of where the answers belong.
+    """
+
+    base_sets: NDArray[np.float64]
+    sizes: NDArray[np.int64]
+    targets: NDArray[np.float64]
+    place: Any
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The answers of one piece: a flag for each element of its base sets, packed, and the piece's ``place``."""
+
+    place: Any
+    packed: NDArray[np.uint8]
+    n_elements: int
+
+    @classmethod
+    def pack(cls, piece: Piece, flags: NDArray[np.bool_]) -> Chosen:
+        """Keep the answers and let the base sets go."""
+        return cls(piece.place, np.packbits(flags), flags.size)
+
+    @property
+    def flags(self) -> NDArray[np.bool_]:
+        """One flag an element."""
+        return np.unpackbits(self.packed, count=self.n_elements).view(np.bool_)
+
+
+class SubsetSumConstruction(Construction):
+    """A construction in which every target weight is one subset sum, or one for each sign of its input."""
+
+    @abstractmethod
+    def pieces(self, source: Any, layer: WeightLayer, plan: LayerPlan, elements: int) -> Iterator[Piece]:
+        """Subset-sum problems of a layer, at most about ``elements`` base-set elements a piece."""
+
+    @abstractmethod
+    def mask(self, source: Any, plan: LayerPlan, chosen: list[Chosen]) -> Mask:
+        """The mask that the chosen elements of all pieces make."""
+
+    @abstractmethod
+    def weight_errors(self, source: Any, piece: Piece, errors: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Errors by target weight, (weights and biases of the piece,), from the errors by problem."""
+
+    def find(self, source: Any, layer: WeightLayer, plan: Plan, layer_plan: LayerPlan, work: Work) -> Found:
+        """Solve piece after piece."""
+        total = layer.n_weights * max(1, len(layer_plan.input_sign.branches))
+        chosen: list[Chosen] = []
+        errors: list[NDArray[np.float64]] = []
+        waiting: list[Piece] = []
+        done = 0
+
+        def solve_waiting() -> None:
+            nonlocal done
+            answers = _solve(waiting, plan, work.threads, lambda n: work.report(min(done + n, total), total))
+            for piece, (flags, piece_errors) in zip(waiting, answers, strict=True):
+                chosen.append(Chosen.pack(piece, flags))
+                errors.append(self.weight_errors(source, piece, piece_errors))
+                done += len(piece.targets)
+            waiting.clear()
+
+        for piece in self.pieces(source, layer, layer_plan, ELEMENTS_AT_ONCE):
+            waiting.append(piece)
+            if sum(entry.base_sets.size for entry in waiting) >= ELEMENTS_AT_ONCE:
+                solve_waiting()
+        if waiting:
+            solve_waiting()
+        return Found(self.mask(source, layer_plan, chosen), np.concatenate(errors))
+
+
+def _solve(
+    pieces: list[Piece], plan: Plan, threads: int | None, report: Callable[[int], None]
+) -> list[tuple[NDArray[np.bool_], NDArray[np.float64]]]:
+    """Solve the problems of some pieces in one batch; chosen elements and errors, piece by piece."""
+    sizes = np.concatenate([piece.sizes for piece in pieces])
+    offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+    answers = solve(
+        np.concatenate([piece.base_sets for piece in pieces]),
+        np.concatenate([piece.targets for piece in pieces]),
+        offsets=offsets,
+        objective=plan.objective,
+        tolerance=plan.tolerance,
+        threads=threads,
+        on_progress=report,
+    )
+    bit = np.arange(offsets[-1]) - np.repeat(offsets[:-1], sizes)
+    flags = (np.repeat(answers.selected, sizes) >> bit.astype(np.uint64)).astype(np.uint8) & 1
+    element_ends = np.cumsum([piece.base_sets.size for piece in pieces])[:-1]
+    problem_ends = np.cumsum([piece.targets.size for piece in pieces])[:-1]
+    return list(zip(np.split(flags.view(np.bool_), element_ends), np.split(answers.errors, problem_ends), strict=True))
