@@ -15,11 +15,13 @@ import slth
 ROOT = Path(slth.__file__).parent
 
 ORDER = [
-    *("errors", "files", "threads"),
+    *("errors", "files", "threads", "activations"),
     *("network", "domain", "data"),
-    *("bounds", "plan"),
-    "source",
+    *("bounds", "source"),
+    "plan",
+    "mask",
     "subsetsum",
+    "calibration",
     "ticket",
     "constructions",
     "realise",
@@ -129,7 +131,7 @@ def test_nothing_depends_on_the_leaves(leaf: str) -> None:
 
 def test_the_test_sees_what_it_is_to_see(tmp_path: Path) -> None:
     """A parser that found nothing would find nothing wrong."""
-    assert {"plan", "source", "subsetsum", "constructions"} <= PARTS["pipeline"]
+    assert {"plan", "source", "mask", "constructions"} <= PARTS["pipeline"]
     file = tmp_path / "a.py"
     file.write_text(
         "import slth.plan\nfrom slth import pipeline\nfrom slth.cli import main\n"

@@ -13,14 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slth.constructions import CONSTRUCTIONS, Construction
-from slth.errors import TicketError
+from slth.errors import ArgumentError, TicketError
 from slth.files import write_atomically
 from slth.mask import Mask
 from slth.network.graph import Graph, Node, Sign
 from slth.network.operators import WEIGHT_OPERATORS
 from slth.plan import LARGEST_SEED, OBJECTIVES
 from slth.probes import N_OUTPUTS, N_PROBES
-from slth.source.distributions import UNIFORM
+from slth.source.distributions import DISTRIBUTIONS, from_json
+from slth.source.law import Distribution
 from slth.source.philox import GENERATOR
 from slth.source.spec import SourceLayer, SourceSpec
 from slth.ticket import ERROR_EDGES, LayerFacts, Ticket
@@ -234,20 +235,20 @@ def _spec(value: dict[str, Any], graph: Graph, construction: Construction) -> So
     seed = value["seed"]
     _need(type(seed) is int and 0 <= seed <= LARGEST_SEED, "seed", repr(seed), "a whole number of 64 bits")
     _need(value["generator"] == GENERATOR, "generator", repr(value["generator"]), GENERATOR)
-    _need(value["distribution"] == UNIFORM, "distribution", repr(value["distribution"]), UNIFORM)
+    _need(value["distribution"] in DISTRIBUTIONS, "distribution", repr(value["distribution"]), "a known name")
     known = value["initialisation"] in construction.initialisations
     _need(known, "initialisation", repr(value["initialisation"]), " or ".join(construction.initialisations))
     nodes = [node for node in graph if node.op in WEIGHT_OPERATORS]
     _need(len(value["layers"]) == len(nodes), "source", f"{len(value['layers'])} layers", str(len(nodes)))
     layers = tuple(
-        _source_layer(construction, seed, index, node, entry, value["initialisation"])
+        _source_layer(construction, seed, index, node, {"law": {}, **entry}, value)
         for index, (node, entry) in enumerate(zip(nodes, value["layers"], strict=True))
     )
     return SourceSpec(seed, value["initialisation"], layers)
 
 
 def _source_layer(
-    construction: Construction, seed: int, index: int, node: Node, entry: dict[str, Any], initialisation: str
+    construction: Construction, seed: int, index: int, node: Node, entry: dict[str, Any], spec: dict[str, Any]
 ) -> SourceLayer:
     width, scale = entry["block_width"], float(entry["scale"])
     where = f"source layer {index}"
@@ -267,8 +268,16 @@ def _source_layer(
         bias=bool(node.attributes["bias"]),
         block_width=width,
         scale=scale,
-        initialisation=initialisation,
+        initialisation=spec["initialisation"],
+        law=_law(where, {"name": spec["distribution"], **entry["law"]}),
     )
+
+
+def _law(where: str, stored: dict[str, Any]) -> Distribution:
+    try:
+        return from_json(stored)
+    except ArgumentError as error:
+        raise TicketError(where, error.got, error.need) from error
 
 
 def _facts(entry: dict[str, Any]) -> LayerFacts:

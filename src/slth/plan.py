@@ -14,6 +14,8 @@ from slth.errors import ArgumentError
 from slth.network.graph import Sign
 from slth.network.operators import WEIGHT_OPERATORS
 from slth.network.target import Target, WeightLayer
+from slth.source.distributions import Uniform
+from slth.source.law import Distribution
 
 Objective = Literal["best", "sparsest"]
 OBJECTIVES = get_args(Objective)
@@ -38,7 +40,9 @@ class LayerPlan:
     block_width : int
         Intermediate neurons a block.
     scale : float
-        Of the combining weights' law.
+        What the combining weights are multiplied by.
+    law : Distribution
+        Of the source's weights.
     """
 
     name: str
@@ -46,6 +50,7 @@ class LayerPlan:
     input_sign: Sign
     block_width: int
     scale: float
+    law: Distribution
 
 
 @dataclass(frozen=True)
@@ -92,6 +97,15 @@ class Wishes:
         return self.initialisation == "looks-linear"
 
 
+@dataclass(frozen=True)
+class Size:
+    """Of a layer's source: neurons a block, what combining weights are multiplied by, and the law of all weights."""
+
+    block_width: int
+    scale: float
+    law: Distribution = Uniform()
+
+
 class Sizing(Protocol):
     """The part of a construction that a plan needs."""
 
@@ -103,8 +117,8 @@ class Sizing(Protocol):
     def check(self, target: Target, wishes: Wishes, size: int) -> None:
         """Refuse wishes that no draw can fulfil."""
 
-    def size(self, layer: WeightLayer, sign: Sign, wishes: Wishes, size: int) -> tuple[int, float]:
-        """Block width and scale of a layer's source."""
+    def size(self, layer: WeightLayer, sign: Sign, wishes: Wishes, size: int) -> Size:
+        """Block width, scale and law of a layer's source."""
 
 
 def make_plan(
@@ -132,10 +146,10 @@ def make_plan(
     sizing.check(target, wishes, size)
     layers = []
     for layer in target:
-        block_width, scale = sizing.size(layer, signs[layer.name], wishes, size)
-        _check_scale(layer.name, float(magnitudes(layer).max(initial=0.0)), scale)
+        made = sizing.size(layer, signs[layer.name], wishes, size)
+        _check_scale(layer.name, float(magnitudes(layer).max(initial=0.0)), made.scale)
         groups = WEIGHT_OPERATORS[layer.node.op].groups(layer.node.attributes)
-        layers.append(LayerPlan(layer.name, groups, signs[layer.name], block_width, scale))
+        layers.append(LayerPlan(layer.name, groups, signs[layer.name], made.block_width, made.scale, made.law))
     return Plan(sizing.name, size, tolerance, wishes.objective, initialisation, domain, delta, tuple(layers))
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slth.mask import Mask
+from slth.mask.slots import slots_per_group
 from slth.network.graph import Sign
 from slth.source.spec import BlockSource, SourceLayer
 from slth.ticket import LayerFacts, Ticket
@@ -106,10 +107,11 @@ def _layer(source: SourceLayer, mask: Mask, facts: LayerFacts) -> LayerSummary:
 def base_set_sizes(source: SourceLayer, sign: Sign) -> NDArray[np.int64]:
     """Usable elements of every base set of a layer: by block and, where it matters, sign of the input.
 
-    With the looks-linear initialisation every mirrored pair is one usable element. In a pool every neuron is looked at.
+    With the looks-linear initialisation every mirrored pair is one usable element. Where neurons serve one weight each,
+    the number of neurons that the source has for each.
     """
     if not isinstance(source, BlockSource):
-        return np.array([source.block_width])
+        return np.array([source.neurons_per_group // slots_per_group(source)])
     n_blocks = source.groups * source.blocks_per_group
     if source.mirrored:
         return np.full(n_blocks, source.block_width // 2, dtype=np.int64)

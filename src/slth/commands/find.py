@@ -35,10 +35,10 @@ def find(
     activation: Activation = "relu",
     input_shape: InputShape = None,
     construction: Annotated[
-        str, typer.Option(metavar="NAME", help="two-for-one (default), or pairs.", show_default=False)
+        str, typer.Option(metavar="NAME", help="two-for-one (default), pairs, golden-ratio.", show_default=False)
     ] = "two-for-one",
     base_set_size: Annotated[
-        int | None, typer.Option(metavar="M", help="Usable elements a subset sum (20), or neurons a pool (1000).")
+        int | None, typer.Option(metavar="M", help="Elements a subset sum (20); neurons a pool (1000).")
     ] = None,
     tolerance: Annotated[float | None, typer.Option(metavar="T", help="Largest |weight - realised weight|.")] = None,
     objective: Annotated[

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from slth.mask import Mask
 from slth.network.graph import Sign
 from slth.network.target import Target, WeightLayer
-from slth.plan import LayerPlan, Plan, Wishes
+from slth.plan import LayerPlan, Plan, Size, Wishes
 from slth.source.spec import SourceLayer
 
 
@@ -83,8 +83,8 @@ class Construction(ABC):
         """
 
     @abstractmethod
-    def size(self, layer: WeightLayer, sign: Sign, wishes: Wishes, size: int) -> tuple[int, float]:
-        """Block width and scale of a layer's source; nothing random is seen."""
+    def size(self, layer: WeightLayer, sign: Sign, wishes: Wishes, size: int) -> Size:
+        """Block width, scale and law of a layer's source; nothing random is seen."""
 
     def source_layer(self, plan: Plan, layer_plan: LayerPlan, layer: WeightLayer, seed: int, index: int) -> SourceLayer:
         """Shape and law of the source layers for one target layer; knows the target's shape and nothing more."""
@@ -100,6 +100,7 @@ class Construction(ABC):
             block_width=layer_plan.block_width,
             scale=layer_plan.scale,
             initialisation=plan.initialisation,
+            law=layer_plan.law,
         )
 
     @abstractmethod

@@ -29,7 +29,7 @@ from slth.mask import BIAS, SlotMask
 from slth.mask.slots import places, slots_per_group
 from slth.network.graph import Sign
 from slth.network.target import Target, WeightLayer
-from slth.plan import LayerPlan, Plan, Wishes, magnitudes
+from slth.plan import LayerPlan, Plan, Size, Wishes, magnitudes
 from slth.source.spec import PoolSource
 from slth.subsetsum.schedule import count_threads
 
@@ -61,11 +61,11 @@ class Pairs(Construction):
     def check(self, target: Target, wishes: Wishes, size: int) -> None:
         """Any pool may turn out to reach any tolerance."""
 
-    def size(self, layer: WeightLayer, sign: Sign, wishes: Wishes, size: int) -> tuple[int, float]:
+    def size(self, layer: WeightLayer, sign: Sign, wishes: Wishes, size: int) -> Size:
         """Pools of the size asked for; a scale that reaches the layer's largest weight."""
         top = float(magnitudes(layer).max(initial=0.0))
         with np.errstate(over="ignore"):
-            return size, float(np.float32(HEADROOM * top)) if top else 1.0
+            return Size(size, float(np.float32(HEADROOM * top)) if top else 1.0)
 
     def find(self, source: Any, layer: WeightLayer, plan: Plan, layer_plan: LayerPlan, work: Work) -> Found:
         """Look through every pool."""

@@ -34,7 +34,7 @@ from slth.errors import ArgumentError
 from slth.mask import BlockMask
 from slth.network.graph import Sign
 from slth.network.target import Target, WeightLayer
-from slth.plan import INITIALISATIONS, LayerPlan, Wishes, magnitudes
+from slth.plan import INITIALISATIONS, LayerPlan, Size, Wishes, magnitudes
 from slth.source.spec import BlockSource
 
 LARGEST_BASE_SET = 40
@@ -88,13 +88,13 @@ class TwoForOne(SubsetSumConstruction):
             by_layer = {layer.name: magnitudes(layer) for layer in target}
             _check_reach(by_layer, size, wishes.tolerance, wishes.mirrored)
 
-    def size(self, layer: WeightLayer, sign: Sign, wishes: Wishes, size: int) -> tuple[int, float]:
+    def size(self, layer: WeightLayer, sign: Sign, wishes: Wishes, size: int) -> Size:
         """Blocks of 2m neurons for an expected m usable elements, and the scale that serves the layer's weights best.
 
         Half of the uniform draws have the sign that a branch needs; with the looks-linear initialisation 2m neurons are
         m mirrored pairs, each usable.
         """
-        return 2 * size, choose_scale(magnitudes(layer), size, wishes.mirrored, wishes.tolerance)
+        return Size(2 * size, choose_scale(magnitudes(layer), size, wishes.mirrored, wishes.tolerance))
 
     def pieces(self, source: BlockSource, layer: WeightLayer, plan: LayerPlan, elements: int) -> Iterator[Piece]:
         """One problem a weight and sign of its input, then one a bias, for some rows of one group at a time."""

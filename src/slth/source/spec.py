@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from slth.source.distributions import UNIFORM, uniform
-from slth.source.philox import GENERATOR, stream_key, words, words_at
+from slth.source.distributions import UNIFORM, Uniform, draw, draw_at
+from slth.source.law import Distribution
+from slth.source.philox import GENERATOR, stream_key
 
 ENOUGH_ELEMENTS = 34
 """Base sets use at most so many elements, or as many as were asked for if those are more (chosen).
@@ -48,9 +49,11 @@ class SourceLayer(ABC):
     block_width : int
         Intermediate neurons a block.
     scale : float
-        Half-width of the combining weights' law, U[-scale, scale], a float32; the other laws are U[-1, 1].
+        What the combining weights are multiplied by, a float32.
     initialisation : str
-        ``"uniform"`` (Burkholz 2022, Assumption 2.1) or ``"looks-linear"`` (Assumption 2.2).
+        ``"uniform"``: independent weights (Burkholz 2022, Assumption 2.1), or ``"looks-linear"`` (Assumption 2.2).
+    law : Distribution
+        Of all weights and biases, the combining ones before they are multiplied by the scale.
     """
 
     seed: int
@@ -63,6 +66,7 @@ class SourceLayer(ABC):
     block_width: int
     scale: float
     initialisation: str
+    law: Distribution = Uniform()
 
     @property
     def taps(self) -> int:
@@ -128,8 +132,7 @@ class SourceLayer(ABC):
 
     def _drawn_at(self, tensor: int, index: NDArray[np.int64]) -> NDArray[np.float32]:
         """Scattered elements of a drawn tensor, in the index's shape."""
-        words_there = words_at(self._key(tensor), index.ravel().astype(np.uint64))
-        return uniform(words_there).reshape(index.shape)
+        return draw_at(self.law, self._key(tensor), index.ravel().astype(np.uint64)).reshape(index.shape)
 
     def expand_weight(self) -> NDArray[np.float32]:
         """The whole first weight matrix, (n_neurons, inputs_per_group), nearly all of which a ticket prunes."""
@@ -142,13 +145,13 @@ class SourceLayer(ABC):
     def _rows(self, tensor: int, start: int, stop: int, width: int) -> NDArray[np.float32]:
         row, sign = self._element(np.arange(start, stop, dtype=np.int64))
         first, last = int(row[0]), int(row[-1]) + 1
-        drawn = uniform(words(self._key(tensor), first * width, (last - first) * width)).reshape(-1, width)
+        drawn = draw(self.law, self._key(tensor), first * width, (last - first) * width).reshape(-1, width)
         return drawn[row - first] * np.reshape(sign, (-1, 1)) if self.mirrored else drawn
 
     def combine_weight(self, start: int, stop: int) -> NDArray[np.float32]:
         """Second weight tensor of the outputs ``start`` to ``stop``, (outputs, neurons_per_group, taps)."""
         width = self._drawn_per_group * self.taps
-        drawn = uniform(words(self._key(_COMBINE_WEIGHT), start * width, (stop - start) * width))
+        drawn = draw(self.law, self._key(_COMBINE_WEIGHT), start * width, (stop - start) * width)
         drawn *= np.float32(self.scale)
         drawn = drawn.reshape(stop - start, self._drawn_per_group, self.taps)
         if not self.mirrored:
@@ -206,14 +209,28 @@ class PoolSource(SourceLayer):
 
 
 @dataclass(frozen=True)
+class WholeSource(SourceLayer):
+    """One block: any neuron may serve any weight of its group."""
+
+    @property
+    def blocks_per_group(self) -> int:
+        """1."""
+        return 1
+
+
+@dataclass(frozen=True)
 class SourceSpec:
     """The source network: one :class:`SourceLayer` a target layer."""
 
     seed: int
     initialisation: str
     layers: tuple[SourceLayer, ...]
-    distribution: str = UNIFORM
     generator: str = GENERATOR
+
+    @property
+    def distribution(self) -> str:
+        """Name of the laws, whose parameters may differ from layer to layer."""
+        return self.layers[0].law.name if self.layers else UNIFORM
 
     @property
     def n_weights(self) -> int:
@@ -227,5 +244,11 @@ class SourceSpec:
             "generator": self.generator,
             "distribution": self.distribution,
             "initialisation": self.initialisation,
-            "layers": [{"block_width": layer.block_width, "scale": layer.scale} for layer in self.layers],
+            "layers": [_layer_json(layer) for layer in self.layers],
         }
+
+
+def _layer_json(layer: SourceLayer) -> dict[str, Any]:
+    shape = {"block_width": layer.block_width, "scale": layer.scale}
+    parameters = layer.law.parameters
+    return {**shape, "law": parameters} if parameters else shape
