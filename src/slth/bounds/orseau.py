@@ -8,7 +8,7 @@ width grows with log(1/eps). Every constant is the paper's and explicit. This fi
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from typing import Literal
 
@@ -159,9 +159,11 @@ def tolerance(shape: Shape, eps: Number, ticket: TicketNorms = "a priori") -> De
     lipschitz = [exact(layer.activation.lipschitz) for layer in shape.layers]
     activation = exact(shape.largest_activation or 1)
 
-    def solve(norms: Sequence[Decimal]) -> Decimal:
-        growth = [λ * norm for λ, norm in zip(lipschitz, norms, strict=True)]
-        return lemma_1(shape.depth, shape.widest, growth, target, activation, max(lipschitz))
+    alone = lemma_1(shape.depth, shape.widest, (), target, activation, max(lipschitz))
+
+    def solve(norms: Iterable[Decimal]) -> Decimal:
+        growth = (max(Decimal(1), λ * norm) for λ, norm in zip(lipschitz, norms, strict=True))
+        return alone / math.prod(growth, start=Decimal(1))
 
     if ticket != "a priori":
         return solve(spectral if ticket == "stated" else worst)
@@ -170,7 +172,7 @@ def tolerance(shape: Shape, eps: Number, ticket: TicketNorms = "a priori") -> De
 
     def at(error: Decimal) -> Decimal:
         grown = (s + error * root for s, root in zip(spectral, roots, strict=True))
-        return solve([min(pair) for pair in zip(grown, fixed, strict=True)])
+        return solve(min(pair) for pair in zip(grown, fixed, strict=True))
 
     # at() falls as its argument grows, so an error is allowed if at(error) is no less.
     above = at(Decimal(0))
