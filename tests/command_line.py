@@ -241,24 +241,12 @@ def layer_norm():
     return dense(nn.LayerNorm(8), nn.ReLU())
 
 
-def sigmoid():
-    return dense(nn.Sigmoid())
+def mish():
+    return dense(nn.Mish())
 
 
-def gelu():
-    return dense(nn.GELU())
-
-
-def tanh():
-    return dense(nn.Tanh())
-
-
-def leaky():
-    return dense(nn.LeakyReLU())
-
-
-def relu6():
-    return dense(nn.ReLU6())
+def selu():
+    return dense(nn.SELU())
 
 
 def softmax():

@@ -207,9 +207,10 @@ OPTIONS = [
     ),
     ((*FIND, "--objective", "worst"), ("--objective", "worst", "best or sparsest")),
     ((*FIND, "--objective", "sparsest"), ("--objective", "tolerance")),
-    ((*FIND, "--construction", "pairs"), ("--construction", "pairs", "two-for-one")),
+    ((*FIND, "--construction", "triples"), ("--construction", "pairs", "two-for-one")),
     ((*FIND, "--initialisation", "normal"), ("--initialisation", "normal", "looks-linear")),
-    ((*FIND, "--activation", "tanh"), ("--activation", "tanh", "relu")),
+    ((*FIND, "--activation", "swish"), ("--activation", "swish", "relu", "tanh")),
+    ((*FIND, "--activation", "leaky_relu:a"), ("--activation", "leaky_relu:SLOPE")),
     ((*FIND, "--max-missed", "3"), ("--max-missed", "--tolerance")),
     (("verify", "net.ticket"), ("target", "--model")),
     (("verify", "--target", "net.pt"), ("TICKET",)),
@@ -366,11 +367,8 @@ UNSUPPORTED = [
     ("batch_norm", "layer '1' (BatchNorm1d)", "batch_norm", "fuse_linear_bn_eval"),
     ("batch_norm_2d", "layer '1' (BatchNorm2d)", "batch_norm", "fuse_conv_bn_eval"),
     ("layer_norm", "layer '1' (LayerNorm)", "layer_norm"),
-    ("sigmoid", "layer '1' (Sigmoid)", "sigmoid", "ReLU"),
-    ("gelu", "layer '1' (GELU)", "gelu", "ReLU"),
-    ("tanh", "layer '1' (Tanh)", "tanh", "ReLU"),
-    ("leaky", "layer '1' (LeakyReLU)", "leaky_relu", "ReLU"),
-    ("relu6", "layer '1' (ReLU6)", "ReLU between"),
+    ("mish", "layer '1' (Mish)", "mish", "relu, leaky_relu"),
+    ("selu", "layer '1' (SELU)", "selu", "an activation that is covered"),
     ("softmax", "layer '1' (Softmax)", "before the softmax"),
     ("log_softmax", "layer '1' (LogSoftmax)", "before the log-softmax"),
     ("transposed", "layer '0' (ConvTranspose2d)", "conv_transpose2d"),
@@ -391,7 +389,7 @@ def test_unsupported_layer_is_refused_by_name(name: str, words: list[str], uncha
 
 
 @pytest.mark.filterwarnings("ignore:The tensor attributes")
-@pytest.mark.parametrize("name", ["batch_norm", "lstm", "gelu", "residual"])
+@pytest.mark.parametrize("name", ["batch_norm", "lstm", "mish", "residual"])
 def test_unsupported_layer_of_a_program_is_refused_with_the_same_words(name: str, folder: Path, tmp_path: Path) -> None:
     with contextlib.chdir(folder):
         import zoo_of_nets  # type: ignore[import-not-found]

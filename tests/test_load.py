@@ -85,9 +85,17 @@ def test_a_state_that_is_no_perceptron_is_refused(state: dict[str, torch.Tensor]
         perceptron("net", state)
 
 
-def test_another_activation_is_refused() -> None:
-    with pytest.raises(ArgumentError, match="relu"):
-        TargetReference(Path("net.safetensors"), activation="tanh").load()
+@pytest.mark.parametrize("text", ["swish", "", "tanh:1", "leaky_relu:x", "leaky_relu:1,2", "elu:-1", "elu:nan"])
+def test_an_activation_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(ArgumentError, match="activation"):
+        TargetReference(Path("net.safetensors"), activation=text).load()
+
+
+def test_an_activation_is_for_a_state_dict_alone(tmp_path: Path) -> None:
+    torch.export.save(torch.export.export(mlp((3, 2)), (torch.zeros(1, 3),)), tmp_path / "net.pt2")
+    for reference in ({"path": tmp_path / "net.pt2"}, {"model": "zoo:mlp"}):
+        with pytest.raises(ArgumentError, match="bare state dict"):
+            TargetReference(**reference, activation="tanh").load()
 
 
 def test_natural_order() -> None:

@@ -36,7 +36,7 @@ def test_signs_are_those_of_the_values(case: Case, sign: Sign) -> None:
     known = {"input": sign}
     for node in target.graph:
         x = network.get_submodule(node.name)(x)
-        known[node.name] = OPERATORS[node.op].sign(known[node.source])
+        known[node.name] = OPERATORS[node.op].sign(node.attributes, known[node.source])
         if known[node.name] is not Sign.SIGNED:
             assert (x * known[node.name].branches[0] >= 0).all(), node
     assert target.input_signs(sign) == {layer.name: known[layer.node.source] for layer in target}
@@ -85,8 +85,9 @@ def test_one_number_stands_for_all_axes(value: object, n: int, expected: tuple[i
 @pytest.mark.parametrize("name", OPERATORS)
 def test_attributes_from_a_file_need_every_name_and_type(name: str) -> None:
     operator = OPERATORS[name]
-    samples = {tuple: [1], bool: True, int: 1, str: "constant"}
-    good = {key: samples[kind] for key, kind in operator.kinds.items()}
+    samples = {tuple: [1], bool: True, int: 1, float: 2.0, str: "constant"}
+    own = {"gelu": {"approximate": "none"}, "hardtanh": {"low": -1.0, "high": 1.0}}
+    good = own.get(name) or {key: samples[kind] for key, kind in operator.kinds.items()}
     assert set(operator.check(good)) == set(operator.kinds)
     with pytest.raises(ValueError, match=name):
         operator.check({**good, "other": 1})

@@ -264,12 +264,17 @@ def test_a_rule_claims_the_sign_that_its_operation_has(op: str, sign: Sign) -> N
         "average_pool": {**window, "count_include_pad": True},
         "reshape": {"shape": (8,)},
         "pad": {"widths": (1, 1), "mode": "constant"},
+        "leaky_relu": {"slope": 0.1},
+        "gelu": {"approximate": "none"},
+        "elu": {"alpha": 1.0},
+        "softplus": {"beta": 1.0, "threshold": 20.0},
+        "hardtanh": {"low": -1.0, "high": 1.0},
     }
     node = Node(op, op, "input", attributes.get(op, {}), ())
     ones = torch.ones(2, 4, dtype=torch.float64)
     state = State(-ones, ones, ones, sign is Sign.NONNEGATIVE, sign is Sign.NONPOSITIVE)
     claimed = RULES[op](node, state)
-    expected = OPERATORS[op].sign(sign)
+    expected = OPERATORS[op].sign(node.attributes, sign)
     assert not claimed.nonnegative or expected is Sign.NONNEGATIVE
     # relu of what is not positive is 0, which has both signs.
     assert not claimed.nonpositive or expected is Sign.NONPOSITIVE or sign is Sign.NONPOSITIVE
@@ -303,8 +308,8 @@ def test_rounding_alone_is_within_the_bounds(seed: int) -> None:
     x = torch.from_numpy(rng.normal(size=(1, n)))
     target = trace(model, x)
     (layer,) = target
-    nothing = np.zeros((4, n, 1))
-    same = RealisedLayer(layer.weight_array(), layer.weight_array(), layer.bias_array(), nothing, np.zeros(4))
+    own, bias = layer.weight_array(), layer.bias_array()
+    same = RealisedLayer(own, own, bias, np.abs(own), np.abs(bias), n_terms=n)
     state = State(x[0], x[0], torch.zeros(n, dtype=torch.float64), False, False)
     with torch.no_grad():
         after = affine(layer.node, state, layer, same)

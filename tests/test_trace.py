@@ -117,9 +117,15 @@ def test_a_branch_that_leads_nowhere_is_left_out() -> None:
 
 REFUSED: dict[str, tuple[nn.Module, tuple[int, ...], str]] = {
     "batch norm": (nn.Sequential(nn.Conv1d(2, 2, 1), nn.BatchNorm1d(2)), (2, 4), "fuse_conv_bn_eval"),
-    "gelu": (nn.Sequential(Linear(2, 2), nn.GELU()), (2,), "ReLU"),
-    "leaky relu": (nn.Sequential(Linear(2, 2), nn.LeakyReLU()), (2,), "leaky_relu"),
-    "sigmoid": (nn.Sequential(Linear(2, 2), nn.Sigmoid()), (2,), "sigmoid"),
+    "mish": (nn.Sequential(Linear(2, 2), nn.Mish()), (2,), "mish.*activation that is covered: relu"),
+    "a prelu for each channel": (nn.Sequential(Linear(2, 2), nn.PReLU(2)), (2,), r"2 slopes.*PReLU\(1\)"),
+    "a prelu without numbers": (nn.Sequential(Linear(2, 2), nn.PReLU(init=float("nan"))), (2,), "slope: nan"),
+    "an elu of another scale": (
+        Forward(lambda m, x: torch.ops.aten.elu(m.a(x), 1.0, 2.0), a=Linear(2, 2)),
+        (2,),
+        "scale 2",
+    ),
+    "a softplus with a low threshold": (nn.Sequential(Linear(2, 2), nn.Softplus(1, 0.5)), (2,), "threshold: 0.5"),
     "softmax": (nn.Sequential(Linear(2, 2), nn.Softmax(1)), (2,), "logits"),
     "a sum": (Forward(lambda m, x: m.a(x) + x, a=Linear(2, 2)), (2,), "residual"),
     "a factor": (Forward(lambda m, x: m.a(x) * 2, a=Linear(2, 2)), (2,), "folding"),

@@ -41,7 +41,8 @@ class Activation:
     parameters : mapping of str to float
         By name, in the order of the text form.
     m_plus, m_minus, d : float
-        Slopes to the right and to the left of 0, and phi(0).
+        Slopes to the right and to the left of 0, and phi(0), which is rounded for softplus alone; remainders are those
+        of the line through phi(0) itself.
     lipschitz, jump : float
         |phi(a) - phi(b)| <= lipschitz |a - b| + jump; ``jump`` is 0 but for softplus as torch computes it.
     nonnegative, keeps_sign : bool

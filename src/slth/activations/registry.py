@@ -22,8 +22,8 @@ LEAST_THRESHOLD, LARGEST_THRESHOLD = 2.0, 700.0
 
 GELU_LIPSCHITZ = 1.1289041452
 """The derivative F(x) + x f(x) has the derivative f(x) (2 - x^2), so that it is largest at sqrt(2); rounded up."""
-GELU_TANH_LIPSCHITZ = 1.12899307
-"""Largest derivative, at 1.4185; enclosed by interval arithmetic in tests/test_activations.py; rounded up."""
+GELU_TANH_LIPSCHITZ = 1.129
+"""The largest derivative is 1.128993..., at 1.4185; enclosed by intervals in tests/test_activations.py; rounded up."""
 SILU_LIPSCHITZ = 1.0998393202
 """The derivative's derivative has the sign of 2 - x tanh(x / 2): largest at 2.39936; rounded up."""
 
@@ -138,7 +138,7 @@ def softplus(beta: float = 1.0, threshold: float = 20.0) -> Activation:
         d=d,
         parameters={"beta": beta, "threshold": threshold},
         arguments={"beta": beta, "threshold": threshold},
-        bounds=(remainders.softplus(beta, d), remainders.softplus_odd(threshold / beta, jump)),
+        bounds=(remainders.softplus(beta), remainders.softplus_odd(threshold / beta, jump)),
         jump=jump,
         nonnegative=True,
     )

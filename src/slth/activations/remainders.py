@@ -57,14 +57,14 @@ def silu(z: float) -> float:
     return up(min(z * z / 4, z / 2))
 
 
-def softplus(beta: float, d: float) -> Remainder:
-    """min(beta z^2 / 8, z / 2), and the rounding of d = log 2 / beta.
+def softplus(beta: float) -> Remainder:
+    """min(beta z^2 / 8, z / 2), from the line with d = phi(0) = log 2 / beta.
 
     log(1 + e^y) = y/2 + log 2 + log cosh(y/2), and 0 <= log cosh v <= min(v^2 / 2, |v|), whose derivative tanh v is at
     most min(v, 1). Above its threshold T torch returns t instead, which is closer to the line from above, and still
     not below it while T >= 2 log 2.
     """
-    return lambda z: up(min(beta * z * z / 8, z / 2) + d * 2.0**-52)
+    return lambda z: up(min(beta * z * z / 8, z / 2))
 
 
 def softplus_odd(threshold: float, jump: float) -> Remainder:

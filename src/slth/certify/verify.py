@@ -17,7 +17,7 @@ from slth.certify.search import Progress, largest_difference, search, silent
 from slth.data import Data
 from slth.domain import Domain
 from slth.errors import ArgumentError, MismatchError
-from slth.network.graph import Sign
+from slth.network.graph import Node, Sign
 from slth.network.operators import WEIGHT_OPERATORS
 from slth.network.target import Target, WeightLayer
 from slth.probes import target_probe_outputs
@@ -200,7 +200,12 @@ def _named_alike(ticket: Ticket, target: Target) -> Target:
         got = f"a target of {len(target.layers)} weight layers, {target.n_weights:,} weights, input "
         got += f"{target.graph.input_shape}"
         need = f"the ticket's: {len(ticket.spec.layers)} layers, {ticket.n_weights:,} weights, input "
-        raise MismatchError("target", got, need + f"{ticket.graph.input_shape}", "the target that it was found for")
+        need += f"{ticket.graph.input_shape}"
+        for own, other in zip(ticket.graph, target.graph, strict=False):
+            if _called(own) != _called(other):
+                got, need = f"{got}, {_called(other)}", f"{need}, {_called(own)}"
+                break
+        raise MismatchError("target", got, need, "the target that it was found for")
     if ticket.target_digest != target.digest():
         raise MismatchError(
             "target",
@@ -211,6 +216,11 @@ def _named_alike(ticket: Ticket, target: Target) -> Target:
     nodes = [node for node in ticket.graph if node.op in WEIGHT_OPERATORS]
     layers = tuple(replace(layer, node=node) for layer, node in zip(target.layers, nodes, strict=True))
     return Target(ticket.graph, layers)
+
+
+def _called(node: Node) -> str:
+    attributes = {} if node.op in WEIGHT_OPERATORS else node.attributes
+    return " ".join([node.op, *(f"{key}={value}" for key, value in attributes.items())])
 
 
 def _layer_errors(

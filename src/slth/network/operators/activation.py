@@ -118,6 +118,12 @@ def _elu(call: Call) -> dict[str, Attribute]:
     return {"alpha": float(call.arguments.get("alpha", 1))}
 
 
+def _hardtanh(call: Call) -> dict[str, Attribute]:
+    if call.op.startswith("relu6"):
+        return {"low": 0.0, "high": 6.0}
+    return _reader(low=("min_val", -1), high=("max_val", 1))(call)
+
+
 def _reader(**names: tuple[str, float]) -> Reader:
     """Attributes by the names of torch's own arguments, and their defaults."""
     return lambda call: {name: float(call.arguments.get(own, default)) for name, (own, default) in names.items()}
@@ -141,7 +147,7 @@ ELEMENTWISE: tuple[Elementwise, ...] = (
         "hardtanh",
         "relu6",
         kinds={"low": float, "high": float},
-        read=_reader(low=("min_val", -1), high=("max_val", 1)),
+        read=_hardtanh,
     ),
 )
 
