@@ -62,8 +62,10 @@ def test_m2_widths_of_the_example_are_exact_integers() -> None:
 
 
 @given(SMALL, SMALL, st.floats(0.01, 0.9), st.floats(0.001, 0.9))
-def test_a6_with_s_equal_to_n_is_the_expression_that_orseau_et_al_quote(n: int, depth: int, eps: float, delta: float) -> None:
-    """n² ⌈(64 l² n³ / eps²) log(2 n² l / delta)⌉, computed apart in floats, which leave a few units in the last place."""
+def test_a6_with_s_equal_to_n_is_the_expression_that_orseau_et_al_quote(
+    n: int, depth: int, eps: float, delta: float
+) -> None:
+    """n² ⌈(64 l² n³ / eps²) log(2 n² l / delta)⌉, computed apart in floats, up to their last places."""
     value = 64 * depth**2 * n**3 / eps**2 * math.log(2 * n**2 * depth / delta)
     pools, rest = divmod(malach.layer_width(n, n, depth, eps, delta), n**2)
     assert rest == 0 and abs(pools - math.ceil(value)) <= 1e-13 * value + (abs(value - round(value)) < 1e-13 * value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from decimal import Decimal
 from fractions import Fraction
@@ -95,7 +96,7 @@ def test_o8_lemma_1_holds_on_random_networks(seed: int, depth: int, activation: 
     rng = np.random.default_rng(seed)
     φ = ACTIVATIONS[activation]  # type: ignore[index]
     widths = rng.integers(1, 7, depth + 1)
-    weights = [rng.uniform(-2, 2, (b, a)) for a, b in zip(widths, widths[1:], strict=False)]
+    weights = [rng.uniform(-2, 2, (b, a)) for a, b in itertools.pairwise(widths)]
     x = [rng.uniform(-3, 3, (int(widths[0]), 50))]
     for w in weights:
         x.append(φ(w @ x[-1]))
@@ -157,7 +158,7 @@ def test_o2_the_pieces_put_together_every_weight(gamma: float) -> None:
     assert len(borders) == k + 1
     for _ in range(20):
         rest = np.linspace(0, 1, 2001)
-        for above, below in zip(borders, borders[1:], strict=False):
+        for above, below in itertools.pairwise(borders):
             # rng.random() < 1: the piece lies in (below, above].
             rest = np.where(rest >= above, rest - (above - (above - below) * rng.random()), rest)
         assert rest.min() >= 0 and rest.max() <= eps

@@ -15,8 +15,8 @@ from slth.bounds.activations import LINEAR, RELU, Activation
 from slth.bounds.exact import count
 from slth.errors import ArgumentError
 
-LARGEST_GRAM = 2048
-"""A spectral norm is computed from the Gram matrix up to this size, and bounded beyond it (chosen: seconds)."""
+LARGEST_WORK = 1e10
+"""Spectral norms that take more operations are replaced by cheaper bounds (chosen: some seconds a layer)."""
 
 Norm = Literal["1", "2", "inf"]
 
@@ -150,10 +150,12 @@ class Layer:
         Returns
         -------
         Layer
-            Its ``spectral`` is an upper bound for convolutions and for matrices larger than ``LARGEST_GRAM``.
+            Its ``spectral`` is an upper bound for convolutions, and for matrices beyond ``LARGEST_WORK``.
         """
         if weight.ndim < 2 or weight.size == 0 or not np.isfinite(weight).all():
             raise ArgumentError("weight", f"an array of shape {weight.shape}", "two axes or more, finite numbers")
+        if weight.shape[0] % count("groups", groups):
+            raise ArgumentError("groups", str(groups), f"a divisor of the {weight.shape[0]} outputs")
         magnitude = np.abs(weight.astype(np.float64)).reshape(weight.shape[0], weight.shape[1], -1)
         offsets = np.zeros(1) if bias is None else np.abs(np.asarray(bias, dtype=np.float64))
         grouped = magnitude.reshape(groups, -1, *magnitude.shape[1:])
@@ -178,15 +180,26 @@ class Layer:
 
 
 def _spectral(weight: NDArray[np.floating], groups: int) -> float:
-    """Sum over the taps of each tap's spectral norm: a convolution is a sum of shifted matrices."""
-    taps = weight.astype(np.float64).reshape(groups, weight.shape[0] // groups, weight.shape[1], -1)
-    if min(taps.shape[1:3]) > LARGEST_GRAM:
-        return float(np.sqrt((taps**2).sum((1, 2))).max(axis=0).sum())
-    wide = np.moveaxis(taps, 3, 1)
-    transposed = np.swapaxes(wide, 2, 3)
-    gram = wide @ transposed if taps.shape[1] <= taps.shape[2] else transposed @ wide
-    largest = np.linalg.eigvalsh(gram)[..., -1]
-    return float(np.sqrt(np.maximum(largest, 0.0)).max(axis=0).sum())
+    """Upper bound on the operator's spectral norm: the matrix's own, or a convolution's on images of any size.
+
+    Zero padding and strides leave a part of the convolution on an infinite grid, whose norm is the largest of ‖K(ω)‖_2
+    with K(ω) the kernel's Fourier series. Each u* K(ω) v is a trigonometric polynomial of degree (k - 1) / 2 along an
+    axis of k taps, so that among N points a turn one is at least cos(π (k - 1) / (2N)) times its maximum (M. Riesz).
+    """
+    kernel, outputs = weight.shape[2:], weight.shape[0] // groups
+    points = [1 if taps == 1 else 2 * taps for taps in kernel]
+    blocks: NDArray[np.inexact] = weight.astype(np.float64).reshape(groups, outputs, weight.shape[1], *kernel)
+    if groups * math.prod(points) * min(blocks.shape[1:3]) ** 3 > LARGEST_WORK:
+        return float(np.sqrt((blocks.reshape(*blocks.shape[:3], -1) ** 2).sum((1, 2))).max(axis=0).sum())
+    if kernel:
+        blocks = np.fft.fftn(blocks, s=points, axes=range(3, 3 + len(kernel)))
+    matrices = np.moveaxis(blocks.reshape(*blocks.shape[:3], -1), 3, 1)
+    adjoint = np.conj(np.swapaxes(matrices, 2, 3))
+    gram = matrices @ adjoint if outputs <= weight.shape[1] else adjoint @ matrices
+    largest = max(0.0, float(np.linalg.eigvalsh(gram)[..., -1].max()))
+    return math.sqrt(largest) / math.prod(
+        math.cos(math.pi * (taps - 1) / (2 * n)) for taps, n in zip(kernel, points, strict=True)
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
