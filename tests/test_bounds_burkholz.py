@@ -85,6 +85,13 @@ def test_the_initialisation_keeps_the_activations_error_in_its_half(φ: Activati
     assert burkholz.initialisation(φ, 1, 1, 1e9).first_scale <= 1.0
 
 
+def test_where_errors_are_cheap_the_first_scale_stays_at_1() -> None:
+    """Then the activation is used on all of [-M, M], where tanh errs by up to M³ / 3, and not more often near 0."""
+    drawn = burkholz.initialisation(TANH, 3, 15, 500.0, largest_input=1.4)
+    assert drawn.first_scale == 1.0 and drawn.activation_error == pytest.approx(1.4**3 / 3)
+    assert 15 * drawn.activation_error * drawn.second_scale <= 500 / 2 / 4
+
+
 def test_b6_block_widths_of_the_circle() -> None:
     assert burkholz.block_width(10, 16) == 170 and burkholz.block_width(15, 1024) == 15375
     assert burkholz.block_width(10, 16, constant=False) == 160
