@@ -35,6 +35,12 @@ KINDS: dict[str, Case] = {
     "looks-linear": Case(mlp(), (5,), {"base_set_size": 8, "initialisation": "looks-linear"}),
     "conv": Case(convnet(), (4, 6, 6), {"base_set_size": 5, "domain": (-1, 1)}),
     "conv looks-linear": Case(convnet(), (4, 6, 6), {"base_set_size": 5, "initialisation": "looks-linear"}),
+    "pairs": Case(mlp(), (5,), {"construction": "pairs", "base_set_size": 60, "tolerance": 0.05}),
+    "pairs conv": Case(convnet(), (4, 6, 6), {"construction": "pairs", "base_set_size": 20, "domain": (-1, 1)}),
+    "golden": Case(mlp(), (5,), {"construction": "golden-ratio", "tolerance": 0.05, "domain": (-2, 0)}),
+    "golden conv": Case(
+        convnet(), (4, 6, 6), {"construction": "golden-ratio", "tolerance": 0.1, "delta": 0.9, "domain": (0, 1)}
+    ),
     "conv nonnegative": Case(convnet(), (4, 6, 6), {"base_set_size": 6, "domain": (0, 1), "tolerance": 0.2}),
 }
 

@@ -163,7 +163,7 @@ HOSTILE: dict[str, Callable[[dict[str, Any]], Any]] = {
     "a layer less": lambda header: header["layers"].pop(),
     "a source layer less": lambda header: header["source"]["layers"].pop(),
     "another generator": _set("source", "generator", "mt19937"),
-    "another distribution": _set("source", "distribution", "normal"),
+    "another distribution": _set("source", "distribution", "cauchy"),
     "another initialisation": _set("source", "initialisation", "zeros"),
     "a negative seed": _set("source", "seed", -1),
     "a seed of 65 bits": _set("source", "seed", 2**64),

@@ -14,6 +14,7 @@ from torch import nn
 
 import slth
 from slth.artifact import to_bytes
+from slth.constructions import CONSTRUCTIONS
 from slth.domain import Domain
 from slth.errors import ArgumentError, SlthError
 from slth.pipeline import draw_source
@@ -29,7 +30,7 @@ def test_the_source_is_drawn_before_any_subset_sum(case: Case) -> None:
     target = case.target()
     options = dict(case.options)
     seed, domain = options.pop("seed"), Domain.parse(options.pop("domain"))
-    plan = make_plan(target, **options, domain=domain)
+    plan = make_plan(target, CONSTRUCTIONS["two-for-one"], **options, domain=domain)
     assert case.find(target).spec == draw_source(target, plan, seed)
 
 

@@ -10,12 +10,14 @@ import torch
 from torch import nn
 
 from slth.bounds.base_sets import choose_scale, covering_size
+from slth.constructions import CONSTRUCTIONS
+from slth.constructions.two_for_one import LARGEST_BASE_SET
 from slth.domain import Domain
 from slth.errors import SlthError
 from slth.network.graph import Sign
 from slth.network.trace import trace
 from slth.pipeline import find_ticket
-from slth.plan import LARGEST_BASE_SET, make_plan
+from slth.plan import make_plan
 from zoo import Case, convnet, mlp
 
 TARGET = Case(convnet(), (4, 6, 6)).target()
@@ -29,7 +31,7 @@ def plan(target: Any = TARGET, **changes: Any):
         "initialisation": "uniform",
         "domain": Domain(),
     }
-    return make_plan(target, **{**wishes, **changes})
+    return make_plan(target, CONSTRUCTIONS["two-for-one"], **{**wishes, **changes})
 
 
 def test_a_plan_says_what_each_layer_needs() -> None:

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 
 import slth
 from oracle import _UNIT, masked_layers, whole
+from slth.mask import BIAS, BlockMask, Mask, SlotMask
+from slth.mask.slots import slots_per_group
 from slth.realise import realise
-from slth.ticket import LayerMask
 from zoo import Case, cases
 
 
@@ -40,16 +41,38 @@ def test_slack_is_a_few_units_in_the_last_place_and_not_more(ticket: slth.Ticket
 
 
 def test_products_of_float32_are_exact_in_float64(ticket: slth.Ticket) -> None:
-    for source, _, _ in ticket.layers:
-        u, v = source.univariate_weights()[:20].astype(float), source.combine_weight(0, 1)[0, :20, 0].astype(float)
-        for a, b in zip(u, v, strict=True):
-            assert Fraction(a * b) == Fraction(a) * Fraction(b)
+    for source, mask, _ in ticket.layers:
+        kept = mask.expand(source)
+        for piece in mask.entries(source):
+            for t, v in list(zip(piece.kept, piece.value, strict=True))[:20]:
+                a, b = float(kept.value[t]), float(v)
+                assert Fraction(a * b) == Fraction(a) * Fraction(b)
     assert _UNIT == 2**260
+
+
+def test_survivors_are_the_weights_of_the_whole_source_and_as_many_as_stated(ticket: slth.Ticket) -> None:
+    for source, mask, _ in ticket.layers:
+        kept = mask.expand(source)
+        assert (np.diff(kept.neuron) > 0).all()
+        expand, group = source.expand_weight(), kept.neuron // source.neurons_per_group
+        for neuron, channel, value in zip(kept.neuron, kept.channel, kept.value, strict=True):
+            assert value == (source.expand_bias()[neuron] if channel == BIAS else expand[neuron, channel])
+        combine, n_entries, stop = source.combine_weight(0, source.outputs), 0, 0
+        for piece in mask.entries(source):
+            assert piece.start == stop
+            stop, n_entries = piece.stop, n_entries + len(piece.value)
+            assert (np.diff(piece.output) >= 0).all() and ((piece.output >= piece.start) & (piece.output < stop)).all()
+            assert (group[piece.kept] == piece.output // source.outputs_per_group).all()
+            local = kept.neuron[piece.kept] % source.neurons_per_group
+            np.testing.assert_array_equal(piece.value, combine[piece.output, local, piece.tap])
+        assert stop == source.outputs and mask.n_kept == len(kept.neuron) + n_entries
 
 
 @pytest.mark.parametrize("at_once", [1, 50, 1 << 22])
 def test_rows_are_walked_whole_whatever_the_piece(ticket: slth.Ticket, at_once: int) -> None:
     for source, mask, _ in ticket.layers:
+        if not isinstance(mask, BlockMask):
+            pytest.skip("a mask without rows")
         pieces = list(mask.rows(source, at_once))
         assert pieces[0][0] == 0 and pieces[-1][1] == source.outputs
         assert all(a[1] == b[0] for a, b in itertools.pairwise(pieces))
@@ -62,8 +85,10 @@ def test_rows_are_walked_whole_whatever_the_piece(ticket: slth.Ticket, at_once: 
 
 def test_an_empty_mask_realises_zeros(ticket: slth.Ticket) -> None:
     source, mask, _ = ticket.layers[0]
-    empty = LayerMask(np.zeros_like(mask.neurons), np.zeros(0, np.uint8))
+    empty: Mask = SlotMask.build(source, np.zeros(source.groups * slots_per_group(source), int), np.zeros(0, int))
+    if isinstance(mask, BlockMask):
+        empty = BlockMask(np.zeros_like(mask.neurons), np.zeros(0, np.uint8))
     realised = realise(source, empty)
-    assert empty.n_kept == empty.n_combine_bytes(source) == 0
+    assert empty.n_kept == 0
     assert not realised.positive.any() and not realised.negative.any() and realised.one_branch
     assert realised.bias is not None and not realised.bias.any()

@@ -18,7 +18,7 @@ from slth.network.graph import Graph, Node
 from slth.network.trace import trace
 from slth.realise import realise
 from slth.report.facts import (
-    BIAS,
+    BIAS_NAME,
     NEGATIVE,
     POSITIVE,
     mask_picture,
@@ -168,7 +168,7 @@ def test_subset_sizes_match_the_dense_masks(ticket: slth.Ticket) -> None:
     for index, (source, _, facts) in enumerate(ticket.layers):
         sizes = _sizes(ticket)[index]
         assert set(sizes) == {BRANCH[branch] for branch in facts.input_sign.branches} | (
-            {BIAS} if source.bias else set()
+            {BIAS_NAME} if source.bias else set()
         )
         for branch in facts.input_sign.branches:
             np.testing.assert_array_equal(sizes[BRANCH[branch]], _oracle(ticket, index, branch))
@@ -178,7 +178,7 @@ def test_subset_sizes_match_the_dense_masks(ticket: slth.Ticket) -> None:
             combine = layer.combine.weight_mask.numpy().reshape(
                 source.groups, -1, source.neurons_per_group, source.taps
             )
-            np.testing.assert_array_equal(sizes[BIAS], (combine * alive).sum(axis=(2, 3)).ravel())
+            np.testing.assert_array_equal(sizes[BIAS_NAME], (combine * alive).sum(axis=(2, 3)).ravel())
 
 
 def test_subset_sizes_add_up_to_the_mask(ticket: slth.Ticket) -> None:

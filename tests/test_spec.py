@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slth.source.philox import philox, stream_key
-from slth.source.spec import SourceLayer, SourceSpec
+from slth.source.spec import BlockSource, SourceSpec
 
 LAYERS = st.builds(
-    lambda rows, groups, **rest: SourceLayer(outputs=rows * groups, groups=groups, **rest),
+    lambda rows, groups, **rest: BlockSource(outputs=rows * groups, groups=groups, **rest),
     rows=st.integers(1, 4),
     groups=st.integers(1, 3),
     seed=st.integers(0, 2**64 - 1),
@@ -28,14 +28,14 @@ LAYERS = st.builds(
 )
 
 
-def _element(layer: SourceLayer, tensor: int, index: int) -> np.float32:
+def _element(layer: BlockSource, tensor: int, index: int) -> np.float32:
     """The obvious version: one word in Python, one formula."""
     word = philox((index // 4, 0, 0, 0), stream_key(layer.seed, layer.index, tensor))[index % 4]
     return np.float32((2 * (word >> 8) + 1 - 2**24) / 2**24)
 
 
 @given(LAYERS)
-def test_every_weight_is_the_stated_element_of_its_stream(layer: SourceLayer) -> None:
+def test_every_weight_is_the_stated_element_of_its_stream(layer: BlockSource) -> None:
     mirror = layer.initialisation == "looks-linear"
     rows = [(t // 2, np.float32(1 - 2 * (t % 2))) if mirror else (t, np.float32(1)) for t in range(layer.n_neurons)]
     expand = [
@@ -54,7 +54,7 @@ def test_every_weight_is_the_stated_element_of_its_stream(layer: SourceLayer) ->
 
 
 @given(LAYERS, st.data())
-def test_any_rows_alone_are_the_slice_of_the_whole(layer: SourceLayer, data: st.DataObject) -> None:
+def test_any_rows_alone_are_the_slice_of_the_whole(layer: BlockSource, data: st.DataObject) -> None:
     start = data.draw(st.integers(0, layer.outputs - 1))
     stop = data.draw(st.integers(start + 1, layer.outputs))
     np.testing.assert_array_equal(layer.combine_weight(start, stop), layer.combine_weight(0, layer.outputs)[start:stop])
@@ -66,7 +66,7 @@ def test_any_rows_alone_are_the_slice_of_the_whole(layer: SourceLayer, data: st.
 
 
 @given(LAYERS)
-def test_univariate_weights_are_the_entries_of_the_whole_first_layer(layer: SourceLayer) -> None:
+def test_univariate_weights_are_the_entries_of_the_whole_first_layer(layer: BlockSource) -> None:
     weight = layer.expand_weight()
     for neuron, value in enumerate(layer.univariate_weights()):
         block = neuron % layer.neurons_per_group // layer.block_width
@@ -75,7 +75,7 @@ def test_univariate_weights_are_the_entries_of_the_whole_first_layer(layer: Sour
 
 
 @given(LAYERS)
-def test_looks_linear_neurons_mirror_each_other_exactly(layer: SourceLayer) -> None:
+def test_looks_linear_neurons_mirror_each_other_exactly(layer: BlockSource) -> None:
     layer = dataclasses.replace(layer, initialisation="looks-linear")
     combine = layer.combine_weight(0, layer.outputs)
     np.testing.assert_array_equal(combine[:, 1::2], -combine[:, ::2])
@@ -85,7 +85,7 @@ def test_looks_linear_neurons_mirror_each_other_exactly(layer: SourceLayer) -> N
 
 
 @given(LAYERS)
-def test_sizes_laws_and_counts(layer: SourceLayer) -> None:
+def test_sizes_laws_and_counts(layer: BlockSource) -> None:
     combine = layer.combine_weight(0, layer.outputs)
     assert combine.dtype == layer.expand_weight().dtype == layer.univariate_weights().dtype == np.float32
     assert combine.shape == (layer.outputs, layer.neurons_per_group, layer.taps)
@@ -94,8 +94,8 @@ def test_sizes_laws_and_counts(layer: SourceLayer) -> None:
     assert (combine != 0).all()
 
 
-def _layer(**changes: object) -> SourceLayer:
-    base = SourceLayer(7, 0, 3, 4, 1, (), True, 10, 0.5, "uniform")
+def _layer(**changes: object) -> BlockSource:
+    base = BlockSource(7, 0, 3, 4, 1, (), True, 10, 0.5, "uniform")
     return dataclasses.replace(base, **changes)
 
 
@@ -115,7 +115,7 @@ def test_the_scale_multiplies_the_combining_weights_and_nothing_else() -> None:
 
 def test_product_laws_of_an_element() -> None:
     """Theory 0.1 and C6: V U has the density -ln|x| / 2; V U+ is 0 half of the time, and E max(0, V U+) = 1/16."""
-    layer = SourceLayer(1, 0, 1, 200, 1, (), False, 10000, 1.0, "uniform")
+    layer = BlockSource(1, 0, 1, 200, 1, (), False, 10000, 1.0, "uniform")
     u = layer.univariate_weights().astype(np.float64)
     x = (layer.combine_weight(0, 200)[:, :, 0].astype(np.float64) * u).ravel()
     n, width = x.size, 0.02

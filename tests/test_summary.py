@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import slth
+from slth.constructions import CONSTRUCTIONS
 from slth.constructions.two_for_one import TwoForOne
 from slth.domain import Domain
 from slth.network.target import Target
@@ -42,7 +43,7 @@ def test_base_set_sizes_are_those_of_the_problems_solved(domain: object, initial
     """At 40 elements some draws have more than the solver takes, and those do not count."""
     target = Case(mlp((4, 1)), (4,)).target()
     wishes = {"base_set_size": size, "initialisation": initialisation, "domain": Domain.parse(domain)}
-    plan = make_plan(target, tolerance=None, objective="best", **wishes)
+    plan = make_plan(target, CONSTRUCTIONS["two-for-one"], tolerance=None, objective="best", **wishes)
     method = TwoForOne()
     for seed in range(5):
         source = method.source_layer(plan, plan.layers[0], target.layers[0], seed, 0)

@@ -12,6 +12,7 @@ from torch import nn
 import slth
 from oracle import best_subset, masked_layers, usable, usable_constants, whole
 from slth.artifact import to_bytes
+from slth.constructions import CONSTRUCTIONS
 from slth.constructions.two_for_one import TwoForOne
 from slth.domain import Domain
 from slth.pipeline import draw_source
@@ -152,7 +153,7 @@ def test_the_ticket_does_not_depend_on_the_size_of_the_pieces(case: Case, elemen
     target = case.target()
     whole_layers = to_bytes(case.find(target))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("slth.pipeline.ELEMENTS_AT_ONCE", elements)
+        patch.setattr("slth.constructions.subset_sums.ELEMENTS_AT_ONCE", elements)
         assert to_bytes(case.find(target)) == whole_layers
 
 
@@ -160,7 +161,9 @@ def test_the_ticket_does_not_depend_on_the_size_of_the_pieces(case: Case, elemen
 def test_rich_blocks_are_used_up_to_what_is_enough(base_set_size: int, largest: int) -> None:
     target = Case(mlp((3, 2), bias=True), (3,)).target()
     wishes = {"tolerance": None, "objective": "best", "initialisation": "uniform"}
-    plan = make_plan(target, base_set_size=base_set_size, **wishes, domain=Domain.parse((0, 1)))
+    plan = make_plan(
+        target, CONSTRUCTIONS["two-for-one"], base_set_size=base_set_size, **wishes, domain=Domain.parse((0, 1))
+    )
     method = TwoForOne()
     sizes = []
     for seed in range(30):

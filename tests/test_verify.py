@@ -17,9 +17,10 @@ import slth
 from slth.artifact import from_bytes, to_bytes
 from slth.certify.search import largest_difference
 from slth.errors import ArgumentError, MismatchError, SlthError
+from slth.mask import BlockMask
 from slth.network.graph import Sign
 from slth.runtime import target_module
-from slth.ticket import LayerFacts, LayerMask
+from slth.ticket import LayerFacts
 from zoo import Case, cases, convnet, inputs, mlp
 
 HONEST = Case(mlp((4, 5, 3)), (4,), {"base_set_size": 10, "domain": (0, 1), "tolerance": 1e-3})
@@ -36,7 +37,7 @@ def with_facts(ticket: slth.Ticket, number: int = 0, **changes: Any) -> slth.Tic
 
 def with_mask(ticket: slth.Ticket, number: int, **changes: Any) -> slth.Ticket:
     """The ticket with another mask of one layer."""
-    masks: list[LayerMask] = list(ticket.masks)
+    masks: list[BlockMask] = list(ticket.masks)
     masks[number] = dataclasses.replace(masks[number], **changes)
     return dataclasses.replace(ticket, masks=tuple(masks))
 
@@ -214,13 +215,13 @@ def test_random_masks_are_judged_without_an_accident() -> None:
         masks = []
         for source, _, _ in ticket.layers:
             neurons = rng.random(source.n_neurons) < 0.5
-            bare = LayerMask(neurons, np.zeros(0, np.uint8))
+            bare = BlockMask(neurons, np.zeros(0, np.uint8))
             rows = source.outputs // source.groups
             packed = []
             for group in range(source.groups):
                 n_bits = len(bare.kept_neurons(source, group)) * source.taps
                 packed.append(np.packbits(rng.random((rows, n_bits)) < 0.5, axis=1).ravel())
-            masks.append(LayerMask(neurons, np.concatenate(packed)))
+            masks.append(BlockMask(neurons, np.concatenate(packed)))
         made_up = from_bytes(to_bytes(dataclasses.replace(ticket, masks=tuple(masks))))
         checked = slth.verify(made_up, target, (-1, 1))
         assert not checked.holds
