@@ -377,15 +377,8 @@ def theorem_29(
         blocks[0] *= 2
     widths = (first.inputs, *blocks, shape.layers[-1].outputs)
     rho = Constant("rho", floating(Decimal(result.problems)), "proved")
-    return _bound(
-        shape,
-        "Theorem 2.9",
-        error,
-        widths,
-        tolerances,
-        (*chosen.values(), rho, *_sigma(shape, 0, result.base_sets[0], tolerances)),
-        allow_offset=True,
-    )
+    used = (*chosen.values(), rho, *_sigma(shape, 0, result.base_sets[0], tolerances))
+    return _bound(shape, "Theorem 2.9", error, widths, tolerances, used, allow_offset=True)
 
 
 @precise

@@ -123,16 +123,10 @@ def theorem_1(
     error, failure = positive("eps", eps), probability("delta", delta)
     chosen = choose(constants, fitted(HALF_PRODUCT))
     least = min(error, failure) / shape.depth
+    constant = exact(chosen["C"].value)
     hidden = [
-        lemma_2(
-            layer.taps,
-            layer.inputs // layer.groups,
-            layer.outputs,
-            least,
-            exact(chosen["C"].value),
-            biases=layer.biases > 0,
-        )
-        for layer in shape.layers
+        lemma_2(each.taps, each.inputs // each.groups, each.outputs, least, constant, biases=each.biases > 0)
+        for each in shape.layers
     ]
     factors = (
         max(1.0, shape.input_max),
