@@ -246,7 +246,7 @@ def test_an_answer_is_read_back_and_an_other_question_is_not_answered_by_it(own_
     assert store.folder() == own_cache and len(list(own_cache.iterdir())) == 1
     again = store.load(FAST)
     assert again == replace(found, cached=True)
-    changes: list[dict[str, Any]] = [{"eps": 0.11}, {"delta": 0.11}, {"seed": 1}, {"draws": 101}, {"largest": 27}]
+    changes: list[dict[str, Any]] = [{"eps": 0.11}, {"delta": 0.11}, {"seed": 1}, {"draws": 101}, {"largest": 25}]
     changes += [{"reach": 1.1}, {"targets": "one"}, {"elements": parse_elements("normal")}]
     assert all(store.load(replace(FAST, **change)) is None for change in changes)
 
@@ -357,9 +357,13 @@ def test_errors_are_argument_errors_in_python_too() -> None:
 
 
 def test_ctrl_c_stops_it_with_one_line(tmp_path: Path) -> None:
-    words = [*PROGRAM, "calibrate", "--distribution", "hyperbolic", "--eps", "1e-6", "--largest", "32"]
-    process = subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    time.sleep(4)
+    words = ["--debug", "calibrate", "--distribution", "hyperbolic", "--eps", "1e-6", "--largest", "32"]
+    process = subprocess.Popen(
+        [*PROGRAM, *words, "--threads", "1"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    # It says when it has begun: how long Python takes to start depends on what else the machine does.
+    assert process.stderr is not None and "drawing" in process.stderr.readline()
+    time.sleep(1.0)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=20)
     assert (process.returncode, out, err) == (130, "", "stopped; nothing was written\n")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import typer
 
-from slth.commands import bench, demo, find, show, train, verify
+from slth.commands import bench, calibrate, demo, find, show, train, verify
 
 OPTIONS = frozenset(
     {"base_set_size", "tolerance", "objective", "initialisation", "seed", "domain", "construction", "threads"}
@@ -27,7 +27,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for command in (find, verify, show, demo, train):
+for command in (find, verify, show, demo, train, calibrate):
     app.command()(getattr(command, command.__name__.rpartition(".")[2]))
 app.add_typer(bench.bench, name="bench")
 

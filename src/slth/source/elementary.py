@@ -134,8 +134,8 @@ def log2(x: Array) -> Array:
 def normal_tail_quantile(tail: Array) -> Array:
     """The z >= 0 that a standard normal number exceeds with probability ``tail``, from 2^-1000 to 1/2.
 
-    Wichura 1988, algorithm AS 241 (PPND16), whose relative error is about 1e-16 before rounding; with it, within 6 units in
-    the last place. A tail near 1/2 keeps its accuracy: its distance from 1/2 is exact.
+    Wichura 1988, algorithm AS 241 (PPND16), whose relative error is about 1e-16 before rounding. With
+    rounding it is within 6 units in the last place. A tail near 1/2 keeps its accuracy: its distance from 1/2 is exact.
 
     Examples
     --------
