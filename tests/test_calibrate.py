@@ -321,6 +321,13 @@ def test_a_size_that_does_not_suffice_is_said_and_fails(tmp_path: Path) -> None:
     assert "> 8" in slth(*WORDS, "--largest", "8", cwd=tmp_path).out
 
 
+def test_its_help_fits_a_screen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = slth("calibrate", "--help", cwd=tmp_path).out.splitlines()
+    assert len(lines) <= 25 and max(map(len, lines)) <= 80
+    assert "..." not in "".join(lines[2:])
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from slth.bench.tables import Table
 
 bench = typer.Typer(
-    help="Time slth against what others use; every answer is checked first.",
+    help="Time slth against what others use; every answer checked first.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def calibrate(
     distribution: Annotated[
-        str, typer.Option(metavar="NAME,NAME", help="Laws of the elements: uniform, product, half-product, normal, ...")
+        str, typer.Option(metavar="NAME,NAME", help="Laws: uniform, normal, product, half-product, grid:16, more.")
     ] = "uniform,product,half-product",
     eps: Annotated[float, typer.Option(metavar="E", help="Largest error.")] = 0.01,
     delta: Annotated[float, typer.Option(metavar="D", help="Allowed probability of a miss.")] = 0.05,
@@ -34,7 +34,7 @@ def calibrate(
     json: Json = False,
     quiet: Quiet = False,
 ) -> int:
-    """Measure the smallest base set that reaches an error with a probability."""
+    """Measure how many random elements reach an error."""
     from slth.calibration import store
     from slth.calibration.elements import parse_elements
     from slth.calibration.sizes import Question, default_draws, default_largest
