@@ -4,7 +4,7 @@ The exp, log and erf of C libraries and of numpy's vector code differ in the las
 weight made with them would too. Here there is nothing but +, -, * and / and the square root, which IEEE 754 rounds
 correctly, whole-number work on the bits, and constants, in a fixed order. Every operation is a numpy call of its own,
 whose result is stored before the next begins: no compiler can fuse a product and a sum into one rounding. The errors,
-a few units in the last place of a float64, are 2^-27 of the rounding to float32 that follows.
+a few units in the last place of a float64, are less than 2^-20 of the rounding to float32 that follows.
 
 Arguments are float64 arrays of at least one dimension; every function works element by element.
 """
