@@ -12,6 +12,8 @@ import numpy as np
 import torch
 
 from slth import __version__
+from slth.activations import Activation
+from slth.activations import parse as parse_activation
 from slth.constructions import CONSTRUCTIONS, Construction
 from slth.constructions.base import Found, Work
 from slth.domain import Domain
@@ -22,6 +24,8 @@ from slth.network.trace import trace
 from slth.plan import LARGEST_SEED, LayerPlan, Plan, make_plan
 from slth.probes import target_probe_outputs
 from slth.realise import survivors_digest
+from slth.source.distributions import parse as parse_law
+from slth.source.law import Distribution
 from slth.source.spec import SourceLayer, SourceSpec
 from slth.ticket import ERROR_EDGES, LayerFacts, Ticket
 
@@ -41,6 +45,9 @@ def find_ticket(
     domain: Any = None,
     construction: str = "two-for-one",
     delta: float = 0.05,
+    source_activation: str | Activation = "relu",
+    activation_error: float = 1e-6,
+    distribution: str | Distribution = "uniform",
     threads: int | None = None,
     on_progress: Progress | None = None,
 ) -> Ticket:
@@ -74,6 +81,13 @@ def find_ticket(
     delta : float
         Probability with which a source as wide as a theorem asks may fail; constructions whose width does not come
         from a theorem ignore it.
+    source_activation : str or Activation
+        Between the two source layers of each target layer, such as ``"tanh"`` or ``"leaky_relu:0.1"``.
+    activation_error : float
+        How far that activation may be from its lines, relative to them, wherever the layer's input may be. Smaller
+        values make the expanding weights smaller and the combining ones larger, nothing else.
+    distribution : str or Distribution
+        Law of the source's weights, such as ``"normal"``, where the construction leaves it open.
     threads : int, optional
         Default: all cores. The ticket is the same on any number.
     on_progress : callable, optional
@@ -104,6 +118,9 @@ def find_ticket(
         initialisation=initialisation,
         domain=box,
         delta=delta,
+        activation=parse_activation(source_activation) if isinstance(source_activation, str) else source_activation,
+        activation_error=activation_error,
+        law=parse_law(distribution) if isinstance(distribution, str) else distribution,
     )
     spec = draw_source(target, plan, int(seed))
     found = [

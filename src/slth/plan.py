@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol, cast, get_args
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from slth.activations import Activation, check_first_layer
+from slth.activations.registry import relu
 from slth.domain import Domain
 from slth.errors import ArgumentError
-from slth.network.graph import Sign
-from slth.network.operators import WEIGHT_OPERATORS
+from slth.network.graph import INPUT, Sign
+from slth.network.operators import OPERATORS, WEIGHT_OPERATORS
+from slth.network.operators.activation import Elementwise
 from slth.network.target import Target, WeightLayer
 from slth.source.distributions import Uniform
 from slth.source.law import Distribution
@@ -43,6 +48,10 @@ class LayerPlan:
         What the combining weights are multiplied by.
     law : Distribution
         Of the source's weights.
+    activation : Activation
+        Between the two source layers.
+    expand_scale : float
+        What the expanding weights are multiplied by.
     """
 
     name: str
@@ -51,6 +60,8 @@ class LayerPlan:
     block_width: int
     scale: float
     law: Distribution
+    activation: Activation
+    expand_scale: float
 
 
 @dataclass(frozen=True)
@@ -82,6 +93,14 @@ class Wishes:
     domain : Domain
     delta : float
         Probability with which a source as wide as a theorem asks may fail.
+    activation : Activation
+        Between the two source layers.
+    activation_error : float
+        How far the activation may be from its lines, relative to them, wherever inputs may be.
+    law : Distribution
+        Of the source's weights, where the construction leaves it open.
+    reaches : mapping of str to float
+        For each layer a bound on the magnitude of its input; infinite without a domain.
     """
 
     base_set_size: int | None
@@ -90,6 +109,10 @@ class Wishes:
     initialisation: str
     domain: Domain
     delta: float
+    activation: Activation
+    activation_error: float
+    law: Distribution
+    reaches: Mapping[str, float]
 
     @property
     def mirrored(self) -> bool:
@@ -99,11 +122,12 @@ class Wishes:
 
 @dataclass(frozen=True)
 class Size:
-    """Of a layer's source: neurons a block, what combining weights are multiplied by, and the law of all weights."""
+    """Of a layer's source: neurons a block, what combining and expanding weights are multiplied by, and their law."""
 
     block_width: int
     scale: float
     law: Distribution = Uniform()
+    expand_scale: float = 1.0
 
 
 class Sizing(Protocol):
@@ -113,6 +137,8 @@ class Sizing(Protocol):
     default_size: int
     largest_size: int
     initialisations: tuple[str, ...]
+    any_activation: bool
+    any_law: bool
 
     def check(self, target: Target, wishes: Wishes, size: int) -> None:
         """Refuse wishes that no draw can fulfil."""
@@ -131,6 +157,9 @@ def make_plan(
     initialisation: str = "uniform",
     domain: Domain,
     delta: float = 0.05,
+    activation: Activation | None = None,
+    activation_error: float = 1e-6,
+    law: Distribution | None = None,
 ) -> Plan:
     """Block widths and scales of the source, layer by layer.
 
@@ -141,7 +170,21 @@ def make_plan(
     """
     size = sizing.default_size if base_set_size is None else base_set_size
     _check(sizing, size, tolerance, objective, initialisation, delta)
-    wishes = Wishes(base_set_size, tolerance, cast(Objective, objective), initialisation, domain, delta)
+    phi, law = activation or relu(), law or Uniform()
+    _check_source(sizing, phi, activation_error, law)
+    reaches = input_reaches(target, domain)
+    wishes = Wishes(
+        base_set_size,
+        tolerance,
+        cast(Objective, objective),
+        initialisation,
+        domain,
+        delta,
+        phi,
+        activation_error,
+        law,
+        reaches,
+    )
     signs = target.input_signs(domain.sign)
     sizing.check(target, wishes, size)
     layers = []
@@ -149,7 +192,11 @@ def make_plan(
         made = sizing.size(layer, signs[layer.name], wishes, size)
         _check_scale(layer.name, float(magnitudes(layer).max(initial=0.0)), made.scale)
         groups = WEIGHT_OPERATORS[layer.node.op].groups(layer.node.attributes)
-        layers.append(LayerPlan(layer.name, groups, signs[layer.name], made.block_width, made.scale, made.law))
+        layers.append(
+            LayerPlan(
+                layer.name, groups, signs[layer.name], made.block_width, made.scale, made.law, phi, made.expand_scale
+            )
+        )
     return Plan(sizing.name, size, tolerance, wishes.objective, initialisation, domain, delta, tuple(layers))
 
 
@@ -181,6 +228,41 @@ def _check(
         raise ArgumentError("initialisation", initialisation, need, "--construction two-for-one")
     if not 0 < delta < 1:
         raise ArgumentError("delta", str(delta), "a probability above 0 and below 1", "0.05")
+
+
+def _check_source(sizing: Sizing, activation: Activation, activation_error: float, law: Distribution) -> None:
+    remedy = "--construction two-for-one"
+    if activation.name != "relu" and not sizing.any_activation:
+        need = f"relu between the source layers of the construction {sizing.name!r}"
+        raise ArgumentError("source activation", activation.text, need, remedy)
+    if law.name != Uniform.name and not sizing.any_law:
+        need = f"the law that the construction {sizing.name!r} prescribes"
+        raise ArgumentError("distribution", law.label, need, remedy)
+    check_first_layer(activation)
+    if not 0 < activation_error < 1:
+        raise ArgumentError("activation_error", str(activation_error), "a share above 0 and below 1", "1e-6")
+
+
+def input_reaches(target: Target, domain: Domain) -> dict[str, float]:
+    """For each weight layer a bound on the magnitude of its input; infinite if the domain is all reals."""
+    reach = math.inf
+    if domain.lower is not None and domain.upper is not None:
+        reach = float(torch.maximum(domain.lower.abs().max(), domain.upper.abs().max()))
+    reaches = {INPUT: reach}
+    layers = {layer.name: layer for layer in target}
+    for node in target.graph:
+        reach = reaches[node.source]
+        operator = OPERATORS[node.op]
+        if node.name in layers:
+            layer = layers[node.name]
+            rows = np.abs(layer.weight_array()).sum(axis=(1, 2)) * reach
+            bias = layer.bias_array()
+            reach = float((rows + (0.0 if bias is None else np.abs(bias))).max()) if math.isfinite(reach) else reach
+        elif isinstance(operator, Elementwise):
+            phi = operator.activation(node.attributes)
+            reach = abs(phi.d) + phi.lipschitz * reach + phi.jump
+        reaches[node.name] = reach
+    return {layer.name: reaches[layer.node.source] for layer in target}
 
 
 def _check_scale(name: str, top: float, scale: float) -> None:

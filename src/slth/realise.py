@@ -8,8 +8,41 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from slth.activations import Activation
 from slth.mask import BIAS, Mask
 from slth.source.spec import SourceLayer
+
+
+@dataclass(frozen=True)
+class Bend:
+    """The distance between a layer's activation and its two lines, in terms of the largest input.
+
+    Attributes
+    ----------
+    activation : Activation or None
+        None where the two are equal.
+    steepest : float
+        Largest |univariate weight| kept.
+    paired : bool
+        Whether neurons live in mirrored pairs, each with both of its members.
+    """
+
+    activation: Activation | None = None
+    steepest: float = 0.0
+    paired: bool = False
+
+    def share(self, reach: float) -> float:
+        """The least kappa for which the output is off by at most kappa times :attr:`RealisedLayer.size` times |x|.
+
+        Of a neuron with weight u that is |v| remainder(|u x|) <= kappa |v u x|, for all |x| up to ``reach``, because
+        remainder(z) / z does not fall with z; of a mirrored pair, whose two members ``size`` counts both, the odd
+        remainder takes its place.
+        """
+        if self.activation is None or self.steepest == 0.0 or reach == 0.0:
+            return 0.0
+        z = self.steepest * reach * (1.0 + 2.0**-50)
+        left = self.activation.odd_remainder(z) / 2.0 if self.paired else self.activation.remainder(z)
+        return left / z * (1.0 + 2.0**-50)
 
 
 @dataclass(frozen=True)
@@ -23,9 +56,12 @@ class RealisedLayer:
     bias : float64 array, (outputs,), or None
         What the bias block adds.
     size, bias_size : float64 arrays of the same shapes
-        Sums of the products' absolute values, of the larger of the two signs, from which rounding is bounded.
+        Bounds on the sums of absolute values, from which rounding is bounded: of the products that work for one sign of
+        the input, the larger one (of all products, where the activation lets all of them work for both).
     n_terms : int
         Products that the largest sum of one output has: slopes, and evaluations of the pruned source itself.
+    bend : Bend
+        How far the activation between the two source layers may be from its two lines.
     """
 
     positive: NDArray[np.float64]
@@ -34,6 +70,7 @@ class RealisedLayer:
     size: NDArray[np.float64]
     bias_size: NDArray[np.float64] | None
     n_terms: int
+    bend: Bend = Bend()
 
     @property
     def one_branch(self) -> bool:
@@ -59,31 +96,71 @@ class RealisedLayer:
         return None if self.bias_size is None else self.bias_size * self._unit
 
 
+ANYWHERE = 2.0**100
+"""A distance from 0 at which every activation that leaves its lines has left them."""
+LIBM_UNITS = 16
+"""Units in the last place that a library's activation may be off by; :mod:`slth.certify.activation` has the same."""
+
+
 def realise(source: SourceLayer, mask: Mask) -> RealisedLayer:
-    """Sum the surviving products of every weight, for each sign of the input."""
+    """Sum the surviving products of every weight, for each sign of the input.
+
+    With the activation's slopes m_plus and m_minus, a product v u adds m_plus v u where u x >= 0 and m_minus v u
+    elsewhere; a neuron that keeps its bias b adds v phi(b), and every other one v phi(0).
+    """
     shape = (source.outputs, source.inputs_per_group, source.taps)
     slopes, sizes = (np.zeros((2, *shape)) for _ in range(2))
     biases, bias_sizes = (np.zeros(source.outputs) for _ in range(2))
     kept = mask.expand(source)
-    value = kept.value.astype(np.float64)
+    value, phi = kept.value.astype(np.float64), source.activation
+    is_bias = kept.channel == BIAS
+    constant = np.full(len(value), phi.d)
+    constant[is_bias] = phi.value(value[is_bias])
+    rectified, steepest = phi.name == "relu", max(1.0, phi.lipschitz, abs(phi.m_plus), abs(phi.m_minus))
     n_terms = 1
     for piece in mask.entries(source):
         n_rows = piece.stop - piece.start
         if not len(piece.output):
             continue
-        row, channel, u = piece.output - piece.start, kept.channel[piece.kept], value[piece.kept]
-        product = piece.value.astype(np.float64) * u
+        row, v = piece.output - piece.start, piece.value.astype(np.float64)
         n_terms = max(n_terms, int(np.bincount(row).max()))
-        place = (row * source.inputs_per_group + channel) * source.taps + piece.tap
-        for branch, here in enumerate(((channel != BIAS) & (u > 0), (channel != BIAS) & (u < 0))):
-            for into, part in ((slopes, product[here]), (sizes, np.abs(product[here]))):
-                sums = np.bincount(place[here], part, minlength=n_rows * shape[1] * shape[2])
+        reads = ~is_bias[piece.kept]
+        u = value[piece.kept[reads]]
+        product = v[reads] * u
+        place = (row[reads] * source.inputs_per_group + kept.channel[piece.kept[reads]]) * source.taps + piece.tap[
+            reads
+        ]
+        for branch, sign in enumerate((1.0, -1.0)):
+            # Slopes of 0 and 1 leave products exact.
+            part = np.where(u * sign > 0, phi.m_plus, phi.m_minus) * product
+            size = np.abs(part if rectified else product * steepest)
+            for into, terms in ((slopes, part), (sizes, size)):
+                sums = np.bincount(place, terms, minlength=n_rows * shape[1] * shape[2])
                 into[branch, piece.start : piece.stop] = sums.reshape(n_rows, *shape[1:])
-        here = (channel == BIAS) & (u > 0)
-        for total, part in ((biases, product[here]), (bias_sizes, np.abs(product[here]))):
-            total[piece.start : piece.stop] = np.bincount(row[here], part, minlength=n_rows)
-    bias, bias_size = (biases, bias_sizes) if source.bias else (None, None)
-    return RealisedLayer(slopes[0], slopes[1], bias, sizes.max(axis=0), bias_size, n_terms)
+        offset = v * constant[piece.kept]
+        for total, terms in ((biases, offset), (bias_sizes, np.abs(offset))):
+            total[piece.start : piece.stop] = np.bincount(row, terms, minlength=n_rows)
+    bent = phi.remainder(ANYWHERE) > 0.0
+    bend = Bend(phi, float(np.abs(value[~is_bias]).max(initial=0.0)), _paired(source, mask)) if bent else Bend()
+    # A slope that is not 0 or 1 is rounded once more, and a library's function by more than that.
+    n_terms += 0 if rectified else 2 + LIBM_UNITS
+    some = source.bias or bool(bias_sizes.any())
+    return RealisedLayer(
+        slopes[0], slopes[1], biases if some else None, sizes.max(axis=0), bias_sizes if some else None, n_terms, bend
+    )
+
+
+def _paired(source: SourceLayer, mask: Mask) -> bool:
+    """Whether every neuron that lives has its mirror image beside it, read by the same outputs at the same taps."""
+    neuron = mask.expand(source).neuron
+    if not source.mirrored or len(neuron) % 2 or (neuron[::2] % 2).any() or (neuron[1::2] != neuron[::2] + 1).any():
+        return False
+    for piece in mask.entries(source):
+        place = (piece.output * len(neuron) + piece.kept // 2) * source.taps + piece.tap
+        first = piece.kept % 2 == 0
+        if not np.array_equal(np.sort(place[first]), np.sort(place[~first])):
+            return False
+    return True
 
 
 def survivors_digest(source: SourceLayer, mask: Mask) -> str:

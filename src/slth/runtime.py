@@ -92,6 +92,7 @@ class SparseLayer(torch.nn.Module):
         self.register_buffer("values", torch.from_numpy(values).to(dtype))
         self.register_buffer("index", torch.from_numpy(index))
         self.weight_shape = (source.outputs, self.width, *source.kernel)
+        self.activation = source.activation.torch_module()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """The pruned source layers on a batch."""
@@ -115,7 +116,8 @@ class SparseLayer(torch.nn.Module):
         reads = channel >= 0
         slope = torch.where(reads, univariate, 0).reshape(shape)
         constant = torch.where(reads, 0, univariate).reshape(shape)
-        return torch.relu(x.index_select(self.axis, channel.clamp(min=0)) * slope + constant)
+        hidden: torch.Tensor = self.activation(x.index_select(self.axis, channel.clamp(min=0)) * slope + constant)
+        return hidden
 
     def _scattered(self, x: torch.Tensor) -> torch.Tensor:
         """A Linear layer's outputs without the tensor over the survivors, which would be far larger than they are."""
@@ -127,7 +129,7 @@ class SparseLayer(torch.nn.Module):
             here = slice(start, start + step)
             reads, u = self.channel[neuron[here]], self.univariate[neuron[here]]
             hidden = flat[:, reads.clamp(min=0)] * torch.where(reads >= 0, u, 0) + torch.where(reads >= 0, 0, u)
-            out.index_add_(1, output[here], torch.relu(hidden) * self.values[here])
+            out.index_add_(1, output[here], self.activation(hidden) * self.values[here])
         return out.reshape(*x.shape[:-1], -1)
 
 
@@ -226,7 +228,7 @@ def _check_size(ticket: Ticket, dtype: torch.dtype) -> None:
 
 
 def _masked(node: Node, source: SourceLayer, mask: Mask, dtype: torch.dtype) -> torch.nn.Module:
-    """expand (univariate), ReLU, combine; the target's zero padding comes first."""
+    """expand (univariate), activation, combine; the target's zero padding comes first."""
     operator = WEIGHT_OPERATORS[node.op]
     expand = operator.pointwise(node.attributes, source.n_neurons, source.inputs_per_group, source.bias)
     width = (source.outputs, source.neurons_per_group, *source.kernel)
@@ -244,7 +246,7 @@ def _masked(node: Node, source: SourceLayer, mask: Mask, dtype: torch.dtype) -> 
     if any(padding):
         sequence.add_module("pad", Padding(padding))
     sequence.add_module("expand", expand)
-    sequence.add_module("relu", torch.nn.ReLU())
+    sequence.add_module("activation", source.activation.torch_module())
     sequence.add_module("combine", combine)
     return sequence
 

@@ -29,6 +29,11 @@ def affine(node: Node, state: State, layer: WeightLayer, realised: RealisedLayer
     bias_array = layer.bias_array()
     bias = torch.zeros(weight.shape[0], dtype=torch.float64) if bias_array is None else torch.from_numpy(bias_array)
     gain, deviation = _gain_and_deviation(state, weight, realised)
+    # How far the source's own activation is from its lines, for inputs as large as the ticket's may be.
+    share = realised.bend.share(float((state.magnitude + state.error).max()))
+    if share:
+        bent = inflate(torch.from_numpy(realised.size) * share, realised.n_terms)
+        gain, deviation = gain + bent, deviation + bent
     offset, constant = torch.zeros_like(bias), bias.abs()
     if realised.bias is not None and realised.bias_slack is not None:
         slack = torch.from_numpy(realised.bias_slack)

@@ -22,7 +22,7 @@ from slth.network.operators import WEIGHT_OPERATORS
 from slth.network.target import Target, WeightLayer
 from slth.probes import target_probe_outputs
 from slth.realise import RealisedLayer, realise, survivors_digest
-from slth.runtime import folded_module, target_module
+from slth.runtime import folded_module, module, target_module
 from slth.threads import fitting_threads
 from slth.ticket import ERROR_EDGES, LayerFacts, Ticket
 
@@ -152,6 +152,9 @@ def verify(
     if box.bounded:
         reasons += _check_domain(ticket, box)
     ours = folded_module(ticket, realised, torch.float64, target.input_signs(box.sign))
+    if any(layer.bend.activation is not None for layer in realised.values()):
+        # Folded, such an activation would be the lines that it is near to.
+        ours = module(ticket, "sparse", torch.float64)
     theirs = target_module(target, torch.float64)
     with fitting_threads(target.n_weights):
         observed, n_outside = _observe(ours, theirs, target.graph.input_shape, box, inputs, seed, on_progress)

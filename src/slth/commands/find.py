@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -27,6 +28,38 @@ if TYPE_CHECKING:
     from slth.ticket import Ticket
 
 
+SETTINGS: dict[str, tuple[str, Callable[[str], Any]]] = {
+    "activation": ("source_activation", str),
+    "activation-error": ("activation_error", float),
+    "distribution": ("distribution", str),
+    "delta": ("delta", float),
+}
+"""What ``--set`` knows: the argument of :func:`slth.find_ticket` that each key stands for, and how it is read."""
+
+
+def parse_settings(given: list[str]) -> dict[str, Any]:
+    """Arguments from words like ``distribution=normal``.
+
+    Raises
+    ------
+    ArgumentError
+        For a key that is not in :data:`SETTINGS`, or a value that is not of its kind.
+    """
+    arguments = {}
+    for word in given:
+        key, _, value = word.partition("=")
+        if key not in SETTINGS or not value:
+            raise ArgumentError(
+                "--set", word, f"KEY=VALUE with one of {', '.join(SETTINGS)}", "--set distribution=normal"
+            )
+        name, kind = SETTINGS[key]
+        try:
+            arguments[name] = kind(value)
+        except ValueError as error:
+            raise ArgumentError("--set", word, f"a number for {key}") from error
+    return arguments
+
+
 def find(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="The ticket file to write.")],
     target: Annotated[Path | None, typer.Argument(metavar="TARGET", help=".pt2, .safetensors or .pt file.")] = None,
@@ -47,6 +80,10 @@ def find(
     initialisation: Annotated[
         str, typer.Option(metavar="LAW", help="uniform (default), or looks-linear.", show_default=False)
     ] = "uniform",
+    setting: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="activation, distribution, delta, ... of the source."),
+    ] = None,
     seed: Annotated[int, typer.Option(metavar="S", help="Of the random network, 64 bits.")] = 0,
     domain: DomainOption = None,
     threads: Threads = None,
@@ -81,6 +118,7 @@ def find(
             domain=domain,
             construction=construction,
             threads=threads,
+            **parse_settings(setting or []),
             on_progress=lambda layer, done, total: bar.update(f"layer {layer}", done, total),
         )
     summary = summarise(ticket, ticket.save(output))

@@ -18,7 +18,7 @@ Activation = Annotated[
     str,
     typer.Option(
         metavar="NAME",
-        help="Of a state dict: relu (default), elu:0.5 and others.",
+        help="Of a state dict: relu (default), elu:0.5 ...",
         show_default=False,
     ),
 ]

@@ -62,6 +62,8 @@ class Construction(ABC):
         Laws of the source that it knows.
     even_width : bool
         Whether blocks have an even number of neurons.
+    any_activation, any_law : bool
+        Whether the source may have another activation than ReLU between its layers, or another law than it prescribes.
     """
 
     name: str
@@ -71,6 +73,8 @@ class Construction(ABC):
     largest_size: int
     initialisations: tuple[str, ...]
     even_width: bool = False
+    any_activation: bool = False
+    any_law: bool = False
 
     @abstractmethod
     def check(self, target: Target, wishes: Wishes, size: int) -> None:
@@ -101,6 +105,8 @@ class Construction(ABC):
             scale=layer_plan.scale,
             initialisation=plan.initialisation,
             law=layer_plan.law,
+            activation=layer_plan.activation,
+            expand_scale=layer_plan.expand_scale,
         )
 
     @abstractmethod

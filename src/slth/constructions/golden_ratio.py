@@ -2,9 +2,9 @@
 
 Orseau, Hutter and Rivasplata 2020. With gamma in [1/phi, 1) and one number v_i in each bin w_max (gamma^(i+1), gamma^i]
 the greedy sum (Lemma 9) starts at r = |w| and for i = 1, ..., k takes v_i off r if r >= w_max gamma^i; what is left is
-between 0 and w_max gamma^k <= eps, for every w. The numbers are products v u of a neuron's outgoing and incoming weight:
-with u > 0 they serve inputs x >= 0, with u < 0 inputs x <= 0. If the weights are hyperbolic, every bin of the products
-is about equally likely (Lemma 28), so few neurons must be looked at.
+between 0 and w_max gamma^k <= eps, for every w. The numbers are products v u of a neuron's outgoing and incoming
+weight: with u > 0 they serve inputs x >= 0, with u < 0 inputs x <= 0. If the weights are hyperbolic, every bin of the
+products is about equally likely (Lemma 28), so few neurons must be looked at.
 
 Neurons are used again for other weights until one is kept (Algorithm 1, Theorem 30). The weights of a layer, inputs
 times outputs (an output's taps counted as outputs, the bias as an input), fall into n = max(inputs, outputs) rounds, in

@@ -73,8 +73,10 @@ class SubsetSumConstruction(Construction):
         """The mask that the chosen elements of all pieces make."""
 
     @abstractmethod
-    def weight_errors(self, source: Any, piece: Piece, errors: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Errors by target weight, (weights and biases of the piece,), from the errors by problem."""
+    def weight_errors(
+        self, source: Any, piece: Piece, errors: NDArray[np.float64], sums: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Errors by target weight, (weights and biases of the piece,), from the errors and sums by problem."""
 
     def find(self, source: Any, layer: WeightLayer, plan: Plan, layer_plan: LayerPlan, work: Work) -> Found:
         """Solve piece after piece."""
@@ -87,9 +89,9 @@ class SubsetSumConstruction(Construction):
         def solve_waiting() -> None:
             nonlocal done
             answers = _solve(waiting, plan, work.threads, lambda n: work.report(min(done + n, total), total))
-            for piece, (flags, piece_errors) in zip(waiting, answers, strict=True):
+            for piece, (flags, piece_errors, sums) in zip(waiting, answers, strict=True):
                 chosen.append(Chosen.pack(piece, flags))
-                errors.append(self.weight_errors(source, piece, piece_errors))
+                errors.append(self.weight_errors(source, piece, piece_errors, sums))
                 done += len(piece.targets)
             waiting.clear()
 
@@ -104,8 +106,8 @@ class SubsetSumConstruction(Construction):
 
 def _solve(
     pieces: list[Piece], plan: Plan, threads: int | None, report: Callable[[int], None]
-) -> list[tuple[NDArray[np.bool_], NDArray[np.float64]]]:
-    """Solve the problems of some pieces in one batch; chosen elements and errors, piece by piece."""
+) -> list[tuple[NDArray[np.bool_], NDArray[np.float64], NDArray[np.float64]]]:
+    """Solve the problems of some pieces in one batch; chosen elements, errors and sums, piece by piece."""
     sizes = np.concatenate([piece.sizes for piece in pieces])
     offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
     answers = solve(
@@ -121,4 +123,5 @@ def _solve(
     flags = (np.repeat(answers.selected, sizes) >> bit.astype(np.uint64)).astype(np.uint8) & 1
     element_ends = np.cumsum([piece.base_sets.size for piece in pieces])[:-1]
     problem_ends = np.cumsum([piece.targets.size for piece in pieces])[:-1]
-    return list(zip(np.split(flags.view(np.bool_), element_ends), np.split(answers.errors, problem_ends), strict=True))
+    by_problem = (np.split(answers.errors, problem_ends), np.split(answers.sums, problem_ends))
+    return list(zip(np.split(flags.view(np.bool_), element_ends), *by_problem, strict=True))

@@ -15,6 +15,13 @@ neurons of the bias block keep their bias alone, and the subset sum of v[o, t] r
 With the looks-linear initialisation neurons come in mirrored pairs, v relu(u x) - v relu(-u x) = v u x, so that one
 subset sum over pairs serves both signs.
 
+Other activations phi between the two layers (Burkholz 2022, Theorems 2.5 and 2.6): near 0 they are two lines, of slopes
+m_plus and m_minus, through phi(0) = d. Univariate weights are then scaled down until that is true wherever the input
+may be. With S_+ and S_- the sums over u > 0 and u < 0, the slope for x > 0 is m_plus S_+ + m_minus S_-, and the other
+way round for x < 0, so both sums have the target w / (m_plus + m_minus). Where m_plus = m_minus and d = 0, one sum over
+the whole block serves both signs. In mirrored pairs d and the even part of phi cancel, and one sum over pairs has the
+target w / (m_plus + m_minus). The bias block adds v phi(b).
+
 Differs: zero padding is applied to the layer's input rather than to the intermediate channels (equal for the input
 blocks, because relu(u 0) = 0), so that the bias block is constant up to the border and any tap may carry it; the
 central one does.
@@ -22,12 +29,14 @@ central one does.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from slth.activations import Activation
 from slth.bounds.base_sets import choose_scale, covering_size, sufficient_size
 from slth.constructions.subset_sums import Chosen, Piece, SubsetSumConstruction
 from slth.errors import ArgumentError
@@ -81,6 +90,8 @@ class TwoForOne(SubsetSumConstruction):
     largest_size = LARGEST_BASE_SET
     initialisations = INITIALISATIONS
     even_width = True
+    any_activation = True
+    any_law = True
 
     def check(self, target: Target, wishes: Wishes, size: int) -> None:
         """Refuse a base set too small to reach the tolerance for every weight."""
@@ -89,12 +100,25 @@ class TwoForOne(SubsetSumConstruction):
             _check_reach(by_layer, size, wishes.tolerance, wishes.mirrored)
 
     def size(self, layer: WeightLayer, sign: Sign, wishes: Wishes, size: int) -> Size:
-        """Blocks of 2m neurons for an expected m usable elements, and the scale that serves the layer's weights best.
+        """Blocks for an expected m usable elements, and the scales that serve the layer's weights best.
 
-        Half of the uniform draws have the sign that a branch needs; with the looks-linear initialisation 2m neurons are
-        m mirrored pairs, each usable.
+        Half of the uniform draws have the sign that a branch needs, so a block has 2m neurons; with the looks-linear
+        initialisation those are m mirrored pairs, each usable. Where one subset sum serves both signs of the input, m
+        neurons (2m, if m is odd one more) are enough.
         """
-        return Size(2 * size, choose_scale(magnitudes(layer), size, wishes.mirrored, wishes.tolerance))
+        phi = wishes.activation
+        if phi.d != 0 and not wishes.mirrored:
+            got = f"{phi.text}, which is {phi.d:.3g} at 0, with independent weights"
+            raise ArgumentError(
+                "source activation", got, "mirrored pairs, in which that cancels", "--initialisation looks-linear"
+            )
+        every = wishes.mirrored or phi.one_sum
+        scale = choose_scale(magnitudes(layer), size, every, wishes.tolerance)
+        expand = _expand_scale(layer.name, wishes)
+        spread = float(wishes.law.sample(_EVEN_WORDS).astype(np.float64).std()) / _UNIFORM_SPREAD
+        with np.errstate(over="ignore"):
+            scale = float(np.float32(scale / (expand * _factor(phi, wishes.mirrored, sign) * spread**2)))
+        return Size(size + size % 2 if phi.one_sum and not wishes.mirrored else 2 * size, scale, wishes.law, expand)
 
     def pieces(self, source: BlockSource, layer: WeightLayer, plan: LayerPlan, elements: int) -> Iterator[Piece]:
         """One problem a weight and sign of its input, then one a bias, for some rows of one group at a time."""
@@ -104,7 +128,7 @@ class TwoForOne(SubsetSumConstruction):
         step = max(1, elements // (source.neurons_per_group * source.taps))
         branches = _branches(source, plan)
         for group in range(source.groups):
-            columns = _columns(source, univariate[group], branches)
+            columns = _columns(source, univariate[group], branches, plan.input_sign)
             for start in range(group * rows_per_group, (group + 1) * rows_per_group, step):
                 stop = min(start + step, (group + 1) * rows_per_group)
                 place = _Place(start, stop, group, columns, source.inputs_per_group, len(branches), source.taps)
@@ -113,7 +137,8 @@ class TwoForOne(SubsetSumConstruction):
     def mask(self, source: BlockSource, plan: LayerPlan, chosen: list[Chosen]) -> BlockMask:
         """Keep the chosen combining weights, and the neurons of which at least one is chosen."""
         neurons = np.zeros((source.groups, source.neurons_per_group), dtype=np.bool_)
-        both = source.mirrored and len(plan.input_sign.branches) == 2
+        rectified = source.activation.name == "relu"
+        both = source.mirrored and (len(plan.input_sign.branches) == 2 or not rectified)
         univariate = source.univariate_weights().reshape(source.groups, source.neurons_per_group)
         for answers in chosen:
             place: _Place = answers.place
@@ -131,20 +156,71 @@ class TwoForOne(SubsetSumConstruction):
             packed.append(np.packbits(rows.reshape(len(rows), -1), axis=1).ravel())
         return BlockMask(neurons.ravel(), np.concatenate(packed) if packed else np.zeros(0, dtype=np.uint8))
 
-    def weight_errors(self, source: BlockSource, piece: Piece, errors: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The worse of the two signs where a weight has both, then the biases."""
+    def weight_errors(
+        self, source: BlockSource, piece: Piece, errors: NDArray[np.float64], sums: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """The worse of the two signs where a weight has both, then the biases.
+
+        With an activation that is not 0 on one side, each sum works for both signs, in the shares of the two slopes.
+        """
         place: _Place = piece.place
-        inputs = errors[: place.n_problems].reshape(-1, place.n_branches).max(axis=1)
-        return np.concatenate([inputs, errors[place.n_problems :]])
+        n, phi = place.n_problems, source.activation
+        inputs = errors[:n].reshape(-1, place.n_branches)
+        if place.n_branches == 2 and phi.m_minus != 0.0:
+            left = (piece.targets - sums)[:n].reshape(-1, 2)
+            inputs = np.abs(phi.m_plus * left + phi.m_minus * left[:, ::-1]) / abs(phi.slope_sum)
+        return np.concatenate([inputs.max(axis=1), errors[n:]])
+
+
+_ANYWHERE = 2.0**100
+_UNIFORM_SPREAD = 1.0 / math.sqrt(3.0)
+_EVEN_WORDS = (np.arange(1 << 12, dtype=np.uint64) * (1 << 20) + (1 << 19)).astype(np.uint32)
+
+
+def _expand_scale(name: str, wishes: Wishes) -> float:
+    """The largest power of 2 up to 1 that keeps the activation near its lines wherever the layer's input may be.
+
+    Burkholz 2022, Theorem 2.5: sigma = min(1, a(eps'') / M).
+
+    Raises
+    ------
+    ArgumentError
+        If it is not known where that is.
+    """
+    phi, remainder = wishes.activation, wishes.activation.remainder
+    slope = min(abs(phi.m_plus), abs(phi.m_minus)) or 1.0
+    if wishes.mirrored:
+        remainder, slope = phi.odd_remainder, abs(phi.slope_sum)
+    if remainder(_ANYWHERE) == 0.0:
+        return 1.0
+    reach = wishes.reaches[name]
+    if not math.isfinite(reach):
+        got = f"{phi.text}, which is a line only near 0, for inputs of any size"
+        raise ArgumentError(f"layer {name!r}", got, "the domain of the network's input", "--domain 0,1")
+    # Of biases the same is asked: they are drawn from [-1, 1] times this scale.
+    power = 0
+    while power > -126 and remainder(2.0**power * max(reach, 1.0)) > (
+        wishes.activation_error * slope * 2.0**power * max(reach, 1.0)
+    ):
+        power -= 1
+    return 2.0**power
+
+
+def _factor(phi: Activation, mirrored: bool, sign: Sign) -> float:
+    """What a product v u is multiplied by to be an element of a base set: a slope, or the sum of both."""
+    if mirrored or (len(sign.branches) == 2 and not phi.one_sum):
+        return phi.slope_sum
+    return phi.m_plus
 
 
 def _branches(source: BlockSource, plan: LayerPlan) -> tuple[int, ...]:
-    """Signs of the input that need subset sums of their own; mirrored pairs serve both with one."""
-    return (0,) if source.mirrored else plan.input_sign.branches
+    """Signs of the input that need subset sums of their own; 0 where one serves both."""
+    return (0,) if source.mirrored or source.activation.one_sum else plan.input_sign.branches
 
 
-def _columns(source: BlockSource, univariate: NDArray[np.float32], branches: tuple[int, ...]) -> _Columns:
+def _columns(source: BlockSource, univariate: NDArray[np.float32], branches: tuple[int, ...], sign: Sign) -> _Columns:
     """Sort a group's usable elements by block and sign; at most the source's largest base set each."""
+    phi = source.activation
     neuron = np.arange(source.neurons_per_group, dtype=np.int64)
     block = neuron // source.block_width
     is_input = block < source.inputs_per_group
@@ -152,19 +228,23 @@ def _columns(source: BlockSource, univariate: NDArray[np.float32], branches: tup
         first = neuron % 2 == 0
         problem = np.where(first & is_input, block, -1)
         is_bias = first & ~is_input
+    elif phi.one_sum:
+        problem, is_bias = np.where(is_input, block, -1), ~is_input
     else:
         branch_of = {sign: number for number, sign in enumerate(branches)}
         branch = np.where(univariate > 0, branch_of.get(1, -1), branch_of.get(-1, -1))
         problem = np.where(is_input & (branch >= 0), block * len(branches) + branch, -1)
-        is_bias = ~is_input & (univariate > 0)
+        is_bias = ~is_input & ((univariate > 0) | (phi.m_minus != 0.0))
     order = np.argsort(problem, kind="stable")
     order = order[problem[order] >= 0]
     counts = np.bincount(problem[order], minlength=source.inputs_per_group * len(branches))
     order = order[_ranks(counts) < source.largest_base_set]
     counts = np.minimum(counts, source.largest_base_set)
     biases = np.flatnonzero(is_bias)[: source.largest_base_set]
-    neurons = np.concatenate([order, biases])
-    return _Columns(neurons, univariate[neurons].astype(np.float64), counts.astype(np.int64), len(order))
+    u, b = univariate[order].astype(np.float64), univariate[biases].astype(np.float64)
+    constants = phi.value(b) - phi.value(-b) if source.mirrored else phi.value(b)
+    values = np.concatenate([u * _factor(phi, source.mirrored, sign), constants])
+    return _Columns(np.concatenate([order, biases]), values, counts.astype(np.int64), len(order))
 
 
 def _ranks(counts: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -201,9 +281,14 @@ def _bits(source: BlockSource, place: _Place, flags: NDArray[np.bool_]) -> NDArr
 def _members(
     source: BlockSource, plan: LayerPlan, columns: _Columns, univariate: NDArray[np.float32], both: bool
 ) -> list[NDArray[np.int64]]:
-    """Neurons that an element stands for: itself, or of a mirrored pair the active one or both (-1: none)."""
+    """Neurons that an element stands for: itself, or of a mirrored pair the active one or both (-1: none).
+
+    With another activation than ReLU, both are active for every input, and for biases too.
+    """
     if not source.mirrored:
         return [columns.neurons]
+    if source.activation.name != "relu":
+        return [columns.neurons, columns.neurons + 1]
     wanted = -1 if plan.input_sign.branches == (-1,) else 1
     is_bias = np.arange(len(columns.neurons)) >= columns.n_inputs
     sign = np.where(is_bias, 1, wanted)

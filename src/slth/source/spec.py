@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from slth.activations import Activation
+from slth.activations.registry import relu
 from slth.source.distributions import UNIFORM, Uniform, draw, draw_at
 from slth.source.law import Distribution
 from slth.source.philox import GENERATOR, stream_key
@@ -23,6 +25,7 @@ two elements more.
 """
 
 _EXPAND_WEIGHT, _EXPAND_BIAS, _COMBINE_WEIGHT = range(3)
+RELU = relu()
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,11 @@ class SourceLayer(ABC):
         ``"uniform"``: independent weights (Burkholz 2022, Assumption 2.1), or ``"looks-linear"`` (Assumption 2.2).
     law : Distribution
         Of all weights and biases, the combining ones before they are multiplied by the scale.
+    activation : Activation
+        Between the two layers.
+    expand_scale : float
+        What the weights and biases of the expanding layer are multiplied by, a power of 2: below 1 where the activation
+        is a line only near 0 (Burkholz 2022, Theorem 2.5: sigma).
     """
 
     seed: int
@@ -67,6 +75,8 @@ class SourceLayer(ABC):
     scale: float
     initialisation: str
     law: Distribution = Uniform()
+    activation: Activation = RELU
+    expand_scale: float = 1.0
 
     @property
     def taps(self) -> int:
@@ -114,6 +124,7 @@ class SourceLayer(ABC):
         """Weights of single neurons from single channels of their group; channel -1 asks for the neuron's bias."""
         row, sign = self._element(neuron)
         weight, bias = channel >= 0, channel < 0
+        sign = sign * np.float32(self.expand_scale)
         if weight.all():
             return self._drawn_at(_EXPAND_WEIGHT, row * self.inputs_per_group + channel) * sign
         result = np.empty(neuron.shape, dtype=np.float32)
@@ -146,6 +157,7 @@ class SourceLayer(ABC):
         row, sign = self._element(np.arange(start, stop, dtype=np.int64))
         first, last = int(row[0]), int(row[-1]) + 1
         drawn = draw(self.law, self._key(tensor), first * width, (last - first) * width).reshape(-1, width)
+        drawn *= np.float32(self.expand_scale)
         return drawn[row - first] * np.reshape(sign, (-1, 1)) if self.mirrored else drawn
 
     def combine_weight(self, start: int, stop: int) -> NDArray[np.float32]:
@@ -233,6 +245,11 @@ class SourceSpec:
         return self.layers[0].law.name if self.layers else UNIFORM
 
     @property
+    def activation(self) -> str:
+        """Text form of the activation between the two source layers of every target layer."""
+        return self.layers[0].activation.text if self.layers else RELU.text
+
+    @property
     def n_weights(self) -> int:
         """All weights and biases of the source network."""
         return sum(layer.n_weights for layer in self.layers)
@@ -244,11 +261,15 @@ class SourceSpec:
             "generator": self.generator,
             "distribution": self.distribution,
             "initialisation": self.initialisation,
+            "activation": self.activation,
             "layers": [_layer_json(layer) for layer in self.layers],
         }
 
 
 def _layer_json(layer: SourceLayer) -> dict[str, Any]:
-    shape = {"block_width": layer.block_width, "scale": layer.scale}
-    parameters = layer.law.parameters
-    return {**shape, "law": parameters} if parameters else shape
+    shape: dict[str, Any] = {"block_width": layer.block_width, "scale": layer.scale}
+    if layer.law.parameters:
+        shape["law"] = layer.law.parameters
+    if layer.expand_scale != 1.0:
+        shape["expand_scale"] = layer.expand_scale
+    return shape
