@@ -25,7 +25,7 @@ ORDER = [
     "ticket",
     "constructions",
     "realise",
-    *("runtime", "probes"),
+    *("sparse_kernels", "runtime", "probes"),
     "pipeline",
     "artifact",
     "certify",

@@ -62,6 +62,7 @@ def test_json_is_plain_and_complete(ticket: slth.Ticket) -> None:
     assert value["ticket_bytes"] is None and len(value["layers"]) == len(ticket.masks)
     assert set(value["layers"][0]) == {
         "name",
+        "order",
         "input_sign",
         "weights",
         "base_set_size",

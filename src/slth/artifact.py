@@ -196,6 +196,8 @@ def _ticket(header: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Ticket:
         _need(entry.n_weights == n_weights, "layers", f"{entry.n_weights} weights", f"{n_weights}, as in the graph")
         _need(0 <= entry.missed <= n_weights, "layers", f"{entry.missed} missed", f"0 to {n_weights}")
     masks = tuple(_mask(header["construction"], source, index, tensors) for index, source in enumerate(spec.layers))
+    for mask, entry in zip(masks, facts, strict=True):
+        _need(mask.serves(entry.input_sign), f"layer {entry.name!r}", entry.input_sign.value, "its mask's sign")
     probes = tensors["probe_outputs"]
     expected = (N_PROBES, min(N_OUTPUTS, math.prod(graph.output_shape)))
     fits = probes.dtype == np.float32 and probes.shape == expected
@@ -258,7 +260,7 @@ def _source_layer(
     )
     _need(bool(np.isfinite(scale)) and float(np.float32(scale)) == scale > 0, where, repr(scale), "a float32 scale")
     outputs, inputs_per_group, *kernel = node.attributes["weight_shape"]
-    return construction.source_type(
+    return construction.layout(entry.get("order", ""))(
         seed=seed,
         index=index,
         inputs_per_group=inputs_per_group,
@@ -308,6 +310,6 @@ def _mask(construction: str, source: SourceLayer, index: int, tensors: dict[str,
     start = f"layers.{index}."
     own = {name.removeprefix(start): tensor for name, tensor in tensors.items() if name.startswith(start)}
     try:
-        return CONSTRUCTIONS[construction].mask_type.read(source, own)
+        return CONSTRUCTIONS[construction].mask_layout(source).read(source, own)
     except TicketError as error:
         raise TicketError(f"mask of layer {index}", error.got, error.need, error.remedy) from error

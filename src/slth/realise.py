@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slth.activations import Activation
-from slth.mask import BIAS, Mask
+from slth.mask import BIAS, KernelMask, Mask, UnivariateMask, univariate
+from slth.network.graph import Sign
 from slth.source.spec import SourceLayer
 
 
@@ -62,6 +63,10 @@ class RealisedLayer:
         Products that the largest sum of one output has: slopes, and evaluations of the pruned source itself.
     bend : Bend
         How far the activation between the two source layers may be from its two lines.
+    only : int or None
+        The sign that all inputs must have together for the slopes to hold, where neurons read several inputs: the slope
+        for the other sign is then anything up to :attr:`size`, in either direction, and written as 0. None where every
+        input has its two slopes whatever the others are.
     """
 
     positive: NDArray[np.float64]
@@ -71,6 +76,17 @@ class RealisedLayer:
     bias_size: NDArray[np.float64] | None
     n_terms: int
     bend: Bend = Bend()
+    only: int | None = None
+
+    def serves(self, sign: Sign) -> bool:
+        """Whether the slopes hold for inputs of which so much is known."""
+        return self.only is None or sign.branches == (self.only,)
+
+    def deviation(self, weight: NDArray[np.float64], branch: int) -> NDArray[np.float64]:
+        """|slope - weight| for one sign of the input, or a bound on it where there is no slope."""
+        if self.only not in (None, branch):
+            return self.size + np.abs(weight)
+        return np.abs((self.positive if branch > 0 else self.negative) - weight)
 
     @property
     def one_branch(self) -> bool:
@@ -108,6 +124,9 @@ def realise(source: SourceLayer, mask: Mask) -> RealisedLayer:
     With the activation's slopes m_plus and m_minus, a product v u adds m_plus v u where u x >= 0 and m_minus v u
     elsewhere; a neuron that keeps its bias b adds v phi(b), and every other one v phi(0).
     """
+    if isinstance(mask, KernelMask):
+        return _realise_kernels(source, mask)
+    mask = univariate(mask)
     shape = (source.outputs, source.inputs_per_group, source.taps)
     slopes, sizes = (np.zeros((2, *shape)) for _ in range(2))
     biases, bias_sizes = (np.zeros(source.outputs) for _ in range(2))
@@ -150,7 +169,18 @@ def realise(source: SourceLayer, mask: Mask) -> RealisedLayer:
     )
 
 
-def _paired(source: SourceLayer, mask: Mask) -> bool:
+def _realise_kernels(source: SourceLayer, mask: KernelMask) -> RealisedLayer:
+    """Effective kernels, for inputs of the mask's sign alone: the sums of the products, and no slope for the other."""
+    sums, n_weights = mask.sums(source), source.inputs_per_group * source.taps
+    shape = (source.outputs, source.inputs_per_group, source.taps)
+    kernels, size = (part[:, :n_weights].reshape(shape) for part in (sums.total, sums.size))
+    bias, bias_size = (part[:, -1].copy() if source.bias else None for part in (sums.total, sums.size))
+    slopes = (kernels, np.zeros(shape)) if mask.sign > 0 else (np.zeros(shape), kernels)
+    n_terms = max(1, int(sums.count.sum(axis=1).max()))
+    return RealisedLayer(*slopes, bias, size, bias_size, n_terms, only=mask.sign)
+
+
+def _paired(source: SourceLayer, mask: UnivariateMask) -> bool:
     """Whether every neuron that lives has its mirror image beside it, read by the same outputs at the same taps."""
     neuron = mask.expand(source).neuron
     if not source.mirrored or len(neuron) % 2 or (neuron[::2] % 2).any() or (neuron[1::2] != neuron[::2] + 1).any():
@@ -167,9 +197,9 @@ def survivors_digest(source: SourceLayer, mask: Mask) -> str:
     """SHA-256 of the surviving source weights as little-endian float32.
 
     First the kept neurons' incoming weights (or biases) in ascending order, then the kept combining weights output by
-    output, within it neuron by neuron and tap by tap.
+    output, within it neuron by neuron and tap by tap; of kernels a neuron's weights tap by tap, the bias last.
     """
-    sha = hashlib.sha256(mask.expand(source).value.astype("<f4").tobytes())
-    for piece in mask.entries(source):
-        sha.update(piece.value.astype("<f4").tobytes())
+    sha = hashlib.sha256()
+    for values in mask.survivors(source):
+        sha.update(values.astype("<f4").tobytes())
     return sha.hexdigest()

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch.nn.utils import prune
 
 from slth.errors import ArgumentError
-from slth.mask import BIAS, Mask
+from slth.mask import BIAS, KernelMask, Mask, UnivariateMask, univariate
 from slth.network.graph import Graph, Node, Sign
 from slth.network.operators import OPERATORS, WEIGHT_OPERATORS
 from slth.network.operators.affine import WeightOperator
@@ -20,6 +20,7 @@ from slth.network.operators.shape import Padding
 from slth.network.target import Target
 from slth.realise import RealisedLayer, realise
 from slth.source.spec import SourceLayer
+from slth.sparse_kernels import SparseKernels
 from slth.ticket import Ticket
 
 FORMS = ("masked", "sparse", "folded")
@@ -81,7 +82,7 @@ class SparseLayer(torch.nn.Module):
     values: torch.Tensor
     index: torch.Tensor
 
-    def __init__(self, node: Node, source: SourceLayer, mask: Mask, dtype: torch.dtype) -> None:
+    def __init__(self, node: Node, source: SourceLayer, mask: UnivariateMask, dtype: torch.dtype) -> None:
         super().__init__()
         self.node = node
         self.axis = -1 if node.op == "linear" else 1
@@ -134,7 +135,7 @@ class SparseLayer(torch.nn.Module):
 
 
 def _survivors(
-    source: SourceLayer, mask: Mask
+    source: SourceLayer, mask: UnivariateMask
 ) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64], int]:
     """Channel and univariate weight of the kept neurons, groups filled up with dead ones to equal width.
 
@@ -154,13 +155,20 @@ def _survivors(
 
 
 def _surviving_weights(
-    source: SourceLayer, mask: Mask, place: NDArray[np.int64], width: int
+    source: SourceLayer, mask: UnivariateMask, place: NDArray[np.int64], width: int
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     values, index = [np.empty(0, np.float32)], [np.empty(0, np.int64)]
     for piece in mask.entries(source):
         values.append(piece.value)
         index.append((piece.output * width + place[piece.kept]) * source.taps + piece.tap)
     return np.concatenate(values), np.concatenate(index)
+
+
+def sparse_layer(node: Node, source: SourceLayer, mask: Mask, dtype: torch.dtype) -> torch.nn.Module:
+    """What survives of one target layer's two source layers."""
+    if isinstance(mask, KernelMask):
+        return SparseKernels(node, source, mask, dtype)
+    return SparseLayer(node, source, univariate(mask), dtype)
 
 
 def module(ticket: Ticket, form: str = "folded", dtype: torch.dtype | None = None) -> torch.nn.Module:
@@ -196,7 +204,7 @@ def module(ticket: Ticket, form: str = "folded", dtype: torch.dtype | None = Non
         source, mask, _ = layers[node.name]
         if form == "masked":
             return _masked(node, source, mask, number)
-        return SparseLayer(node, source, mask, number)
+        return sparse_layer(node, source, mask, number)
 
     return Network(ticket.graph, build).eval().requires_grad_(False)
 
@@ -228,19 +236,22 @@ def _check_size(ticket: Ticket, dtype: torch.dtype) -> None:
 
 
 def _masked(node: Node, source: SourceLayer, mask: Mask, dtype: torch.dtype) -> torch.nn.Module:
-    """expand (univariate), activation, combine; the target's zero padding comes first."""
+    """expand, activation, combine; the target's zero padding comes first."""
     operator = WEIGHT_OPERATORS[node.op]
-    expand = operator.pointwise(node.attributes, source.n_neurons, source.inputs_per_group, source.bias)
-    width = (source.outputs, source.neurons_per_group, *source.kernel)
-    combine = operator.layer(node.attributes, width, False)
-    _prune(expand, "weight", source.expand_weight(), _expand_mask(source, mask), dtype)
+    if isinstance(mask, KernelMask):
+        width = (source.n_neurons, source.inputs_per_group, *source.kernel)
+        expand = operator.layer(node.attributes, width, source.bias)
+        combine = operator.pointwise(node.attributes, source.outputs, source.neurons_per_group, False)
+        flags = mask.dense(source)
+    else:
+        width = (source.outputs, source.neurons_per_group, *source.kernel)
+        expand = operator.pointwise(node.attributes, source.n_neurons, source.inputs_per_group, source.bias)
+        combine = operator.layer(node.attributes, width, False)
+        flags = _dense(source, univariate(mask))
+    _prune(expand, "weight", source.expand_weight(), flags[0], dtype)
     if source.bias:
-        _prune(expand, "bias", source.expand_bias(), _bias_mask(source, mask), dtype)
-    flags = np.zeros((source.outputs, source.neurons_per_group, source.taps), dtype=np.bool_)
-    neuron = mask.expand(source).neuron % source.neurons_per_group
-    for piece in mask.entries(source):
-        flags[piece.output, neuron[piece.kept], piece.tap] = True
-    _prune(combine, "weight", source.combine_weight(0, source.outputs), flags, dtype)
+        _prune(expand, "bias", source.expand_bias(), flags[1], dtype)
+    _prune(combine, "weight", source.combine_weight(0, source.outputs), flags[2], dtype)
     sequence = torch.nn.Sequential()
     padding = operator.padding(node.attributes)
     if any(padding):
@@ -260,19 +271,19 @@ def _prune(
     prune.custom_from_mask(layer, name, torch.from_numpy(mask).reshape(shape).to(dtype))
 
 
-def _expand_mask(source: SourceLayer, mask: Mask) -> NDArray[np.bool_]:
+def _dense(source: SourceLayer, mask: UnivariateMask) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
+    """The masks of the expanding weights, the biases and the combining weights as whole tensors."""
     kept = mask.expand(source)
     reads = kept.channel != BIAS
-    flags = np.zeros((source.n_neurons, source.inputs_per_group), dtype=np.bool_)
-    flags[kept.neuron[reads], kept.channel[reads]] = True
-    return flags
-
-
-def _bias_mask(source: SourceLayer, mask: Mask) -> NDArray[np.bool_]:
-    kept = mask.expand(source)
-    flags = np.zeros(source.n_neurons, dtype=np.bool_)
-    flags[kept.neuron[kept.channel == BIAS]] = True
-    return flags
+    expand = np.zeros((source.n_neurons, source.inputs_per_group), dtype=np.bool_)
+    expand[kept.neuron[reads], kept.channel[reads]] = True
+    bias = np.zeros(source.n_neurons, dtype=np.bool_)
+    bias[kept.neuron[~reads]] = True
+    combine = np.zeros((source.outputs, source.neurons_per_group, source.taps), dtype=np.bool_)
+    neuron = kept.neuron % source.neurons_per_group
+    for piece in mask.entries(source):
+        combine[piece.output, neuron[piece.kept], piece.tap] = True
+    return expand, bias, combine
 
 
 def _folded(node: Node, realised: RealisedLayer, sign: Sign, dtype: torch.dtype) -> torch.nn.Module:

@@ -11,8 +11,12 @@ from numpy.typing import NDArray
 from slth.mask import Mask
 from slth.mask.slots import slots_per_group
 from slth.network.graph import Sign
+from slth.source.kernels import KernelSource
 from slth.source.spec import BlockSource, SourceLayer
 from slth.ticket import LayerFacts, Ticket
+
+UNIVARIATE_FIRST = "univariate-first"
+"""Order of two source layers of which the second has the target's kernel."""
 
 
 @dataclass(frozen=True)
@@ -20,10 +24,11 @@ class LayerSummary:
     """One row of the closing table.
 
     ``base_set_size`` is the mean number of usable elements of the layer's base sets as drawn, ``base_set_range`` the
-    smallest and the largest.
+    smallest and the largest; ``order`` says which of the two source layers has the target's kernel.
     """
 
     name: str
+    order: str
     input_sign: str
     weights: int
     base_set_size: float
@@ -58,6 +63,13 @@ class TicketSummary:
     ticket_bytes: int | None
     layers: tuple[LayerSummary, ...]
 
+    @property
+    def rerouted(self) -> tuple[str, ...]:
+        """Layers in another order than others of the same ticket: those whose input may have either sign."""
+        if all(layer.order == UNIVARIATE_FIRST for layer in self.layers):
+            return ()
+        return tuple(layer.name for layer in self.layers if layer.order == UNIVARIATE_FIRST)
+
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
         return asdict(self)
@@ -91,6 +103,7 @@ def _layer(source: SourceLayer, mask: Mask, facts: LayerFacts) -> LayerSummary:
     sizes = base_set_sizes(source, facts.input_sign)
     return LayerSummary(
         name=facts.name,
+        order=source.order or UNIVARIATE_FIRST,
         input_sign=facts.input_sign.value,
         weights=facts.n_weights,
         base_set_size=float(sizes.mean()),
@@ -107,9 +120,13 @@ def _layer(source: SourceLayer, mask: Mask, facts: LayerFacts) -> LayerSummary:
 def base_set_sizes(source: SourceLayer, sign: Sign) -> NDArray[np.int64]:
     """Usable elements of every base set of a layer: by block and, where it matters, sign of the input.
 
-    With the looks-linear initialisation every mirrored pair is one usable element. Where neurons serve one weight each,
-    the number of neurons that the source has for each.
+    With kernels first, of every weight and bias. With the looks-linear initialisation every mirrored pair is one usable
+    element. Where neurons serve one weight each, the number of neurons that the source has for each.
     """
+    if isinstance(source, KernelSource):
+        (branch,) = sign.branches
+        ranges = source.ranges(1 << 22)
+        return np.concatenate([source.base_sets(*outputs, branch)[1].sum(axis=2).ravel() for outputs in ranges])
     if not isinstance(source, BlockSource):
         return np.array([source.neurons_per_group // slots_per_group(source)])
     n_blocks = source.groups * source.blocks_per_group

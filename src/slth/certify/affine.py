@@ -61,9 +61,17 @@ def _gain_and_deviation(
     """Largest |ticket weight| and |ticket weight - weight| over the signs that the input can have."""
     gain, deviation = torch.zeros_like(weight), torch.zeros_like(weight)
     slack = torch.from_numpy(realised.slack)
-    for slopes, impossible in ((realised.positive, state.nonpositive), (realised.negative, state.nonnegative)):
-        if not impossible:
+    branches = ((1, realised.positive, state.nonpositive), (-1, realised.negative, state.nonnegative))
+    for branch, slopes, impossible in branches:
+        if impossible:
+            continue
+        if realised.only in (None, branch):
             slope = torch.from_numpy(slopes)
             gain = torch.maximum(gain, inflate(slope.abs() + slack, 2))
             deviation = torch.maximum(deviation, inflate((slope - weight).abs() + slack, 2))
+        else:
+            # relu(a - c) = a - theta c for a, c >= 0 and some theta in [0, 1]: any slope up to the sum of sizes.
+            size = inflate(torch.from_numpy(realised.size) + slack, realised.n_terms)
+            gain = torch.maximum(gain, size)
+            deviation = torch.maximum(deviation, inflate(size + weight.abs(), 2))
     return gain, deviation

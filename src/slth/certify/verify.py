@@ -151,8 +151,9 @@ def verify(
     reasons += _check_probes(ticket, target)
     if box.bounded:
         reasons += _check_domain(ticket, box)
-    ours = folded_module(ticket, realised, torch.float64, target.input_signs(box.sign))
-    if any(layer.bend.activation is not None for layer in realised.values()):
+    signs = target.input_signs(box.sign)
+    ours = folded_module(ticket, realised, torch.float64, signs)
+    if any(layer.bend.activation is not None or not layer.serves(signs[name]) for name, layer in realised.items()):
         # Folded, such an activation would be the lines that it is near to.
         ours = module(ticket, "sparse", torch.float64)
     theirs = target_module(target, torch.float64)
@@ -231,8 +232,7 @@ def _layer_errors(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """|weight - realised weight| over the signs that count, then of the biases, each with its rounding slack."""
     weight = layer.weight_array()
-    slopes = {1: realised.positive, -1: realised.negative}
-    errors = np.max([np.abs(slopes[branch] - weight) for branch in sign.branches], axis=0)
+    errors = np.max([realised.deviation(weight, branch) for branch in sign.branches], axis=0)
     bias = layer.bias_array()
     if bias is None or realised.bias is None or realised.bias_slack is None:
         return errors.ravel(), realised.slack.ravel()

@@ -20,7 +20,7 @@ from slth.commands.options import (
     load_target,
     set_threads,
 )
-from slth.commands.screen import print_json, print_table, progress_bar, ticket_table
+from slth.commands.screen import order_lines, print_json, print_table, progress_bar, ticket_table
 from slth.errors import ArgumentError
 from slth.warm import Compilation
 
@@ -68,7 +68,7 @@ def find(
     activation: Activation = "relu",
     input_shape: InputShape = None,
     construction: Annotated[
-        str, typer.Option(metavar="NAME", help="two-for-one (default), pairs, golden-ratio.", show_default=False)
+        str, typer.Option(metavar="NAME", help="two-for-one (default), pairs, golden-ratio, conv.", show_default=False)
     ] = "two-for-one",
     base_set_size: Annotated[
         int | None, typer.Option(metavar="M", help="Elements a subset sum (20); neurons a pool (1000).")
@@ -125,7 +125,8 @@ def find(
     if json:
         print_json(summary.to_json())
     elif not quiet:
-        print_table(ticket_table(summary), [f"{summary.seconds:.1f} s, {summary.ticket_bytes:,} bytes in {output}"])
+        done = f"{summary.seconds:.1f} s, {summary.ticket_bytes:,} bytes in {output}"
+        print_table(ticket_table(summary), [done, *order_lines(summary)])
     if ticket.missed and not quiet:
         typer.echo(
             f"warning: {ticket.missed:,} of {ticket.n_weights:,} weights missed the tolerance {tolerance:g} (worst "

@@ -96,6 +96,13 @@ def progress_bar(enabled: bool) -> Iterator[Bar]:
         bar.stop()
 
 
+def order_lines(summary: TicketSummary) -> list[str]:
+    """Which layers have another order than the construction's own, and why; nothing if none has."""
+    if not summary.rerouted:
+        return []
+    return [f"univariate neurons first, as the input may have either sign: {', '.join(summary.rerouted)}"]
+
+
 def ticket_table(summary: TicketSummary) -> Table:
     """One row a layer, and the totals."""
     from rich import box

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from slth.commands.options import Json, Quiet
-from slth.commands.screen import print_json, print_table, ticket_table
+from slth.commands.screen import order_lines, print_json, print_table, ticket_table
 
 
 def show(
@@ -40,5 +40,6 @@ def show(
             f"seed {summary.seed}, {summary.construction}, {summary.initialisation} initialisation",
             f"objective {summary.objective}, base sets of {summary.base_set_size}, {tolerance}",
             f"target {summary.target_digest[:16]}, {n_bytes:,} bytes" + ("" if html is None else f", page in {html}"),
+            *order_lines(summary),
         ]
         print_table(ticket_table(summary), lines)

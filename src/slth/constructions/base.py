@@ -90,10 +90,22 @@ class Construction(ABC):
     def size(self, layer: WeightLayer, sign: Sign, wishes: Wishes, size: int) -> Size:
         """Block width, scale and law of a layer's source; nothing random is seen."""
 
+    def layout(self, order: str) -> type[SourceLayer]:
+        """The source's type by the order of its two layers, for constructions that have both orders."""
+        return self.source_type
+
+    def order(self, sign: Sign) -> str:
+        """The order for a layer of whose input so much is known."""
+        return self.source_type.order
+
+    def mask_layout(self, source: SourceLayer) -> type[Mask]:
+        """The mask's type that fits a source layer."""
+        return self.mask_type
+
     def source_layer(self, plan: Plan, layer_plan: LayerPlan, layer: WeightLayer, seed: int, index: int) -> SourceLayer:
         """Shape and law of the source layers for one target layer; knows the target's shape and nothing more."""
         outputs, inputs_per_group, *kernel = layer.weight.shape
-        return self.source_type(
+        return self.layout(self.order(layer_plan.input_sign))(
             seed=seed,
             index=index,
             inputs_per_group=inputs_per_group,

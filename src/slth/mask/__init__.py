@@ -1,7 +1,8 @@
-"""Stage 7: which source weights survive. One file a layout of bits; all give their survivors in the same two lists."""
+"""Stage 7: which source weights survive. One file a layout of bits."""
 
-from slth.mask.base import BIAS, Entries, Kept, Mask
+from slth.mask.base import BIAS, Entries, Kept, Mask, UnivariateMask, univariate
 from slth.mask.blocks import BlockMask
+from slth.mask.kernels import KernelMask
 from slth.mask.slots import SlotMask
 
-__all__ = ["BIAS", "BlockMask", "Entries", "Kept", "Mask", "SlotMask"]
+__all__ = ["BIAS", "BlockMask", "Entries", "Kept", "KernelMask", "Mask", "SlotMask", "UnivariateMask", "univariate"]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from slth.network.graph import Sign
 from slth.source.spec import SourceLayer
 
 BIAS = -1
@@ -60,12 +61,12 @@ class Mask(ABC):
     """Bits over the two source layers that stand for one target layer."""
 
     @abstractmethod
-    def expand(self, source: SourceLayer) -> Kept:
-        """The neurons that live and what they keep."""
+    def survivors(self, source: SourceLayer) -> Iterator[NDArray[np.float32]]:
+        """The surviving weights: first those of the expanding layer, then those of the combining one."""
 
-    @abstractmethod
-    def entries(self, source: SourceLayer) -> Iterator[Entries]:
-        """The surviving combining weights, from the first output to the last, in pieces of bounded size."""
+    def serves(self, sign: Sign) -> bool:
+        """Whether the pruned layers are an affine map, or one for each sign of each input, on such inputs."""
+        return True
 
     @property
     @abstractmethod
@@ -86,3 +87,34 @@ class Mask(ABC):
         TicketError
             If the tensors are not such a mask for this source.
         """
+
+
+class UnivariateMask(Mask):
+    """A mask under which every living neuron keeps one incoming weight, or its bias."""
+
+    @abstractmethod
+    def expand(self, source: SourceLayer) -> Kept:
+        """The neurons that live and what they keep."""
+
+    @abstractmethod
+    def entries(self, source: SourceLayer) -> Iterator[Entries]:
+        """The surviving combining weights, from the first output to the last, in pieces of bounded size."""
+
+    def survivors(self, source: SourceLayer) -> Iterator[NDArray[np.float32]]:
+        """The neurons' weights in ascending order, then the combining ones output by output."""
+        yield self.expand(source).value
+        for piece in self.entries(source):
+            yield piece.value
+
+
+def univariate(mask: Mask) -> UnivariateMask:
+    """The mask, if its neurons keep one weight each.
+
+    Raises
+    ------
+    TypeError
+        If they keep more.
+    """
+    if not isinstance(mask, UnivariateMask):
+        raise TypeError(f"neurons of a {type(mask).__name__} keep more than one weight")
+    return mask

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slth.errors import TicketError
-from slth.mask.base import BIAS, Entries, Kept, Mask
+from slth.mask.base import BIAS, Entries, Kept, UnivariateMask
 from slth.source.spec import BlockSource, SourceLayer
 
 ROWS_AT_ONCE = 1 << 22
@@ -17,7 +17,7 @@ ROWS_AT_ONCE = 1 << 22
 
 
 @dataclass(frozen=True)
-class BlockMask(Mask):
+class BlockMask(UnivariateMask):
     """Blocks of univariate neurons, any of which every output may read.
 
     Attributes

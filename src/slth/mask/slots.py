@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slth.errors import TicketError
-from slth.mask.base import BIAS, Entries, Kept, Mask
+from slth.mask.base import BIAS, Entries, Kept, UnivariateMask
 from slth.source.spec import PoolSource, SourceLayer
 
 ENTRIES_AT_ONCE = 1 << 20
@@ -18,7 +18,7 @@ ENTRIES_AT_ONCE = 1 << 20
 
 
 @dataclass(frozen=True)
-class SlotMask(Mask):
+class SlotMask(UnivariateMask):
     """Each surviving neuron keeps one incoming weight (or its bias) and one outgoing weight.
 
     Slots follow the order of the target's tensors: group by group the weights, output by output, channel by channel,

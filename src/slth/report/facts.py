@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from slth.mask import BIAS, Entries, Mask
+from slth.mask import BIAS, Entries, KernelMask, Mask, UnivariateMask, univariate
 from slth.network.graph import Node, Sign
 from slth.source.spec import SourceLayer
 from slth.ticket import Ticket
@@ -48,6 +48,11 @@ def subset_sizes(source: SourceLayer, mask: Mask, sign: Sign) -> dict[str, NDArr
     sizes: dict[str, NDArray[np.uint16]] = {names[branch]: np.zeros(shape, np.uint16) for branch in sign.branches}
     if source.bias:
         sizes[BIAS_NAME] = np.zeros((source.outputs,), np.uint16)
+    if isinstance(mask, KernelMask):
+        count = mask.sums(source).count.astype(np.uint16)
+        sizes[names[mask.sign]] = count[:, : shape[1] * shape[2]].reshape(shape)
+        return {**sizes, BIAS_NAME: count[:, -1]} if source.bias else sizes
+    mask = univariate(mask)
     kept = mask.expand(source)
     for piece in mask.entries(source):
         n_rows = piece.stop - piece.start
@@ -112,19 +117,36 @@ def spell_out(ticket: Ticket, layer: int, output: int, channel: int, tap: int) -
         Place of the weight; ``channel`` counts from the first of the output's group.
     """
     source, mask, facts = ticket.layers[layer]
-    kept = mask.expand(source)
-    piece = next(piece for piece in mask.entries(source) if piece.start <= output < piece.stop)
-    here = (piece.output == output) & (piece.tap == tap) & (kept.channel[piece.kept] == channel)
-    neuron, combine = piece.kept[here], piece.value[here]
+    neuron, incoming, outgoing = _paths(source, mask, output, channel, tap)
     terms = {}
     for branch, name in ((1, POSITIVE), (-1, NEGATIVE)):
         if branch in facts.input_sign.branches:
-            chosen = np.sign(kept.value[neuron]) == branch
+            chosen = np.sign(incoming) == branch
             terms[name] = tuple(
-                Term(int(kept.neuron[t]) % source.neurons_per_group, kept.value[t], v)
-                for t, v in zip(neuron[chosen], combine[chosen], strict=True)
+                Term(int(t) % source.neurons_per_group, u, v)
+                for t, u, v in zip(neuron[chosen], incoming[chosen], outgoing[chosen], strict=True)
             )
     return WorkedExample(layer, output, channel, tap, terms)
+
+
+def _paths(
+    source: SourceLayer, mask: Mask, output: int, channel: int, tap: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]:
+    """Neurons that serve one weight, their incoming and their outgoing weights."""
+    if isinstance(mask, KernelMask):
+        entry = channel * source.taps + tap
+        found = [(np.zeros(0, np.int64), np.zeros(0, np.float32), np.zeros(0, np.float32))]
+        for piece in mask.pieces(source):
+            at = piece.flags[:, entry] & (piece.neuron // source.block_width == output)
+            found.append((piece.neuron[at], piece.incoming[at, entry], piece.outgoing[at]))
+        neuron, incoming, outgoing = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        return neuron, incoming, outgoing
+    mask = univariate(mask)
+    kept = mask.expand(source)
+    entries = next(piece for piece in mask.entries(source) if piece.start <= output < piece.stop)
+    here = (entries.output == output) & (entries.tap == tap) & (kept.channel[entries.kept] == channel)
+    place = entries.kept[here]
+    return kept.neuron[place], kept.value[place], entries.value[here]
 
 
 def worked_example(ticket: Ticket, layer: int, sizes: dict[str, NDArray[np.uint16]]) -> WorkedExample:
@@ -143,8 +165,9 @@ class MaskPicture:
     ----------
     layer : int
         Number of the weight layer.
-    univariate : uint8 array, (blocks, columns)
-        Row j: weights that read input channel j (the last may be the bias).
+    univariate : uint8 array, (blocks or entries, columns)
+        Row j: weights that read input channel j (the last may be the bias). Where neurons keep kernels, the entries of
+        a kernel, and the blocks are those of outputs.
     combine : uint8 array, (outputs * taps, columns)
         Row by row the outputs, and within them the taps.
     starts : tuple of int
@@ -176,7 +199,7 @@ def mask_picture(ticket: Ticket) -> MaskPicture | None:
     """
     corners = [_corner(source, mask) for source, mask, _ in ticket.layers]
     cells = [
-        rows * columns / (1 if source.taps == 1 else 2)
+        rows * columns / (1 if source.combine_taps == 1 else 2)
         for source, (rows, columns, _) in zip(ticket.spec.layers, corners, strict=True)
     ]
     if not cells or max(cells) == 0:
@@ -192,13 +215,19 @@ def mask_picture(ticket: Ticket) -> MaskPicture | None:
 def _corner(source: SourceLayer, mask: Mask) -> tuple[int, int, int]:
     """Rows and columns that would be shown, and cells in all."""
     _, block = _columns(source, mask)
-    rows = source.outputs_per_group * source.taps
+    rows = source.outputs_per_group * source.combine_taps
     return _rows_shown(source, rows), _columns_shown(block), rows * len(block)
 
 
 def _columns(source: SourceLayer, mask: Mask) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Living neurons of the first group by the channel that they read, biases last: places in the list, channels."""
-    kept = mask.expand(source)
+    """Living neurons of the first group by the channel that they read, biases last: places in the list, channels.
+
+    Where neurons keep kernels, by the output that they serve.
+    """
+    if isinstance(mask, KernelMask):
+        live = np.flatnonzero(mask.neurons[: source.neurons_per_group])
+        return np.arange(len(live)), live // source.block_width
+    kept = univariate(mask).expand(source)
     n_first = int(np.searchsorted(kept.neuron, source.neurons_per_group))
     block = np.where(kept.channel[:n_first] == BIAS, source.inputs_per_group, kept.channel[:n_first])
     order = np.argsort(block, kind="stable")
@@ -206,7 +235,7 @@ def _columns(source: SourceLayer, mask: Mask) -> tuple[NDArray[np.int64], NDArra
 
 
 def _rows_shown(source: SourceLayer, rows: int) -> int:
-    whole_outputs = PICTURE_ROWS // source.taps * source.taps
+    whole_outputs = PICTURE_ROWS // source.combine_taps * source.combine_taps
     return min(rows, whole_outputs or PICTURE_ROWS)
 
 
@@ -219,6 +248,36 @@ def _columns_shown(block: NDArray[np.int64]) -> int:
 
 
 def _draw(layer: int, source: SourceLayer, mask: Mask, n_rows: int) -> MaskPicture:
+    if isinstance(mask, KernelMask):
+        return _draw_kernels(layer, source, mask, n_rows)
+    return _draw_neurons(layer, source, univariate(mask), n_rows)
+
+
+def _draw_kernels(layer: int, source: SourceLayer, mask: KernelMask, n_rows: int) -> MaskPicture:
+    """Entries of kernels by neurons, and the block diagonal."""
+    _, block = _columns(source, mask)
+    shown = _columns_shown(block)
+    total, block, seen = len(block), block[:shown], 0
+    parts: list[NDArray[np.bool_]] = []
+    for piece in mask.pieces(source):
+        parts.append(piece.flags[: shown - seen, :PICTURE_ROWS])
+        seen += len(parts[-1])
+        if seen >= shown:
+            break
+    code = np.uint8(1 if mask.sign > 0 else 2)
+    cells = np.concatenate(parts).T * code
+    biases = cells[source.inputs_per_group * source.taps :]
+    biases[biases > 0] = 3
+    # Further outputs have their blocks in columns that are cut off.
+    n_rows = min(n_rows, int(block[-1]) + 1) if shown < total else n_rows
+    diagonal = (block == np.arange(n_rows)[:, None]) * code
+    present, starts = np.unique(block, return_index=True)
+    ends = (*(int(start) for start in starts), shown)
+    names = tuple(f"y{number}" for number in present)
+    return MaskPicture(layer, cells, diagonal, ends, names, source.outputs_per_group, total)
+
+
+def _draw_neurons(layer: int, source: SourceLayer, mask: UnivariateMask, n_rows: int) -> MaskPicture:
     order, block = _columns(source, mask)
     shown = _columns_shown(block)
     total, block = len(block), block[:shown]
@@ -232,10 +291,10 @@ def _draw(layer: int, source: SourceLayer, mask: Mask, n_rows: int) -> MaskPictu
     positive = mask.expand(source).value[order[:shown]] > 0
     code = np.where(block == source.inputs_per_group, 3, np.where(positive, 1, 2)).astype(np.uint8)
     present, starts = np.unique(block, return_index=True)
-    univariate = (block == present[:, None]) * code
+    cells = (block == present[:, None]) * code
     names = tuple("bias" if number == source.inputs_per_group else f"x{number}" for number in present)
     ends = (*(int(start) for start in starts), shown)
-    return MaskPicture(layer, univariate, flags * code, ends, names, source.outputs_per_group * source.taps, total)
+    return MaskPicture(layer, cells, flags * code, ends, names, source.outputs_per_group * source.taps, total)
 
 
 def _mark(flags: NDArray[np.bool_], piece: Entries, column: NDArray[np.int64], source: SourceLayer) -> None:

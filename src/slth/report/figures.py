@@ -143,10 +143,10 @@ def output_differences(outputs: Outputs) -> str:
         return to_svg(plot, "Difference of the outputs")
 
 
-def mask_figure(picture: MaskPicture, rows: str) -> str:
+def mask_figure(picture: MaskPicture, rows: str, inputs: str = "inputs") -> str:
     """Univariate mask above combining mask, column by column the same neurons, with the blocks' borders."""
-    n_blocks, n_rows = len(picture.blocks), len(picture.combine)
-    heights = [n_blocks * max(5, min(12, 150 // n_blocks)), n_rows * max(4, min(12, 240 // n_rows))]
+    n_blocks, n_inputs, n_rows = len(picture.blocks), len(picture.univariate), len(picture.combine)
+    heights = [n_inputs * max(5, min(12, 150 // n_inputs)), n_rows * max(4, min(12, 240 // n_rows))]
     with drawing("mask"):
         plot = figure(WHOLE, sum(heights) + 84)
         upper, lower = plot.subplots(2, 1, height_ratios=heights, sharex=True)
@@ -159,7 +159,7 @@ def mask_figure(picture: MaskPicture, rows: str) -> str:
             axes.set_yticks([])
             axes.spines[:].set_visible(True)
             axes.spines[:].set_color(MUTED)
-        upper.set_ylabel("inputs")
+        upper.set_ylabel(inputs)
         lower.set_ylabel(rows)
         middles = [(a + b) / 2 - 0.5 for a, b in zip(picture.starts, picture.starts[1:], strict=False)]
         step = max(1, math.ceil(n_blocks / 24))

@@ -20,6 +20,7 @@ from slth.report.facts import (
     worked_example,
 )
 from slth.report.words import escaped, number, plain, plural
+from slth.source.kernels import KernelSource
 from slth.ticket import Ticket
 
 if TYPE_CHECKING:
@@ -27,6 +28,15 @@ if TYPE_CHECKING:
     from slth.network.target import Target
 
 Sizes = list[dict[str, NDArray[np.uint16]]]
+_BY_ORDER = {
+    "": "The upper picture is its incoming weights: pruned down to a single one, so that the neuron reads one input "
+    "alone, and the neurons form a block for every input. The lower picture is its outgoing weights: each row picks, "
+    "block by block, the subset that adds up to a trained weight.",
+    KernelSource.order: "The upper picture is its incoming weights: in each row, block by block, the subset that adds up "
+    "to a trained weight. The lower picture is its outgoing weights: pruned to the one output that its block serves.",
+}
+"""What the two pictures of a mask show, by the order of the two source layers."""
+
 _KEYS = {POSITIVE: "k1", NEGATIVE: "k2", BIAS_NAME: "k3"}
 
 
@@ -85,7 +95,8 @@ def mask(ticket: Ticket) -> str:
         return ""
     source, _, facts = ticket.layers[picture.layer]
     rows, columns = picture.combine.shape
-    what = "outputs" if source.taps == 1 else "outputs × kernel taps"
+    what = "outputs" if source.combine_taps == 1 else "outputs × kernel taps"
+    inputs = "inputs" if source.expand_taps == 1 else "inputs × kernel taps"
     if picture.whole:
         part = "The whole mask is shown"
     else:
@@ -98,10 +109,8 @@ def mask(ticket: Ticket) -> str:
     key = " ".join(f'<span><i class="key {_KEYS[name]}"></i>{words[name]}</span>' for name in used)
     return (
         f"<section><h2>The mask of layer {escaped(facts.name, 40)}</h2><p>Every column is one neuron of the random "
-        "network’s intermediate layer. The upper picture is its incoming weights: pruned down to a single one, so that "
-        "the neuron reads one input alone, and the neurons form a block for every input. The lower picture is its "
-        "outgoing weights: each row picks, block by block, the subset that adds up to a trained weight.</p>"
-        f'<figure class="panel"><div class="scroll">{figures.mask_figure(picture, what)}</div>'
+        f"network’s intermediate layer. {_BY_ORDER[source.order]}</p>"
+        f'<figure class="panel"><div class="scroll">{figures.mask_figure(picture, what, inputs)}</div>'
         f"<figcaption>{part} Lines separate the blocks; coloured:{key}.</figcaption></figure></section>"
     )
 

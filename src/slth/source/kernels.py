@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,6 +74,12 @@ class KernelSource(SourceLayer):
             result[:, -1] = incoming[:, -1] > 0
         return result
 
+    def ranges(self, entries: int) -> Iterator[tuple[int, int]]:
+        """Outputs whose blocks have at most about so many entries, at least one at a time."""
+        step = max(1, entries // (self.block_width * self.entries))
+        for start in range(0, self.outputs, step):
+            yield start, min(start + step, self.outputs)
+
     def base_sets(self, start: int, stop: int, sign: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Entries of the blocks of some outputs, and which of them their base sets have, (outputs, entries, neurons).
 
@@ -81,5 +88,5 @@ class KernelSource(SourceLayer):
         u = self.incoming(start * self.block_width, stop * self.block_width)
         usable = self.usable(u, sign)
         shape = (stop - start, self.block_width, self.entries)
-        values, member = (part.reshape(shape).transpose(0, 2, 1) for part in (u, usable))
+        values, member = u.reshape(shape).transpose(0, 2, 1), usable.reshape(shape).transpose(0, 2, 1)
         return values, member & (np.cumsum(member, axis=2, dtype=np.int32) <= self.largest_base_set)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,10 +78,23 @@ class SourceLayer(ABC):
     activation: Activation = RELU
     expand_scale: float = 1.0
 
+    order: ClassVar[str] = ""
+    """Which of the two layers has the target's kernel, where a construction has both orders; empty: the combining."""
+
     @property
     def taps(self) -> int:
         """Entries of one kernel; 1 for a Linear layer."""
         return math.prod(self.kernel)
+
+    @property
+    def expand_taps(self) -> int:
+        """Entries of one kernel of the expanding layer: 1, unless it is the one with the target's kernel."""
+        return 1
+
+    @property
+    def combine_taps(self) -> int:
+        """Entries of one kernel of the combining layer."""
+        return self.taps
 
     @property
     @abstractmethod
@@ -106,8 +119,8 @@ class SourceLayer(ABC):
     @property
     def n_weights(self) -> int:
         """All weights and biases of the two source layers."""
-        expand = self.n_neurons * (self.inputs_per_group + int(self.bias))
-        return expand + self.outputs * self.neurons_per_group * self.taps
+        expand = self.n_neurons * (self.inputs_per_group * self.expand_taps + int(self.bias))
+        return expand + self.outputs * self.neurons_per_group * self.combine_taps
 
     @property
     def mirrored(self) -> bool:
@@ -137,7 +150,7 @@ class SourceLayer(ABC):
     ) -> NDArray[np.float32]:
         """Weights of single outputs from single neurons, counted from the first of the output's group, at a tap."""
         row, sign = self._element(neuron)
-        drawn = self._drawn_at(_COMBINE_WEIGHT, (output * self._drawn_per_group + row) * self.taps + tap)
+        drawn = self._drawn_at(_COMBINE_WEIGHT, (output * self._drawn_per_group + row) * self.combine_taps + tap)
         drawn *= np.float32(self.scale)
         return drawn * sign
 
@@ -146,12 +159,20 @@ class SourceLayer(ABC):
         return draw_at(self.law, self._key(tensor), index.ravel().astype(np.uint64)).reshape(index.shape)
 
     def expand_weight(self) -> NDArray[np.float32]:
-        """The whole first weight matrix, (n_neurons, inputs_per_group), nearly all of which a ticket prunes."""
-        return self._rows(_EXPAND_WEIGHT, 0, self.n_neurons, self.inputs_per_group)
+        """The whole first weight matrix, (n_neurons, inputs_per_group * expand_taps); tickets prune most of it."""
+        return self.expand_rows(0, self.n_neurons)
 
     def expand_bias(self) -> NDArray[np.float32]:
         """The intermediate layer's biases, (n_neurons,)."""
-        return self._rows(_EXPAND_BIAS, 0, self.n_neurons, 1)[:, 0]
+        return self.expand_biases(0, self.n_neurons)
+
+    def expand_rows(self, start: int, stop: int) -> NDArray[np.float32]:
+        """First weights of the neurons ``start`` to ``stop``, (neurons, inputs_per_group * expand_taps)."""
+        return self._rows(_EXPAND_WEIGHT, start, stop, self.inputs_per_group * self.expand_taps)
+
+    def expand_biases(self, start: int, stop: int) -> NDArray[np.float32]:
+        """Biases of the neurons ``start`` to ``stop``, (neurons,)."""
+        return self._rows(_EXPAND_BIAS, start, stop, 1)[:, 0]
 
     def _rows(self, tensor: int, start: int, stop: int, width: int) -> NDArray[np.float32]:
         row, sign = self._element(np.arange(start, stop, dtype=np.int64))
@@ -162,13 +183,13 @@ class SourceLayer(ABC):
 
     def combine_weight(self, start: int, stop: int) -> NDArray[np.float32]:
         """Second weight tensor of the outputs ``start`` to ``stop``, (outputs, neurons_per_group, taps)."""
-        width = self._drawn_per_group * self.taps
+        width = self._drawn_per_group * self.combine_taps
         drawn = draw(self.law, self._key(_COMBINE_WEIGHT), start * width, (stop - start) * width)
         drawn *= np.float32(self.scale)
-        drawn = drawn.reshape(stop - start, self._drawn_per_group, self.taps)
+        drawn = drawn.reshape(stop - start, self._drawn_per_group, self.combine_taps)
         if not self.mirrored:
             return drawn
-        return np.stack([drawn, -drawn], axis=2).reshape(stop - start, self.neurons_per_group, self.taps)
+        return np.stack([drawn, -drawn], axis=2).reshape(stop - start, self.neurons_per_group, self.combine_taps)
 
     @property
     def _drawn_per_group(self) -> int:
@@ -272,4 +293,6 @@ def _layer_json(layer: SourceLayer) -> dict[str, Any]:
         shape["law"] = layer.law.parameters
     if layer.expand_scale != 1.0:
         shape["expand_scale"] = layer.expand_scale
+    if layer.order:
+        shape["order"] = layer.order
     return shape
