@@ -29,6 +29,7 @@ ORDER = [
     "pipeline",
     "artifact",
     "certify",
+    "forecast",
     "learn",
     "summary",
     "report",

@@ -19,6 +19,7 @@ _HOMES = {
     "Verification": "slth.certify.verify",
     "find_ticket": "slth.pipeline",
     "load": "slth.artifact",
+    "requirements": "slth.forecast.requirements",
     "verify": "slth.certify.verify",
 }
 """Public names and where they live; loaded when first used, so that ``import slth`` costs nothing."""
@@ -28,11 +29,12 @@ if TYPE_CHECKING:
     from slth.certify.verify import Verification, verify
     from slth.domain import Domain
     from slth.errors import SlthError
+    from slth.forecast.requirements import requirements
     from slth.network.target import Target
     from slth.pipeline import find_ticket
     from slth.ticket import Ticket
 
-__all__ = ["Domain", "SlthError", "Target", "Ticket", "Verification", "find_ticket", "load", "verify"]
+__all__ = ["Domain", "SlthError", "Target", "Ticket", "Verification", "find_ticket", "load", "requirements", "verify"]
 
 
 def __getattr__(name: str) -> Any:

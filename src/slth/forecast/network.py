@@ -1,0 +1,268 @@
+"""A target as the theorems see it: widths, norms and activations of its layers, and how large its inputs are."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from slth import activations
+from slth.bounds.activations import GELU, LINEAR, RELU, SIGMOID, SILU, TANH, Activation
+from slth.bounds.shape import LARGEST_WORK, Layer, Shape
+from slth.bounds.theorem import Assumption
+from slth.certify.propagation import RULES
+from slth.certify.state import State
+from slth.domain import Domain
+from slth.network.graph import INPUT, Node, Sign
+from slth.network.operators import OPERATORS, WEIGHT_OPERATORS, Elementwise
+from slth.network.target import Target, WeightLayer
+
+UNIT_BALL = "the unit ball ‖x‖_2 <= 1"
+
+
+@dataclass(frozen=True)
+class Described:
+    """A target in numbers.
+
+    Attributes
+    ----------
+    target : Target
+    shape : Shape
+        Everything that the theorems look at.
+    spectral_exact : tuple of bool
+        By layer, whether ‖W‖_2 is the largest singular value itself and not an upper bound of it.
+    signs : tuple of Sign
+        Of every layer's input.
+    domain : str
+        The inputs, in words.
+    expansions : tuple of str
+        Operations between the layers that may make a 1-norm or 2-norm larger, with their factor on the 1-norm.
+    """
+
+    target: Target
+    shape: Shape
+    spectral_exact: tuple[bool, ...]
+    signs: tuple[Sign, ...]
+    domain: str
+    expansions: tuple[str, ...]
+
+    def magnitudes(self, index: int) -> NDArray[np.float64]:
+        """Absolute values of a layer's weights, without its biases."""
+        return np.abs(self.target.layers[index].weight_array()).ravel()
+
+    @property
+    def expansion(self) -> tuple[Assumption, ...]:
+        """What theorems in the 1-norm or 2-norm assume of operations that they do not mention; empty without any."""
+        names = {node.op for node in self.target.graph} & {"max_pool", "average_pool", "pad"}
+        if not names:
+            return ()
+        text, remedy = "pooling and padding expand no norm", "windows that do not overlap, and zeros for padding"
+        got = self.expansions[0] if self.expansions else "none does"
+        return (Assumption(text, not self.expansions, got, remedy if self.expansions else ""),)
+
+
+def describe(target: Target, domain: Domain) -> Described:
+    """Measure a target.
+
+    Parameters
+    ----------
+    target : Target
+    domain : Domain
+        Its inputs. All reals stand for the unit ball, which most theorems assume.
+
+    Returns
+    -------
+    Described
+        Activations are bounded by interval arithmetic over the box around the inputs and, unless an operation expands
+        norms, by the layers' norms, whichever is less.
+    """
+    groups = _groups(target)
+    layers = tuple(
+        Layer.of_matrix(
+            layer.weight.detach().to(torch.float64).numpy(),
+            layer.bias_array(),
+            groups=WEIGHT_OPERATORS[layer.node.op].groups(layer.node.attributes),
+            positions=positions(layer.node),
+            activation=_composed([_activation(node) for node in after if isinstance(OPERATORS[node.op], Elementwise)]),
+        )
+        for layer, after in zip(target.layers, groups[1:], strict=True)
+    )
+    lower, upper = (domain if domain.bounded else Domain.parse((-1, 1))).bounds(target.graph.input_shape)
+    size = torch.maximum(lower.abs(), upper.abs())
+    ball = not domain.bounded
+    shape = Shape(
+        layers=layers,
+        input_2norm=1.0 if ball else float(size.norm()),
+        input_max=1.0 if ball else float(size.max()),
+        input_1norm=math.sqrt(size.numel()) if ball else float(size.sum()),
+        input_nonnegative=domain.sign is Sign.NONNEGATIVE,
+    )
+    expansions = tuple(text for nodes in groups for node in nodes for text in _expansion(node, target))
+    signs = target.input_signs(domain.sign)
+    return Described(
+        target,
+        _bounded(shape, _ranges(target, lower, upper), free=not expansions),
+        tuple(map(_exact, target.layers, layers)),
+        tuple(signs[layer.name] for layer in target),
+        UNIT_BALL if ball else domain.describe(),
+        expansions,
+    )
+
+
+def _bounded(shape: Shape, ranges: Sequence[torch.Tensor], free: bool) -> Shape:
+    """The shape with the least bounds known on its activations; those by norms only hold ``free`` of expansions."""
+    sums = [float(size.sum()) for size in ranges]
+    largest = max(float(size.max()) for size in ranges)
+    if free:
+        sums = [min(pair) for pair in zip(sums, shape.activation_bounds("1"), strict=True)]
+        largest = min(largest, shape.largest_activation)
+    return replace(shape, activation_1norms=tuple(sums), activation_max=largest)
+
+
+def _groups(target: Target) -> list[list[Node]]:
+    """Operations without weights: before the first layer, after it, and so on."""
+    groups: list[list[Node]] = [[]]
+    for node in target.graph:
+        if node.op in WEIGHT_OPERATORS:
+            groups.append([])
+        else:
+            groups[-1].append(node)
+    return groups
+
+
+def positions(node: Node) -> int:
+    """Places where a layer's output lies: pixels of a convolution, rows that a Linear layer is applied to."""
+    return math.prod(node.shape[1:] if node.op == "conv" else node.shape[:-1])
+
+
+def _exact(layer: WeightLayer, described: Layer) -> bool:
+    """As :meth:`Layer.of_matrix` decides: singular values of matrices that are not too large."""
+    side = min(layer.weight.shape[0] // described.groups, layer.weight.shape[1])
+    return described.taps == 1 and described.groups * side**3 <= LARGEST_WORK
+
+
+def _activation(node: Node) -> Activation:
+    operator = OPERATORS[node.op]
+    assert isinstance(operator, Elementwise)
+    return described_activation(operator.activation(node.attributes))
+
+
+def described_activation(φ: activations.Activation) -> Activation:
+    """The plain numbers of an activation that a target may hold.
+
+    Remainders that are no single power are bounded by one: for |x| <= 1 of GELU's tanh form, and for all x of hardtanh
+    by x² / (4 c) with c the nearer end of its linear piece, which touches x - c at 2 c.
+    """
+    known = {each.name: each for each in (RELU, TANH, SIGMOID, GELU, SILU)}
+    if φ.name in known:
+        return known[φ.name]
+    parameters = dict(φ.parameters)
+    name = "_".join([φ.name, *(f"{value:g}" for value in parameters.values())])
+    curvature, limit, saturation = 0.0, math.inf, math.inf
+    match φ.name:
+        case "elu":
+            curvature = abs(parameters["alpha"]) / 2
+        case "gelu_tanh":
+            curvature, limit = 1.045 / math.sqrt(2 * math.pi), 1.0
+        case "softplus":
+            curvature, limit = parameters["beta"] / 8, parameters["threshold"] / parameters["beta"]
+        case "hardtanh" | "relu6":
+            ends = [abs(parameters.get("low", 0.0)), abs(parameters.get("high", 6.0))]
+            curvature = 1 / (4 * min((end for end in ends if end), default=1.0))
+            saturation = max(ends)
+    return Activation(
+        name=name,
+        lipschitz=φ.lipschitz,
+        at_zero=φ.d,
+        saturation=saturation,
+        slope_plus=φ.m_plus,
+        slope_minus=φ.m_minus,
+        curvature=curvature,
+        order=2,
+        limit=limit,
+        homogeneous=φ.name in ("leaky_relu", "prelu", "identity"),
+    )
+
+
+def _composed(parts: Sequence[Activation]) -> Activation:
+    """One activation for several in a row; ReLU after ReLU is ReLU."""
+    parts = [part for i, part in enumerate(parts) if not (i and part == RELU and parts[i - 1] == RELU)]
+    if len(parts) < 2:
+        return parts[0] if parts else LINEAR
+    result = parts[0]
+    for part in parts[1:]:
+        result = _after(part, result)
+    return result
+
+
+def _after(outer: Activation, inner: Activation) -> Activation:
+    """outer(inner(x)). Its slopes are products where inner(0) = 0; elsewhere they are 0, which claims nothing, and
+    ``at_zero`` is a bound on its magnitude.
+
+    |outer(y) - m y| <= c |y|^p with |y| <= λ |x|, and |m| times inner's own remainder, for |x| <= 1.
+    """
+    slopes = (0.0, 0.0)
+    if inner.at_zero == 0:
+        signs = (1.0, inner.slope_plus), (-1.0, inner.slope_minus)
+        plus, minus = (m * (outer.slope_plus if side * m >= 0 else outer.slope_minus) for side, m in signs)
+        slopes = plus, minus
+    steepest = max(abs(outer.slope_plus), abs(outer.slope_minus))
+    bent = outer.curvature or inner.curvature
+    return Activation(
+        name=f"{inner.name} then {outer.name}",
+        lipschitz=inner.lipschitz * outer.lipschitz,
+        at_zero=outer.at_zero if inner.at_zero == 0 else abs(outer.at_zero) + outer.lipschitz * abs(inner.at_zero),
+        saturation=min(outer.saturation, abs(outer.at_zero) + outer.lipschitz * inner.saturation),
+        slope_plus=slopes[0],
+        slope_minus=slopes[1],
+        curvature=outer.curvature * inner.lipschitz**outer.order + steepest * inner.curvature,
+        order=min(outer.order, inner.order),
+        limit=min(1.0, inner.limit, outer.limit / max(inner.lipschitz, 1e-300)) if bent else math.inf,
+        homogeneous=outer.homogeneous and inner.homogeneous,
+    )
+
+
+def _expansion(node: Node, target: Target) -> list[str]:
+    """In words, if the operation can make a 1-norm larger."""
+    before = target.graph.shape_of(node.source)
+    gain = 1.0
+    if node.op == "max_pool":
+        windows = zip(node.attributes["kernel"], node.attributes["stride"], strict=True)
+        gain = float(math.prod(math.ceil(kernel / stride) for kernel, stride in windows))
+    elif node.op in ("average_pool", "pad"):
+        # Both are linear without negative coefficients: the gradient of the sum holds the column sums.
+        ones = torch.ones((1, *before), dtype=torch.float64, requires_grad=True)
+        OPERATORS[node.op].module(node.attributes)(ones).sum().backward()
+        assert ones.grad is not None
+        gain = float(ones.grad.max())
+    return [f"{node.op} {node.name!r} may count an entry {gain:.4g} times"] if gain > 1 + 1e-9 else []
+
+
+def _ranges(target: Target, lower: torch.Tensor, upper: torch.Tensor) -> list[torch.Tensor]:
+    """Bounds on the magnitude of every entry of every layer's input, by interval arithmetic."""
+    zero = torch.zeros_like(lower)
+    states = {INPUT: State(lower, upper, zero, bool((lower >= 0).all()), bool((upper <= 0).all()))}
+    layers = {layer.name: layer for layer in target}
+    sizes = []
+    with torch.no_grad():
+        for node in target.graph:
+            state = states[node.source]
+            if node.name in layers:
+                sizes.append(state.magnitude)
+                states[node.name] = _affine(node, state, layers[node.name])
+            else:
+                states[node.name] = RULES[node.op](node, state)
+    return sizes
+
+
+def _affine(node: Node, state: State, layer: WeightLayer) -> State:
+    weight, bias = layer.weight.detach().to(torch.float64), layer.bias_array()
+    operator, offset = WEIGHT_OPERATORS[node.op], None if bias is None else torch.from_numpy(bias)
+    middle, half = (state.lower + state.upper) / 2, (state.upper - state.lower) / 2
+    centre = operator.apply(node.attributes, middle[None], weight, offset)[0]
+    radius = operator.apply(node.attributes, half[None], weight.abs(), None)[0]
+    return State(centre - radius, centre + radius, torch.zeros_like(centre), False, False)
