@@ -15,10 +15,10 @@ import slth
 ROOT = Path(slth.__file__).parent
 
 ORDER = [
-    *("errors", "files", "threads", "activations"),
+    *("errors", "files", "container", "threads", "activations"),
     *("network", "domain", "data"),
     *("bounds", "source"),
-    "plan",
+    *("plan", "budget"),
     "mask",
     "subsetsum",
     "calibration",
@@ -29,6 +29,7 @@ ORDER = [
     "pipeline",
     "artifact",
     "certify",
+    "neurons",
     "forecast",
     "learn",
     "summary",
@@ -45,6 +46,7 @@ DOORS = {("ticket", "artifact"), ("ticket", "runtime")}
 
 FORBIDDEN = {
     "certify": {"plan", "subsetsum", "constructions", "pipeline", "artifact", "bounds"},
+    "neurons": {"network", "plan", "subsetsum", "constructions", "pipeline", "certify", "learn"},
     "learn": {"constructions", "subsetsum", "source", "plan"},
     "source": {"network", "domain", "plan", "bounds", "ticket"},
     "subsetsum": {"network", "domain", "plan", "source", "ticket"},

@@ -137,6 +137,7 @@ def test_json_names_everything_that_the_weights_depend_on() -> None:
         "generator": "philox4x32-10",
         "distribution": "uniform",
         "initialisation": "uniform",
+        "activation": "relu",
         "layers": [{"block_width": 10, "scale": 0.5}, {"block_width": 20, "scale": 0.25}],
     }
     assert spec.n_weights == sum(layer.n_weights for layer in spec.layers)

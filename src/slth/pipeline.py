@@ -14,6 +14,7 @@ import torch
 from slth import __version__
 from slth.activations import Activation
 from slth.activations import parse as parse_activation
+from slth.budget import allocate
 from slth.constructions import CONSTRUCTIONS, Construction
 from slth.constructions.base import Found, Work
 from slth.domain import Domain
@@ -48,6 +49,8 @@ def find_ticket(
     source_activation: str | Activation = "relu",
     activation_error: float = 1e-6,
     distribution: str | Distribution = "uniform",
+    eps: float | None = None,
+    split: str = "own",
     threads: int | None = None,
     on_progress: Progress | None = None,
 ) -> Ticket:
@@ -88,6 +91,12 @@ def find_ticket(
         values make the expanding weights smaller and the combining ones larger, nothing else.
     distribution : str or Distribution
         Law of the source's weights, such as ``"normal"``, where the construction leaves it open.
+    eps : float, optional
+        Largest error allowed on the network's output over the domain: each layer is then given base sets of a size of
+        its own, by :func:`slth.budget.allocate`, in place of ``base_set_size``. Whether it was kept to is for
+        :func:`slth.verify` to say.
+    split : {"own", "uniform"}
+        How ``eps`` is split: by what the layers cost, or in equal parts.
     threads : int, optional
         Default: all cores. The ticket is the same on any number.
     on_progress : callable, optional
@@ -109,6 +118,13 @@ def find_ticket(
     if box.bounded:
         box.bounds(target.graph.input_shape)
     method = CONSTRUCTIONS[construction]
+    sizes = None
+    if eps is not None:
+        _check_budget(construction, base_set_size)
+        budget = allocate(
+            target, box, eps, mirrored=initialisation == "looks-linear", split=split, largest=method.largest_size
+        )
+        sizes = [layer.base_set_size for layer in budget]
     plan = make_plan(
         target,
         method,
@@ -121,6 +137,7 @@ def find_ticket(
         activation=parse_activation(source_activation) if isinstance(source_activation, str) else source_activation,
         activation_error=activation_error,
         law=parse_law(distribution) if isinstance(distribution, str) else distribution,
+        sizes=sizes,
     )
     spec = draw_source(target, plan, int(seed))
     found = [
@@ -173,6 +190,15 @@ def _check(seed: int, construction: str, threads: int | None) -> None:
         raise ArgumentError("construction", construction, " or ".join(CONSTRUCTIONS))
     if threads is not None and threads < 1:
         raise ArgumentError("threads", str(threads), "at least 1", f"--threads {os.cpu_count()}")
+
+
+def _check_budget(construction: str, base_set_size: int | None) -> None:
+    if construction != "two-for-one":
+        raise ArgumentError("eps", f"the construction {construction!r}", "two-for-one, whose errors are foreseen")
+    if base_set_size is not None:
+        raise ArgumentError(
+            "eps", f"base sets of {base_set_size} besides", "one of the two: eps says how large they are"
+        )
 
 
 def _find_layer(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, cast, get_args
 
@@ -160,15 +160,18 @@ def make_plan(
     activation: Activation | None = None,
     activation_error: float = 1e-6,
     law: Distribution | None = None,
+    sizes: Sequence[int] | None = None,
 ) -> Plan:
     """Block widths and scales of the source, layer by layer.
+
+    ``sizes`` are base-set sizes for each layer, in place of the one for all.
 
     Raises
     ------
     ArgumentError
         If an argument is out of range, or no draw could reach the tolerance for every weight.
     """
-    size = sizing.default_size if base_set_size is None else base_set_size
+    size = max(sizes) if sizes else sizing.default_size if base_set_size is None else base_set_size
     _check(sizing, size, tolerance, objective, initialisation, delta)
     phi, law = activation or relu(), law or Uniform()
     _check_source(sizing, phi, activation_error, law)
@@ -188,8 +191,8 @@ def make_plan(
     signs = target.input_signs(domain.sign)
     sizing.check(target, wishes, size)
     layers = []
-    for layer in target:
-        made = sizing.size(layer, signs[layer.name], wishes, size)
+    for layer, own in zip(target, sizes or [size] * len(target.layers), strict=True):
+        made = sizing.size(layer, signs[layer.name], wishes, own)
         _check_scale(layer.name, float(magnitudes(layer).max(initial=0.0)), made.scale)
         groups = WEIGHT_OPERATORS[layer.node.op].groups(layer.node.attributes)
         layers.append(

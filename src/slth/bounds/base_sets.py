@@ -70,6 +70,16 @@ def interior_failure(ratios: NDArray[np.float64], base_set_size: int, mirrored: 
     return expected
 
 
+def mean_error(base_set_size: int, mirrored: bool) -> float:
+    """Expected error of a weight in reach, in units of the scale, from the fitted tail of :func:`interior_failure`.
+
+    With K elements the tail min(1, (a / e)^p), a = TAIL_FACTOR 2^-K, p = TAIL_POWER, has the mean a p / (p - 1); over K
+    binomial (2m, 1/2), 2^-K is (3/4)^(2m) on average.
+    """
+    mean_power = 2.0**-base_set_size if mirrored else 0.75 ** (2 * base_set_size)
+    return TAIL_FACTOR * TAIL_POWER / (TAIL_POWER - 1.0) * mean_power
+
+
 def expected_misses(
     magnitudes: NDArray[np.float64],
     base_set_size: int,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from slth.commands.neurons import find_on_data, refuse_with_neurons
 from slth.commands.options import (
     Activation,
     DomainOption,
@@ -25,6 +26,7 @@ from slth.errors import ArgumentError
 from slth.warm import Compilation
 
 if TYPE_CHECKING:
+    from slth.network.target import Target
     from slth.ticket import Ticket
 
 
@@ -62,17 +64,19 @@ def parse_settings(given: list[str]) -> dict[str, Any]:
 
 def find(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="The ticket file to write.")],
-    target: Annotated[Path | None, typer.Argument(metavar="TARGET", help=".pt2, .safetensors or .pt file.")] = None,
+    target: Annotated[Path | None, typer.Argument(metavar="TARGET", hidden=True)] = None,
     model: Model = None,
     weights: Weights = None,
     activation: Activation = "relu",
     input_shape: InputShape = None,
     construction: Annotated[
-        str, typer.Option(metavar="NAME", help="two-for-one (default), pairs, golden-ratio, conv.", show_default=False)
+        str,
+        typer.Option(metavar="NAME", help="two-for-one, pairs, golden-ratio, conv, neurons.", show_default=False),
     ] = "two-for-one",
     base_set_size: Annotated[
         int | None, typer.Option(metavar="M", help="Elements a subset sum (20); neurons a pool (1000).")
     ] = None,
+    eps: Annotated[float | None, typer.Option(metavar="E", help="Output error over the domain, in place of M.")] = None,
     tolerance: Annotated[float | None, typer.Option(metavar="T", help="Largest |weight - realised weight|.")] = None,
     objective: Annotated[
         str, typer.Option(metavar="GOAL", help="best (default), or sparsest within T.", show_default=False)
@@ -82,7 +86,10 @@ def find(
     ] = "uniform",
     setting: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="activation, distribution, delta, ... of the source."),
+        typer.Option("--set", metavar="KEY=VALUE", help="Of the source, or of neurons: delta=0.1 and others."),
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(metavar="DATA", help="Target of neurons: digits, folder of IDX files, .npz.")
     ] = None,
     seed: Annotated[int, typer.Option(metavar="S", help="Of the random network, 64 bits.")] = 0,
     domain: DomainOption = None,
@@ -91,9 +98,22 @@ def find(
     json: Json = False,
     quiet: Quiet = False,
 ) -> int:
-    """Find a trained network inside a larger random one."""
+    """Find a trained network inside a larger random one. TARGET is a .pt2, .safetensors or .pt file."""
     from slth.files import check_writable
 
+    if construction == "neurons":
+        other: dict[str, object] = {
+            "TARGET": target,
+            "--model": model,
+            "--weights": weights,
+            "--input-shape": input_shape,
+        }
+        other |= {"--base-set-size": base_set_size, "--tolerance": tolerance, "--domain": domain, "--eps": eps}
+        other |= {"--objective": None if objective == "best" else objective, "--max-missed": max_missed}
+        refuse_with_neurons({**other, "--initialisation": None if initialisation == "uniform" else initialisation})
+        return find_on_data(output, data, setting or [], activation, seed, threads, json, quiet)
+    if data is not None:
+        raise ArgumentError("--data", data, "a construction with a data set as target", "--construction neurons")
     if max_missed is not None and tolerance is None:
         raise ArgumentError("--max-missed", str(max_missed), "a tolerance to miss", "--tolerance 0.01")
     check_writable(output, (target, weights))
@@ -118,22 +138,39 @@ def find(
             domain=domain,
             construction=construction,
             threads=threads,
+            eps=eps,
             **parse_settings(setting or []),
             on_progress=lambda layer, done, total: bar.update(f"layer {layer}", done, total),
         )
     summary = summarise(ticket, ticket.save(output))
+    certified = None if eps is None else _certify(ticket, loaded, domain)
     if json:
-        print_json(summary.to_json())
+        print_json(summary.to_json() | ({} if certified is None else {"eps": eps, "certified_error": certified}))
     elif not quiet:
-        done = f"{summary.seconds:.1f} s, {summary.ticket_bytes:,} bytes in {output}"
-        print_table(ticket_table(summary), [done, *order_lines(summary)])
+        lines = [f"{summary.seconds:.1f} s, {summary.ticket_bytes:,} bytes in {output}", *order_lines(summary)]
+        if certified is not None:
+            lines.append(f"certified: no output differs by more than {certified:.4g} ({eps:g} allowed) over {domain}")
+        print_table(ticket_table(summary), lines)
     if ticket.missed and not quiet:
         typer.echo(
             f"warning: {ticket.missed:,} of {ticket.n_weights:,} weights missed the tolerance {tolerance:g} (worst "
             f"{ticket.max_weight_error:.3g}); try {_larger(ticket)} or another --seed",
             err=True,
         )
+    if certified is not None and eps is not None and not certified <= eps:
+        typer.echo(f"warning: the certified error {certified:.4g} is larger than {eps:g}; try another --seed", err=True)
+        return 1
     return 1 if max_missed is not None and ticket.missed > max_missed else 0
+
+
+def _certify(ticket: Ticket, target: Target, domain: str | None) -> float:
+    """The proved bound on the output error over the domain."""
+    from slth.certify.propagation import propagate
+    from slth.domain import Domain
+    from slth.realise import realise
+
+    realised = {facts.name: realise(source, mask) for source, mask, facts in ticket.layers}
+    return propagate(target, realised, Domain.parse(domain)).output_error
 
 
 def _larger(ticket: Ticket) -> str:

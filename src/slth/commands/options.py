@@ -22,7 +22,7 @@ Activation = Annotated[
         show_default=False,
     ),
 ]
-InputShape = Annotated[str | None, typer.Option(metavar="C,H,W", help="Shape of one input of --model, if not found.")]
+InputShape = Annotated[str | None, typer.Option(metavar="C,H,W", hidden=True)]
 DomainOption = Annotated[str | None, typer.Option(metavar="LO,HI", help="Smallest and largest input value.")]
 Threads = Annotated[int | None, typer.Option(metavar="N", help="Default: all cores.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from slth.commands.neurons import show_neurons
 from slth.commands.options import Json, Quiet
 from slth.commands.screen import order_lines, print_json, print_table, ticket_table
 
@@ -20,7 +21,10 @@ def show(
     """Explain a ticket in the terminal, or as a page of pictures."""
     from slth.artifact import load
     from slth.files import check_writable, write_atomically
+    from slth.neurons.file import is_neurons
 
+    if is_neurons(ticket):
+        return show_neurons(ticket, html, json, quiet)
     if html is not None:
         check_writable(html, (ticket,))
     loaded = load(ticket)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from slth.commands.neurons import refuse_with_neurons, verify_on_data
 from slth.commands.options import (
     Activation,
     DomainOption,
@@ -49,7 +50,13 @@ def verify(
 
     Exit 0: it holds, 1: it does not, 2: misuse."""
     from slth.artifact import load
+    from slth.neurons.file import is_neurons
 
+    if is_neurons(ticket):
+        refuse_with_neurons(
+            {"--target": target, "--model": model, "--weights": weights, "--domain": domain, "--eps": eps}
+        )
+        return verify_on_data(ticket, data, threads, json, quiet)
     check_seed(seed)
     set_threads(threads)
     loaded = load(ticket)

@@ -44,6 +44,7 @@ from slth.mask import BlockMask
 from slth.network.graph import Sign
 from slth.network.target import Target, WeightLayer
 from slth.plan import INITIALISATIONS, LayerPlan, Size, Wishes, magnitudes
+from slth.source.distributions import Uniform
 from slth.source.spec import BlockSource
 
 LARGEST_BASE_SET = 40
@@ -115,7 +116,8 @@ class TwoForOne(SubsetSumConstruction):
         every = wishes.mirrored or phi.one_sum
         scale = choose_scale(magnitudes(layer), size, every, wishes.tolerance)
         expand = _expand_scale(layer.name, wishes)
-        spread = float(wishes.law.sample(_EVEN_WORDS).astype(np.float64).std()) / _UNIFORM_SPREAD
+        uniform = wishes.law.name == Uniform.name
+        spread = 1.0 if uniform else float(wishes.law.sample(_EVEN_WORDS).astype(np.float64).std()) / _UNIFORM_SPREAD
         with np.errstate(over="ignore"):
             scale = float(np.float32(scale / (expand * _factor(phi, wishes.mirrored, sign) * spread**2)))
         return Size(size + size % 2 if phi.one_sum and not wishes.mirrored else 2 * size, scale, wishes.law, expand)

@@ -1,0 +1,198 @@
+"""What find, verify and show do for neuron tickets, whose target is a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from slth.commands.options import check_seed
+from slth.commands.screen import print_json, print_table, progress_bar
+from slth.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from slth.neurons.ticket import Measured, NeuronTicket
+
+
+def _flag(text: str) -> bool:
+    return {"0": False, "1": True, "false": False, "true": True}[text]
+
+
+SETTINGS: Mapping[str, Callable[[str], Any]] = {
+    "features": int,
+    "blocks": int,
+    "tau": float,
+    "ridge": float,
+    "law": str,
+    "constant": _flag,
+    "task": str,
+    "delta": float,
+}
+"""What --set takes for neurons: arguments of :func:`slth.neurons.find.find_neurons`, and how they are read."""
+
+KINDS: Mapping[Callable[[str], Any], str] = {int: "a whole number", float: "a number", _flag: "0 or 1"}
+
+
+def refuse_with_neurons(given: Mapping[str, Any]) -> None:
+    """Refuse options that are about a target network.
+
+    Raises
+    ------
+    ArgumentError
+        For the first one of ``given`` that is not None.
+    """
+    for option, value in given.items():
+        if value is not None:
+            need = "no such option for neurons, whose target is a data set"
+            raise ArgumentError(option, str(value), need, "--data digits")
+
+
+def parse_settings(given: Iterable[str]) -> dict[str, Any]:
+    """Arguments from words like ``features=300,tau=0.3``.
+
+    Raises
+    ------
+    ArgumentError
+        If a name or a value is none.
+
+    Examples
+    --------
+    >>> parse_settings(["features=300,tau=0.3", "constant=1"])
+    {'features': 300, 'tau': 0.3, 'constant': True}
+    """
+    settings: dict[str, Any] = {}
+    for part in ",".join(given).split(",") if given else []:
+        name, _, value = (word.strip() for word in part.partition("="))
+        if name not in SETTINGS or not value or name in settings:
+            need = f"NAME=VALUE with names of {', '.join(SETTINGS)}, each once"
+            raise ArgumentError("--set", repr(part), need, "--set features=300,tau=0.3")
+        try:
+            settings[name] = SETTINGS[name](value)
+        except (ValueError, KeyError) as error:
+            raise ArgumentError("--set", repr(part), KINDS[SETTINGS[name]]) from error
+    return settings
+
+
+def find_on_data(
+    output: Path,
+    data: str | None,
+    settings: list[str],
+    activation: str,
+    seed: int,
+    threads: int | None,
+    json: bool,
+    quiet: bool,
+) -> int:
+    """slth find --construction neurons."""
+    from slth.files import check_writable
+
+    if data is None:
+        raise ArgumentError("--data", "nothing", "a data set, the target of neuron pruning", "--data digits")
+    chosen = parse_settings(settings)
+    check_seed(seed)
+    check_writable(output, (Path(data),))
+    from slth.neurons.find import find_neurons
+    from slth.neurons.samples import read_samples
+
+    train, test = read_samples(data, chosen.get("task"))
+    with progress_bar(not quiet) as bar:
+        ticket = find_neurons(
+            train, test=test, **chosen, activation=activation, seed=seed, threads=threads, on_progress=bar.update
+        )
+    n_bytes = ticket.save(output)
+    if json:
+        print_json({**ticket.to_json(), "ticket_bytes": n_bytes})
+    elif not quiet:
+        print_table(
+            _table(ticket.train, ticket.test),
+            [*_lines(ticket), f"{ticket.seconds:.1f} s, {n_bytes:,} bytes in {output}"],
+        )
+    return 0
+
+
+def verify_on_data(path: Path, data: Path | None, threads: int | None, json: bool, quiet: bool) -> int:
+    """slth verify of a neuron ticket."""
+    from slth.neurons.file import load_neurons
+    from slth.neurons.samples import read_samples
+    from slth.neurons.ticket import FUNCTION
+    from slth.neurons.verify import verify_neurons
+
+    ticket = load_neurons(path)
+    task, n_outputs = (None, None) if ticket.task == FUNCTION else (ticket.task, ticket.source.outputs)
+    train, test = (None, None) if data is None else read_samples(str(data), task, n_outputs)
+    with progress_bar(not quiet) as bar:
+        result = verify_neurons(ticket, train, test, threads=threads, on_progress=bar.update)
+    if json:
+        print_json(result.to_json())
+    elif not quiet:
+        unknown = "not checked, as coefficients are a function of w" if result.wrong_bits is None else ""
+        mask = unknown or f"{result.wrong_bits:,} of {result.mask_bits:,} bits differ from the window rule"
+        lines = [f"source: kept weights {'equal' if result.source_matches else 'DIFFER'}; mask: {mask}", _bound(ticket)]
+        lines += [f"does not hold: {reason}" for reason in result.reasons]
+        lines += [f"holds ({result.seconds:.1f} s)"] if result.holds else []
+        print_table(_table(result.train, result.test), lines)
+    return 0 if result.holds else 1
+
+
+def show_neurons(path: Path, html: Path | None, json: bool, quiet: bool) -> None:
+    """slth show of a neuron ticket."""
+    from slth.neurons.file import load_neurons
+
+    if html is not None:
+        raise ArgumentError("--html", str(html), "a ticket of weights; neurons have no page", "slth show without it")
+    ticket = load_neurons(path)
+    n_bytes = path.stat().st_size
+    if json:
+        print_json({**ticket.to_json(), "ticket_bytes": n_bytes})
+    elif not quiet:
+        print_table(_table(ticket.train, ticket.test), [*_lines(ticket), f"{n_bytes:,} bytes"])
+
+
+def _lines(ticket: NeuronTicket) -> list[str]:
+    source = ticket.source
+    fitted = "coefficients of a function" if ticket.ridge is None else f"ridge {ticket.ridge:g}"
+    constants = ticket.constants
+    return [
+        f"seed {source.seed}, {source.width:,} neurons: {source.blocks:,} blocks of {source.features:,}, "
+        f"{ticket.activation}, w by {source.law.text}, {fitted}",
+        f"tau {ticket.tau:g}: kept {ticket.density:.2%} of {ticket.mask.size:,} second-layer weights, "
+        f"{ticket.n_live:,} neurons",
+        f"constant {constants.min():.4g}" + (f" to {constants.max():.4g}" if len(constants) > 1 else ""),
+        _bound(ticket),
+    ]
+
+
+def _bound(ticket: NeuronTicket) -> str:
+    return (
+        f"bound: pruned and average differ by at most {ticket.error_bound:.4g} on the unit ball, with probability "
+        f"{1 - ticket.delta:g}"
+    )
+
+
+def _table(train: Measured | None, test: Measured | None) -> Table:
+    """One row a part: the labels, the average of the blocks, and the pruned network."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("part")
+    names = ("samples", "error", "of average", "difference", "expected", "largest", "accuracy", "of average")
+    for name in names:
+        table.add_column(name, justify="right")
+    for part, measured in (("training", train), ("test", test)):
+        if measured is None:
+            continue
+        percents = (measured.accuracy, measured.average_accuracy)
+        table.add_row(
+            part,
+            f"{measured.samples:,}",
+            f"{measured.error:.4g}",
+            f"{measured.average_error:.4g}",
+            f"{measured.difference:.4g}",
+            f"{measured.expected_difference:.4g}",
+            f"{measured.largest_difference:.4g}",
+            *("-" if percent is None else f"{percent:.2f} %" for percent in percents),
+        )
+    return table
