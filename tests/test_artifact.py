@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from safetensors.numpy import save as save_tensors
 
 import slth
-from slth.artifact import _content_digest, _header, _tensors, from_bytes, to_bytes
+from slth.artifact import _header, _tensors, from_bytes, to_bytes
+from slth.container import content_digest
 from slth.errors import SlthError, TicketError
 from test_graph import LEAVES, _paths, replaced
 from zoo import Case, cases, convnet, inputs, mlp
@@ -29,7 +30,7 @@ HEADER, TENSORS = _header(SMALL), _tensors(SMALL)
 def forge(header: dict[str, Any], tensors: dict[str, np.ndarray] | None = None) -> bytes:
     """A container whose digest is right, whatever it holds."""
     tensors = TENSORS if tensors is None else tensors
-    header = {**header, "content_digest": _content_digest(header, tensors)}
+    header = {**header, "content_digest": content_digest(header, tensors)}
     return save_tensors(tensors, metadata={"slth": json.dumps(header, sort_keys=True, separators=(",", ":"))})
 
 

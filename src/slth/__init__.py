@@ -13,14 +13,18 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Domain": "slth.domain",
+    "NeuronTicket": "slth.neurons.ticket",
     "SlthError": "slth.errors",
     "Target": "slth.network.target",
     "Ticket": "slth.ticket",
     "Verification": "slth.certify.verify",
+    "find_neurons": "slth.neurons.find",
     "find_ticket": "slth.pipeline",
     "load": "slth.artifact",
+    "load_neurons": "slth.neurons.file",
     "requirements": "slth.forecast.requirements",
     "verify": "slth.certify.verify",
+    "verify_neurons": "slth.neurons.verify",
 }
 """Public names and where they live; loaded when first used, so that ``import slth`` costs nothing."""
 
@@ -31,10 +35,28 @@ if TYPE_CHECKING:
     from slth.errors import SlthError
     from slth.forecast.requirements import requirements
     from slth.network.target import Target
+    from slth.neurons.file import load_neurons
+    from slth.neurons.find import find_neurons
+    from slth.neurons.ticket import NeuronTicket
+    from slth.neurons.verify import verify_neurons
     from slth.pipeline import find_ticket
     from slth.ticket import Ticket
 
-__all__ = ["Domain", "SlthError", "Target", "Ticket", "Verification", "find_ticket", "load", "requirements", "verify"]
+__all__ = [
+    "Domain",
+    "NeuronTicket",
+    "SlthError",
+    "Target",
+    "Ticket",
+    "Verification",
+    "find_neurons",
+    "find_ticket",
+    "load",
+    "load_neurons",
+    "requirements",
+    "verify",
+    "verify_neurons",
+]
 
 
 def __getattr__(name: str) -> Any:

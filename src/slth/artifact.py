@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import re
 from pathlib import Path
@@ -12,7 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from slth.activations import Activation
+from slth.activations import parse as parse_activation
 from slth.constructions import CONSTRUCTIONS, Construction
+from slth.container import check_digest, pack, read, unpack
 from slth.errors import ArgumentError, TicketError
 from slth.files import write_atomically
 from slth.mask import Mask
@@ -30,17 +31,11 @@ FORMAT = "slth-ticket"
 FORMAT_VERSION = 1
 LARGEST_HEADER = 100_000_000
 LARGEST_WIDTH = 1 << 40
-_KEY = "slth"
 
 
 def to_bytes(ticket: Ticket) -> bytes:
     """The file's content: the same ticket gives the same bytes."""
-    from safetensors.numpy import save as save_tensors
-
-    tensors = _tensors(ticket)
-    header = _header(ticket)
-    header["content_digest"] = _content_digest(header, tensors)
-    return save_tensors(tensors, metadata={_KEY: json.dumps(header, sort_keys=True, separators=(",", ":"))})
+    return pack(_header(ticket), _tensors(ticket))
 
 
 def save(ticket: Ticket, path: Path) -> int:
@@ -62,14 +57,7 @@ def load(path: str | Path) -> Ticket:
     TicketError
         If the file is missing, truncated, altered, of an unknown version, or its fields do not fit together.
     """
-    path = Path(path)
-    if not path.is_file():
-        got = "something that is not a file" if path.exists() else "no such file"
-        raise TicketError(str(path), got, "an existing .ticket file")
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise TicketError(str(path), str(error.strerror), "a readable file") from error
+    content = read(path)
     try:
         return from_bytes(content)
     except TicketError as error:
@@ -84,16 +72,13 @@ def from_bytes(content: bytes) -> Ticket:
     TicketError
         As :func:`load`.
     """
-    header, tensors = _open(content)
+    header, tensors = unpack(content)
     version = header.get("format_version")
     if header.get("format") != FORMAT or type(version) is not int or version != FORMAT_VERSION:
         got = f"format {header.get('format')!r} version {header.get('format_version')!r}"
-        raise TicketError("header", got, f"{FORMAT} version {FORMAT_VERSION}", "a newer slth")
-    claimed = header.pop("content_digest", None)
-    if claimed != _content_digest(header, tensors):
-        raise TicketError(
-            "content", "bytes that do not match the digest in the header", "an unaltered file", "copying it again"
-        )
+        remedy = "slth.load_neurons" if header.get("construction") == "neurons" else "a newer slth"
+        raise TicketError("header", got, f"{FORMAT} version {FORMAT_VERSION}", remedy)
+    check_digest(header, tensors)
     try:
         ticket = _ticket(header, tensors)
         _check_canonical(ticket, header, tensors)
@@ -102,26 +87,6 @@ def from_bytes(content: bytes) -> Ticket:
         raise
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
         raise TicketError("header", f"a malformed field ({error!r})", "the fields of docs/format.md") from error
-
-
-def _open(content: bytes) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-    from safetensors import SafetensorError
-    from safetensors.numpy import load as load_tensors
-
-    need, remedy = "a ticket written by slth find", "copying it again, or finding it again"
-    try:
-        tensors = dict(load_tensors(content))
-        size = int.from_bytes(content[:8], "little")
-        metadata = json.loads(content[8 : 8 + size]).get("__metadata__") or {}
-        if _KEY not in metadata:
-            raise ValueError("a safetensors file without a ticket's header")
-        header = json.loads(metadata[_KEY])
-        if not isinstance(header, dict):
-            raise ValueError("the header is not an object")
-    except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
-        what = "a damaged or truncated file, or one that is not a ticket"
-        raise TicketError("container", f"{what} ({error})", need, remedy) from error
-    return header, tensors
 
 
 def _tensors(ticket: Ticket) -> dict[str, NDArray[Any]]:
@@ -160,16 +125,6 @@ def _facts_json(facts: LayerFacts) -> dict[str, Any]:
         "error_histogram": list(facts.error_histogram),
         "survivors_digest": facts.survivors_digest,
     }
-
-
-def _content_digest(header: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> str:
-    """SHA-256 of the header without the digest and of every tensor by name, type, shape and bytes."""
-    sha = hashlib.sha256(json.dumps(header, sort_keys=True, separators=(",", ":")).encode())
-    for name in sorted(tensors):
-        tensor = tensors[name]
-        sha.update(f"{name}:{tensor.dtype}:{tensor.shape}".encode())
-        sha.update(np.ascontiguousarray(tensor).tobytes())
-    return sha.hexdigest()
 
 
 def _check_canonical(ticket: Ticket, header: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> None:
@@ -243,7 +198,7 @@ def _spec(value: dict[str, Any], graph: Graph, construction: Construction) -> So
     nodes = [node for node in graph if node.op in WEIGHT_OPERATORS]
     _need(len(value["layers"]) == len(nodes), "source", f"{len(value['layers'])} layers", str(len(nodes)))
     layers = tuple(
-        _source_layer(construction, seed, index, node, {"law": {}, **entry}, value)
+        _source_layer(construction, seed, index, node, {"law": {}, "expand_scale": 1.0, **entry}, value)
         for index, (node, entry) in enumerate(zip(nodes, value["layers"], strict=True))
     )
     return SourceSpec(seed, value["initialisation"], layers)
@@ -272,7 +227,26 @@ def _source_layer(
         scale=scale,
         initialisation=spec["initialisation"],
         law=_law(where, {"name": spec["distribution"], **entry["law"]}),
+        activation=_activation(spec["activation"], construction),
+        expand_scale=_power_of_two(where, entry["expand_scale"]),
     )
+
+
+def _activation(text: Any, construction: Construction) -> Activation:
+    _need(isinstance(text, str), "activation", repr(text), "the text form of an activation")
+    try:
+        activation = parse_activation(text)
+    except ArgumentError as error:
+        raise TicketError("activation", error.got, error.need) from error
+    known = construction.any_activation or activation.name == "relu"
+    _need(known, "activation", text, f"relu with the construction {construction.name!r}")
+    return activation
+
+
+def _power_of_two(where: str, value: Any) -> float:
+    fits = isinstance(value, float) and 2.0**-126 <= value <= 1.0 and math.frexp(value)[0] == 0.5
+    _need(fits, where, repr(value), "a power of 2 up to 1")
+    return float(value)
 
 
 def _law(where: str, stored: dict[str, Any]) -> Distribution:

@@ -108,6 +108,17 @@ def load_data(path: Path, part: str = "test") -> Data:
     DataError
         If files are missing, damaged or do not fit together.
     """
+    return Data.build(*load_arrays(path, part), str(path))
+
+
+def load_arrays(path: Path, part: str = "test") -> tuple[NDArray[Any], NDArray[Any] | None]:
+    """Inputs and labels, if there are any, as :func:`load_data` reads them, of any kind and shape.
+
+    Raises
+    ------
+    DataError
+        If files are missing or damaged.
+    """
     try:
         mode = path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
@@ -119,7 +130,7 @@ def load_data(path: Path, part: str = "test") -> Data:
         images = read_idx(_idx_file(path, f"{PARTS[part]}-images"))
         labels = read_idx(_idx_file(path, f"{PARTS[part]}-labels"))
         scaled = images.astype(np.float64) / (255.0 if images.dtype == np.uint8 else 1.0)
-        return Data.build(scaled, labels.astype(np.int64), str(path))
+        return scaled, labels.astype(np.int64)
     if not zipfile.is_zipfile(path):
         empty = path.stat().st_size == 0
         got = "an empty file" if empty else "a file that is not an .npz archive, or a truncated one"
@@ -128,11 +139,25 @@ def load_data(path: Path, part: str = "test") -> Data:
         with np.load(path, allow_pickle=False) as arrays:
             if "x" not in arrays:
                 raise DataError(str(path), f"arrays {sorted(arrays.files)}", "x, and y for labels")
-            return Data.build(arrays["x"], arrays.get("y"), str(path))
+            return arrays["x"], arrays.get("y")
     except (*_DAMAGE, OSError) as error:
         if isinstance(error, DataError):
             raise
         raise DataError(str(path), f"a file that is not a readable .npz ({error})", "an .npz with x and y") from error
+
+
+def load_digits() -> tuple[NDArray[Any], NDArray[Any]]:
+    """Scikit-learn's 1797 handwritten digits: inputs (1797, 64) in [0, 1] and labels."""
+    from sklearn.datasets import load_digits as load
+
+    digits = load()
+    return digits.data / 16.0, digits.target
+
+
+def held_out(n: int) -> NDArray[np.bool_]:
+    """Which inputs of data without a split of their own are test inputs: every fifth."""
+    which: NDArray[np.bool_] = np.arange(n) % 5 == 4
+    return which
 
 
 def _numbers(values: Any, where: str) -> torch.Tensor:

@@ -98,7 +98,7 @@ def find(
     json: Json = False,
     quiet: Quiet = False,
 ) -> int:
-    """Find a trained network inside a larger random one. TARGET is a .pt2, .safetensors or .pt file."""
+    """Find a network inside a larger random one. TARGET: .pt2, .safetensors or .pt."""
     from slth.files import check_writable
 
     if construction == "neurons":

@@ -8,10 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 
-from slth.data import Data, load_data
+from slth.data import Data, held_out, load_data, load_digits
 from slth.errors import ArgumentError, DataError
 from slth.threads import fitting_threads
 
@@ -40,10 +39,7 @@ def split_data(reference: str) -> tuple[Data, Data]:
         If the data cannot be read or has no labels.
     """
     if reference == "digits":
-        from sklearn.datasets import load_digits
-
-        digits = load_digits()
-        return _hold_out(Data.build(digits.data / 16.0, digits.target))
+        return _hold_out(Data.build(*load_digits()))
     path = Path(reference)
     if path.is_dir():
         return load_data(path, "train"), load_data(path, "test")
@@ -53,7 +49,7 @@ def split_data(reference: str) -> tuple[Data, Data]:
 def _hold_out(data: Data) -> tuple[Data, Data]:
     if data.labels is None:
         raise DataError(data.where, "inputs without labels", "an array y of labels")
-    test = torch.from_numpy(np.arange(len(data.inputs)) % 5 == 4)
+    test = torch.from_numpy(held_out(len(data.inputs)))
     if not bool(test.any()):
         raise DataError(data.where, f"{len(test)} inputs", "at least 5, as every fifth is a test input")
     return (
