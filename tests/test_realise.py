@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from fractions import Fraction
 
 import numpy as np
@@ -11,9 +12,10 @@ from hypothesis import given, settings
 
 import slth
 from oracle import _UNIT, masked_layers, whole
-from slth.mask import BIAS, BlockMask, Mask, SlotMask
+from slth.mask import BIAS, BlockMask, KernelMask, Mask, SlotMask
 from slth.mask.slots import slots_per_group
 from slth.realise import realise
+from slth.source.spec import SourceLayer
 from zoo import Case, cases
 
 
@@ -40,18 +42,31 @@ def test_slack_is_a_few_units_in_the_last_place_and_not_more(ticket: slth.Ticket
         assert (realised.slack > 0).any()
 
 
+def _paths(source: SourceLayer, mask: Mask) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Incoming and outgoing weights of kept paths."""
+    if isinstance(mask, KernelMask):
+        for kernels in mask.pieces(source):
+            row, entry = np.nonzero(kernels.flags)
+            yield kernels.incoming[row, entry], kernels.outgoing[row]
+        return
+    kept = mask.expand(source)
+    for piece in mask.entries(source):
+        yield kept.value[piece.kept], piece.value
+
+
 def test_products_of_float32_are_exact_in_float64(ticket: slth.Ticket) -> None:
     for source, mask, _ in ticket.layers:
-        kept = mask.expand(source)
-        for piece in mask.entries(source):
-            for t, v in list(zip(piece.kept, piece.value, strict=True))[:20]:
-                a, b = float(kept.value[t]), float(v)
+        for u, v in _paths(source, mask):
+            for a, b in list(zip(u.tolist(), v.tolist(), strict=True))[:20]:
                 assert Fraction(a * b) == Fraction(a) * Fraction(b)
     assert _UNIT == 2**260
 
 
 def test_survivors_are_the_weights_of_the_whole_source_and_as_many_as_stated(ticket: slth.Ticket) -> None:
     for source, mask, _ in ticket.layers:
+        if isinstance(mask, KernelMask):
+            _check_kernels(source, mask)
+            continue
         kept = mask.expand(source)
         assert (np.diff(kept.neuron) > 0).all()
         expand, group = source.expand_weight(), kept.neuron // source.neurons_per_group
@@ -66,6 +81,18 @@ def test_survivors_are_the_weights_of_the_whole_source_and_as_many_as_stated(tic
             local = kept.neuron[piece.kept] % source.neurons_per_group
             np.testing.assert_array_equal(piece.value, combine[piece.output, local, piece.tap])
         assert stop == source.outputs and mask.n_kept == len(kept.neuron) + n_entries
+
+
+def _check_kernels(source: SourceLayer, mask: KernelMask) -> None:
+    """The same of kernels, by the dense masks and the whole tensors."""
+    weights, biases, diagonal = mask.dense(source)
+    combine = source.combine_weight(0, source.outputs)
+    kept = [source.expand_weight()[neuron][weights[neuron]] for neuron in range(source.n_neurons)]
+    if source.bias:
+        kept = [np.append(k, source.expand_bias()[t : t + 1][biases[t : t + 1]]) for t, k in enumerate(kept)]
+    expected = np.concatenate([*kept, combine[diagonal]])
+    np.testing.assert_array_equal(np.concatenate(list(mask.survivors(source))), expected)
+    assert mask.n_kept == len(expected) == weights.sum() + biases.sum() + diagonal.sum()
 
 
 @pytest.mark.parametrize("at_once", [1, 50, 1 << 22])
@@ -88,6 +115,8 @@ def test_an_empty_mask_realises_zeros(ticket: slth.Ticket) -> None:
     empty: Mask = SlotMask.build(source, np.zeros(source.groups * slots_per_group(source), int), np.zeros(0, int))
     if isinstance(mask, BlockMask):
         empty = BlockMask(np.zeros_like(mask.neurons), np.zeros(0, np.uint8))
+    if isinstance(mask, KernelMask):
+        empty = KernelMask(mask.sign, np.zeros_like(mask.neurons), np.zeros(0, np.uint8))
     realised = realise(source, empty)
     assert empty.n_kept == 0
     assert not realised.positive.any() and not realised.negative.any() and realised.one_branch
