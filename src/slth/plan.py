@@ -21,6 +21,7 @@ from slth.network.operators.activation import Elementwise
 from slth.network.target import Target, WeightLayer
 from slth.source.distributions import Uniform
 from slth.source.law import Distribution
+from slth.source.spec import PLAIN
 
 Objective = Literal["best", "sparsest"]
 OBJECTIVES = get_args(Objective)
@@ -126,7 +127,7 @@ class Size:
 
     block_width: int
     scale: float
-    law: Distribution = Uniform()
+    law: Distribution = PLAIN
     expand_scale: float = 1.0
 
 
@@ -173,7 +174,7 @@ def make_plan(
     """
     size = max(sizes) if sizes else sizing.default_size if base_set_size is None else base_set_size
     _check(sizing, size, tolerance, objective, initialisation, delta)
-    phi, law = activation or relu(), law or Uniform()
+    phi, law = activation or relu(), law or PLAIN
     _check_source(sizing, phi, activation_error, law)
     reaches = input_reaches(target, domain)
     wishes = Wishes(

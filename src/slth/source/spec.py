@@ -25,7 +25,7 @@ two elements more.
 """
 
 _EXPAND_WEIGHT, _EXPAND_BIAS, _COMBINE_WEIGHT = range(3)
-RELU = relu()
+RELU, PLAIN = relu(), Uniform()
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class SourceLayer(ABC):
     block_width: int
     scale: float
     initialisation: str
-    law: Distribution = Uniform()
+    law: Distribution = PLAIN
     activation: Activation = RELU
     expand_scale: float = 1.0
 
