@@ -18,6 +18,7 @@ from slth.errors import TicketError
 from slth.report.facts import mask_picture, spell_out, subset_sizes
 from slth.report.page import render
 from test_artifact import forge
+from test_format import draw
 from zoo import Case, convnet, inputs, mlp, shake
 
 SMALL = Case(mlp((2, 3, 1)), (2,), {"construction": "conv", "base_set_size": 3, "domain": (0, 1)}).find()
@@ -51,6 +52,26 @@ def test_the_bits_are_those_that_the_format_says() -> None:
         kept = [bool(next(bits)) if live[neuron] and value > 0 else False for value in row]
         assert kept == [*weights[neuron], biases[neuron]]
     assert not any(bits) and TENSORS["layers.0.sign"].tolist() == [1]
+
+
+def test_a_reader_of_the_format_alone_computes_what_the_ticket_computes() -> None:
+    header, x = _header(SMALL), inputs((2,), 5, (0, 1)).numpy()
+    for number, (shape, entry) in enumerate(zip(((3, 2), (1, 3)), header["source"]["layers"], strict=True)):
+        outputs, channels = shape
+        width = entry["block_width"]
+        u = draw(header["source"]["seed"], number, 0, (outputs * width, channels))
+        b = draw(header["source"]["seed"], number, 1, (outputs * width,))
+        v = np.float32(entry["scale"]) * draw(header["source"]["seed"], number, 2, (outputs, outputs * width))
+        live = np.unpackbits(TENSORS[f"layers.{number}.neurons"])
+        bits = iter(np.unpackbits(TENSORS[f"layers.{number}.kernels"]))
+        y = np.zeros((len(x), outputs))
+        for neuron in np.flatnonzero(live):
+            kept = [value if value > 0 and next(bits) else 0.0 for value in (*u[neuron], b[neuron])]
+            hidden = np.maximum(x @ np.array(kept[:-1], float) + kept[-1], 0)
+            y[:, neuron // width] += float(v[neuron // width, neuron]) * hidden
+        x = np.maximum(y, 0) if number == 0 else y
+    ours = SMALL.module("masked", dtype=torch.float64)(inputs((2,), 5, (0, 1)))
+    np.testing.assert_allclose(x, ours.detach().numpy(), rtol=0, atol=1e-13)
 
 
 def _set(*path: Any) -> Callable[[dict[str, Any]], None]:
