@@ -24,6 +24,8 @@ MOST_LAYERS = 12
 """Of a deeper network the first and the last few are shown (chosen)."""
 WIDE = 100
 """Characters of a screen from which on numbers up to a million are shown in full (chosen)."""
+SHORT = 10_000
+"""Numbers from here on have an exponent on a narrower one."""
 
 
 def plan(
@@ -73,7 +75,7 @@ def _print(found: Requirements) -> None:
     console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
     notes = _notes(found.rows)
     constants = _constants(found)
-    plain = 1_000_000 if console.width >= WIDE else 10_000
+    plain = 1_000_000 if console.width >= WIDE else SHORT
     parts: list[tuple[str, RenderableType]] = [
         (_headline(found), _layers(found)),
         (
@@ -161,8 +163,8 @@ def _theorems(found: Requirements, notes: dict[str, str], plain: int) -> Table:
             continue
         sizes = (readable(bound.weights, plain), readable(bound.ratio, plain))
         table.add_row(row.name, _widths(_between(row), plain), *sizes, row.kind, state)
-    if any(row.bound.factors != (1.0,) * len(row.bound.factors) for row in found):
-        table.caption = "sizes are those for the layers divided as the notes say, and eps over the product"
+    if any(row.divided for row in found):
+        table.caption = "sizes: of the network divided as the notes say, at eps over the product"
         table.caption_justify, table.caption_style = "left", "dim"
     return table
 
@@ -177,7 +179,9 @@ def _widths(widths: Sequence[int], plain: int) -> str:
     from slth.forecast.numbers import readable
 
     shown = [readable(width, plain) for width in widths]
-    return " ".join(shown if len(shown) <= 5 else [*shown[:2], "...", shown[-1]])
+    # Where numbers are short the screen is narrow.
+    first = 2 if plain > SHORT else 1
+    return " ".join(shown if len(shown) <= 5 else [*shown[:first], "...", shown[-1]])
 
 
 def _estimates(found: Requirements) -> Table:
@@ -199,8 +203,8 @@ def _estimates(found: Requirements) -> Table:
 
 def _tolerance(row: Row) -> str:
     """The argument with which slth searches a source for this theorem."""
-    bound = row.bound
-    least = min((t * f for t, f in zip(bound.tolerances, bound.factors[1:], strict=False)), default=None)
+    factors = row.bound.factors[1:] if row.divided else (1.0,) * len(row.bound.tolerances)
+    least = min((t * f for t, f in zip(row.bound.tolerances, factors, strict=False)), default=None)
     return "" if least is None else f", --tolerance {least:.2g}"
 
 

@@ -6,6 +6,7 @@ were measured once. None of them is a bound.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -77,7 +78,7 @@ class _Case:
         return int((self.magnitudes > self.tolerance).sum())
 
 
-def estimate(name: str, bound: WidthBound, network: Described, eps: float) -> Estimate:
+def estimate(name: str, bound: WidthBound, network: Described, eps: float, factors: tuple[float, ...]) -> Estimate:
     """The estimate for a registered theorem.
 
     Parameters
@@ -85,25 +86,24 @@ def estimate(name: str, bound: WidthBound, network: Described, eps: float) -> Es
     name : str
         Of :data:`slth.bounds.catalogue.THEOREMS`.
     bound : WidthBound
-        If its layers were divided, tolerances are taken back to the target's own units.
     network : Described
     eps : float
         Asked of the target as it is.
+    factors : tuple of float
+        What the input and every layer were divided by; tolerances are taken back to the target's own units.
     """
     if not bound.applies:
         return Estimate(refused="no widths for this depth")
-    made = _FAMILIES[name](bound, _cases(name, bound, network, eps))
+    made = _FAMILIES[name](bound, _cases(name, bound, network, eps, factors))
     if made.construction and made.construction not in CONSTRUCTIONS:
         return Estimate(made.construction, made.kept_weights, None, None, "not in slth yet")
     return made
 
 
-def _cases(name: str, bound: WidthBound, network: Described, eps: float) -> list[_Case]:
-    layers, factors = network.shape.layers, bound.factors[1:]
+def _cases(name: str, bound: WidthBound, network: Described, eps: float, factors: tuple[float, ...]) -> list[_Case]:
+    layers, share = network.shape.layers, eps / math.prod(factors)
     # Pensia et al. name no tolerance: eps / (d_{i-1} d_i l) is what their width's logarithm holds.
-    tolerances = bound.tolerances or tuple(
-        eps / bound.output_factor / (layer.weights * len(layers)) for layer in layers
-    )
+    tolerances = bound.tolerances or tuple(share / (layer.weights * len(layers)) for layer in layers)
     between = bound.widths[1:-1] if name in ("burkholz-2.9", "malach-2.3") else bound.widths[1::2]
     split = layers[0].activation.split or not name.startswith("burkholz")
     return [
@@ -111,8 +111,8 @@ def _cases(name: str, bound: WidthBound, network: Described, eps: float) -> list
             layer,
             network.magnitudes(index),
             between[index],
-            tolerances[index] * factors[index],
-            factors[index],
+            tolerances[index] * factors[index + 1],
+            factors[index + 1],
             len(network.signs[index].branches) if split else 1,
             split,
         )

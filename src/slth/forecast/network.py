@@ -72,7 +72,8 @@ def describe(target: Target, domain: Domain) -> Described:
     ----------
     target : Target
     domain : Domain
-        Its inputs. All reals stand for the unit ball, which most theorems assume.
+        Its inputs. All reals stand for the unit ball, which most theorems assume. The input of the theorems is what
+        the first layer with weights reads.
 
     Returns
     -------
@@ -87,28 +88,30 @@ def describe(target: Target, domain: Domain) -> Described:
             layer.bias_array(),
             groups=WEIGHT_OPERATORS[layer.node.op].groups(layer.node.attributes),
             positions=positions(layer.node),
-            activation=_composed([_activation(node) for node in after if isinstance(OPERATORS[node.op], Elementwise)]),
+            activation=_composed([_activation(node) for node in after if _elementwise(node)]),
         )
         for layer, after in zip(target.layers, groups[1:], strict=True)
     )
     lower, upper = (domain if domain.bounded else Domain.parse((-1, 1))).bounds(target.graph.input_shape)
-    size = torch.maximum(lower.abs(), upper.abs())
-    ball = not domain.bounded
+    ranges = _ranges(target, lower, upper)
+    first = ranges[0]
+    # Nothing that comes before the first layer leaves the ball, unless it is an activation or expands norms.
+    ball = not domain.bounded and not any(_expansion(node, target) or _elementwise(node) for node in groups[0])
+    expansions = tuple(text for nodes in groups[1:] for node in nodes for text in _expansion(node, target))
+    signs = target.input_signs(domain.sign)
     shape = Shape(
         layers=layers,
-        input_2norm=1.0 if ball else float(size.norm()),
-        input_max=1.0 if ball else float(size.max()),
-        input_1norm=math.sqrt(size.numel()) if ball else float(size.sum()),
-        input_nonnegative=domain.sign is Sign.NONNEGATIVE,
+        input_2norm=1.0 if ball else float(first.norm()),
+        input_max=1.0 if ball else float(first.max()),
+        input_1norm=math.sqrt(lower.numel()) if ball else float(first.sum()),
+        input_nonnegative=signs[target.layers[0].name] is Sign.NONNEGATIVE,
     )
-    expansions = tuple(text for nodes in groups for node in nodes for text in _expansion(node, target))
-    signs = target.input_signs(domain.sign)
     return Described(
         target,
-        _bounded(shape, _ranges(target, lower, upper), free=not expansions),
+        _bounded(shape, ranges, free=not expansions),
         tuple(map(_exact, target.layers, layers)),
         tuple(signs[layer.name] for layer in target),
-        UNIT_BALL if ball else domain.describe(),
+        domain.describe() if domain.bounded else UNIT_BALL,
         expansions,
     )
 
@@ -143,6 +146,10 @@ def _exact(layer: WeightLayer, described: Layer) -> bool:
     """As :meth:`Layer.of_matrix` decides: singular values of matrices that are not too large."""
     side = min(layer.weight.shape[0] // described.groups, layer.weight.shape[1])
     return described.taps == 1 and described.groups * side**3 <= LARGEST_WORK
+
+
+def _elementwise(node: Node) -> bool:
+    return isinstance(OPERATORS[node.op], Elementwise)
 
 
 def _activation(node: Node) -> Activation:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -17,6 +16,7 @@ from slth.errors import ArgumentError
 from slth.forecast.constants import Progress, Used, constants, measured
 from slth.forecast.estimate import Estimate, estimate
 from slth.forecast.network import Described, describe
+from slth.network.inputs import infer_input
 from slth.network.target import Target
 from slth.network.trace import trace
 
@@ -66,6 +66,11 @@ class Row:
         return tuple(each for each in (*self.bound.assumptions, *self.extra) if not each.holds)
 
     @property
+    def divided(self) -> bool:
+        """Whether ``bound`` is about divided layers."""
+        return self.bound is not self.as_it_is
+
+    @property
     def state(self) -> str:
         """``holds``, ``divided`` (holds for the divided network) or ``broken``."""
         return "broken" if self.left else "divided" if self.broken else "holds"
@@ -92,6 +97,7 @@ class Row:
             "target_weights": bound.target_weights,
             "overparameterisation": bound.ratio,
             "tolerances": list(bound.tolerances),
+            "divided": self.divided,
             "factors": list(bound.factors),
             "output_factor": bound.output_factor,
             "as_it_is": {"widths": list(self.as_it_is.widths), "source_weights": self.as_it_is.weights},
@@ -173,7 +179,7 @@ def requirements(
     ----------
     model : torch.nn.Module or Target
     example_input : tensor, (batch, *input shape)
-        What the module reads; required with a module.
+        What the module reads; required with a module, unless its first layer tells.
     eps : float
         Error of the network's output, in each theorem's own norm.
     delta : float
@@ -224,7 +230,8 @@ def _target(model: torch.nn.Module | Target, example_input: torch.Tensor | None)
     if not isinstance(model, torch.nn.Module):
         raise ArgumentError("model", f"a {type(model).__name__}", "a torch.nn.Module or a Target")
     if example_input is None:
-        raise ArgumentError("example_input", "none", "what the module reads", "torch.zeros(1, *input_shape)")
+        dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+        example_input = infer_input(model, dtype)
     return trace(model, example_input)
 
 
@@ -236,7 +243,8 @@ def _row(
     chosen = {used.name: used.value for used in replaced}
     as_it_is = THEOREMS[name](network.shape, eps, delta, chosen) if replaced else stated
     bound = width_bound(name, network.shape, eps, delta, chosen, normalise=True)
+    # Equal if the norms obey already, or nothing can be divided.
+    bound = as_it_is if bound == as_it_is else bound
+    factors = bound.factors if bound is not as_it_is else (1.0,) * len(bound.factors)
     extra = () if name in MAX_NORM else network.expansion
-    if not math.isfinite(bound.output_factor):
-        bound = as_it_is
-    return Row(name, as_it_is, bound, extra, constants(bound, replaced), estimate(name, bound, network, eps))
+    return Row(name, as_it_is, bound, extra, constants(bound, replaced), estimate(name, bound, network, eps, factors))
