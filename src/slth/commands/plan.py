@@ -219,7 +219,7 @@ def _constants(found: Requirements) -> list[tuple[str, str]]:
             if used.base_set_size is not None:
                 line += f": {used.base_set_size} {used.elements} elements reach {found.eps:g} and {1 - found.delta:.6g}"
             elif used.kind == "fitted":
-                line += f" to simulated {used.elements} elements; slth calibrate measures it"
+                line += f" to simulated {used.elements} elements"
             lines.setdefault(f"{used.name}\0{line}", []).append(row.name)
     return [(line.split("\0")[0], f"{line.split(chr(0))[1]} ({', '.join(names)})") for line, names in lines.items()]
 
