@@ -83,3 +83,19 @@ def test_base_sets_of_30_give_the_convolutions_to_one_in_ten_thousand(lenet: LeN
     assert relative_error(folded, features_of(lenet).double(), images) < 1e-4
     # C8: two orders of magnitude below what 20 elements reach.
     assert ticket.max_weight_error < 1e-4 and np.isfinite(ticket.max_weight_error)
+
+
+def test_kernels_first_as_in_the_paper_give_the_convolutions_as_closely(lenet: LeNet5, test_part: Data) -> None:
+    """The paper's own order, with products for base sets (its experiment draws them uniformly, without a source)."""
+    part = features_of(lenet)
+    options = {"domain": (0, 1), "construction": "conv"}
+    ladder = [slth.find_ticket(part, torch.zeros(1, 1, 28, 28), base_set_size=m, **options) for m in (20, 25, 30)]
+    # C8: about one and a half orders of magnitude for every five elements more.
+    assert ladder[0].max_weight_error < 0.1 and ladder[1].max_weight_error < 5e-3 and ladder[2].max_weight_error < 3e-4
+    images = test_part.inputs_for((1, 28, 28))[:500]
+    for form in ("sparse", "folded"):
+        ours = ladder[2].module(form, dtype=torch.float64)
+        assert relative_error(ours, part.double(), images) < 1e-4
+    # The paper estimates 30 source weights for a weight; half of U is negative, and V is dense here.
+    assert ladder[0].spec.n_weights / 2572 == pytest.approx(44.5, abs=0.1)
+    assert slth.verify(ladder[2], part.float(), (0, 1)).holds
