@@ -18,7 +18,7 @@ Activation = Annotated[
     str,
     typer.Option(
         metavar="NAME",
-        help="Of a state dict: relu (default), elu:0.5 ...",
+        help="Of a state dict: relu (default), elu:0.5 and others.",
         show_default=False,
     ),
 ]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from slth import __version__
 from slth.activations import Activation, parse
 from slth.errors import ArgumentError, DataError
-from slth.neurons.fit import Progress, blocks, fit, silent
+from slth.neurons.fit import Progress, fit, pieces, silent
 from slth.neurons.law import FeatureLaw
 from slth.neurons.measure import measure
 from slth.neurons.prune import aims, best_tau, check_tau, largest_coefficients, rounded_up, window_mask
@@ -161,7 +161,7 @@ def approximate_neurons(
     _check(tau, delta)
     drawn = FeatureLaw.parse(law)
     one = NeuronSource(seed, inputs, 1, features, blocks, drawn, constant)
-    source = replace(one, outputs=len(_of_function(function, one.block(0))))
+    source = replace(one, outputs=len(_of_function(function, one.first(0, 1))))
     coefficients = function_coefficients(source, function)
     ticket = _prune(source, parse(activation), coefficients, np.ones(source.width), tau, delta)
     return replace(ticket, seconds=time.perf_counter() - begin)
@@ -175,7 +175,7 @@ def function_coefficients(source: NeuronSource, function: Callable[[Floats], Flo
     ArgumentError
         If h gives another number of values than the source has outputs.
     """
-    values = [_of_function(function, source.block(number)) for number in range(source.blocks)]
+    values = [_of_function(function, source.first(piece.start, piece.stop)) for piece in source.pieces()]
     if {len(each) for each in values} != {source.outputs}:
         raise ArgumentError(
             "function", f"{len(values[0])} values a row", f"{source.outputs}, as the network has outputs"
@@ -224,7 +224,7 @@ def _prune(
 
 
 def _mean_squares(source: NeuronSource, sigma: Activation, x: Floats) -> Floats:
-    result: Floats = np.concatenate([(features**2).mean(axis=0) for _, features in blocks(source, sigma, x)])
+    result: Floats = np.concatenate([(features**2).mean(axis=0) for _, features in pieces(source, sigma, x)])
     return result
 
 

@@ -17,6 +17,9 @@ from slth.neurons.source import NeuronSource
 Floats = NDArray[np.float64]
 Progress = Callable[[str, int, int], None]
 
+_PIECE = 1 << 22
+"""Features, samples times neurons, that are held at a time (chosen)."""
+
 
 def silent(name: str, done: int, total: int) -> None:
     """Progress that nobody watches."""
@@ -27,15 +30,16 @@ def lipschitz(activation: Activation) -> float:
     return max(activation.lipschitz, abs(activation.d))
 
 
-def hidden(source: NeuronSource, activation: Activation, block: int, x: Floats) -> Floats:
-    """Features of one block on inputs (n, row_size) in the unit ball: (n, features) float64."""
-    return activation.value(x @ source.block(block).T.astype(np.float64))
+def hidden(source: NeuronSource, activation: Activation, neurons: slice, x: Floats) -> Floats:
+    """Features σ(⟨w, x⟩) of some neurons on inputs (n, row_size) in the unit ball: (n, neurons) float64."""
+    return activation.value(x @ source.first(neurons.start, neurons.stop).T.astype(np.float64))
 
 
-def blocks(source: NeuronSource, activation: Activation, x: Floats) -> Iterator[tuple[slice, Floats]]:
-    """For every block the neurons that it holds and its features, (n, features)."""
-    for number in range(source.blocks):
-        yield slice(number * source.features, (number + 1) * source.features), hidden(source, activation, number, x)
+def pieces(source: NeuronSource, activation: Activation, x: Floats) -> Iterator[tuple[slice, Floats]]:
+    """All neurons in order, and their features (n, neurons), as many at a time as fit the memory well."""
+    most = max(source.row_size, _PIECE // len(x) * source.row_size)
+    for neurons in source.pieces(min(most, _PIECE)):
+        yield neurons, hidden(source, activation, neurons, x)
 
 
 def ridge_regression(features: Floats, targets: Floats, ridge: float) -> Floats:
@@ -83,7 +87,9 @@ def fit(
         If there is no finite solution.
     """
     coefficients = np.empty((source.outputs, source.width))
-    for number, (neurons, features) in enumerate(blocks(source, activation, x)):
+    for number in range(source.blocks):
+        neurons = slice(number * source.features, (number + 1) * source.features)
+        features = hidden(source, activation, neurons, x)
         try:
             coefficients[:, neurons] = ridge_regression(features, targets, ridge).T
         except np.linalg.LinAlgError as error:

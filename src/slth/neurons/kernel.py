@@ -6,13 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slth.activations import Activation
-from slth.neurons.fit import blocks
+from slth.neurons.fit import pieces
 from slth.neurons.law import BALL, SPHERE, FeatureLaw
 from slth.neurons.source import NeuronSource
 
 Floats = NDArray[np.float64]
-
-_DRAWS_AT_ONCE = 1 << 12
 
 
 def kernel(x: Floats, activation: Activation, law: FeatureLaw, n_draws: int = 1 << 16, seed: int = 0) -> Floats:
@@ -41,10 +39,9 @@ def kernel(x: Floats, activation: Activation, law: FeatureLaw, n_draws: int = 1 
     if activation.name == "relu" and law.shape in (SPHERE, BALL):
         d = x.shape[1]
         return _arc_cosine(x, float(d if law.shape == SPHERE else d + 2))
-    n_blocks = -(-n_draws // _DRAWS_AT_ONCE)
-    source = NeuronSource(seed, x.shape[1], 1, min(n_draws, _DRAWS_AT_ONCE), n_blocks, law)
+    source = NeuronSource(seed, x.shape[1], 1, n_draws, 1, law)
     total = np.zeros((len(x), len(x)))
-    for _, features in blocks(source, activation, x):
+    for _, features in pieces(source, activation, x):
         total += features @ features.T
     mean: Floats = total / float(source.width)
     return mean

@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from slth.neurons.fit import Progress, blocks, silent
+from slth.neurons.fit import Progress, pieces, silent
 from slth.neurons.prune import aims, kept_variance
 from slth.neurons.samples import Samples, unit_ball
 from slth.neurons.ticket import Measured, NeuronTicket
@@ -28,11 +28,11 @@ def measure(
     average, variance = np.zeros_like(pruned), np.zeros_like(pruned)
     kept = ticket.coefficients()
     spread = kept_variance(aims(coefficients, ticket.largest, ticket.tau), ticket.tau) * ticket.constants[:, None] ** 2
-    for number, (neurons, features) in enumerate(blocks(ticket.source, ticket.sigma, x)):
+    for neurons, features in pieces(ticket.source, ticket.sigma, x):
         pruned += features @ kept[:, neurons].T
         average += features @ coefficients[:, neurons].T
         variance += features**2 @ spread[:, neurons].T
-        on_progress(name, number + 1, ticket.source.blocks)
+        on_progress(name, neurons.stop, ticket.source.width)
     average /= ticket.source.blocks
     norms = np.sqrt((samples.inputs**2).sum(axis=1))
     return Measured(

@@ -79,7 +79,7 @@ def module(ticket: NeuronTicket, form: str = "folded", dtype: torch.dtype | None
         first = _linear(source.first(0, source.width), dtype, rows)
         return NeuronNetwork(ticket, first, _linear(second, dtype, ticket.mask), ticket.constants, dtype).eval()
     live = np.flatnonzero(ticket.live)
-    first = _linear(source.rows_at(live), dtype)
+    first = _linear(np.concatenate([np.empty((0, source.row_size), np.float32), *source.kept_rows(ticket.live)]), dtype)
     if form == "folded":
         weight, constants = ticket.coefficients()[:, live], np.ones(source.outputs)
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,6 +17,9 @@ from slth.source.philox import GENERATOR, stream_key, words
 LARGEST_WIDTH = 1 << 31
 LARGEST_MASK = 1 << 28
 """Second-layer weights, width times outputs, for whose coefficients 2 GiB are enough."""
+
+_PIECE = 1 << 20
+"""First-layer weights that are made at a time (chosen)."""
 
 _ENTRY, _RADIUS, _SECOND = range(3)
 
@@ -83,31 +87,28 @@ class NeuronSource:
         """First-layer weights of the neurons ``start`` to ``stop``, (stop - start, row_size)."""
         return self.law.rows(self._key(_ENTRY), self._key(_RADIUS), start, stop, self.row_size)
 
-    def block(self, number: int) -> NDArray[np.float32]:
-        """First-layer weights of one block, (features, row_size)."""
-        return self.first(number * self.features, (number + 1) * self.features)
-
     def second(self) -> NDArray[np.float32]:
         """Second-layer weights, (outputs, width)."""
         drawn: NDArray[np.float32] = uniform(words(self._key(_SECOND), 0, self.outputs * self.width))
         return drawn.reshape(self.outputs, self.width)
 
-    def rows_at(self, neurons: NDArray[np.int64]) -> NDArray[np.float32]:
-        """First-layer weights of some neurons, (neurons, row_size); only the blocks that hold one are drawn."""
-        rows = np.empty((neurons.size, self.row_size), dtype=np.float32)
-        block = neurons // self.features
-        for number in np.unique(block):
-            here = block == number
-            rows[here] = self.block(int(number))[neurons[here] - number * self.features]
-        return rows
+    def pieces(self, most: int = _PIECE) -> Iterator[slice]:
+        """The neurons in order, so many of them at a time that no piece has more than ``most`` weights."""
+        step = max(1, most // self.row_size)
+        for start in range(0, self.width, step):
+            yield slice(start, min(start + step, self.width))
+
+    def kept_rows(self, live: NDArray[np.bool_]) -> Iterator[NDArray[np.float32]]:
+        """First-layer weights of the neurons in a mask (width,), in order, piece by piece."""
+        for piece in self.pieces():
+            if live[piece].any():
+                yield self.first(piece.start, piece.stop)[live[piece]]
 
     def survivors_digest(self, mask: NDArray[np.bool_]) -> str:
         """SHA-256 of the kept weights: w of every neuron that an output keeps, then v row by row, as float32."""
-        live = np.flatnonzero(mask.any(axis=0))
         sha = hashlib.sha256()
-        for number in np.unique(live // self.features):
-            here = live[live // self.features == number] - number * self.features
-            sha.update(np.ascontiguousarray(self.block(int(number))[here], dtype="<f4").tobytes())
+        for rows in self.kept_rows(np.asarray(mask.any(axis=0), dtype=np.bool_)):
+            sha.update(np.ascontiguousarray(rows, dtype="<f4").tobytes())
         sha.update(np.ascontiguousarray(self.second()[mask], dtype="<f4").tobytes())
         return sha.hexdigest()
 

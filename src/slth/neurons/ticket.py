@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slth.activations import Activation, parse
-from slth.neurons.fit import blocks, lipschitz
+from slth.neurons.fit import lipschitz, pieces
 from slth.neurons.prune import error_bound, output_constants
 from slth.neurons.samples import unit_ball
 from slth.neurons.source import NeuronSource
@@ -199,6 +199,6 @@ def predict(
 ) -> NDArray[np.float64]:
     """Σ_i u_oi σ(⟨w_i, x⟩) for inputs (n, row_size) in the unit ball and u (outputs, width): (n, outputs)."""
     total = np.zeros((len(x), len(coefficients)))
-    for neurons, features in blocks(source, activation, x):
+    for neurons, features in pieces(source, activation, x):
         total += features @ coefficients[:, neurons].T
     return total
