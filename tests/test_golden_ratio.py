@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import slth
-from slth.constructions.golden_ratio import GAMMA, numbers
+from slth.constructions.golden_ratio import GAMMA, LEAST_GAMMA, numbers
 from slth.constructions.peel import peel, refill
 from slth.errors import ArgumentError
 from slth.source.hyperbolic import Hyperbolic
@@ -47,7 +47,7 @@ def test_each_neuron_serves_one_weight_of_one_round(case: Case) -> None:
     ticket, target = case.find(), case.target()
     for layer, (source, mask, facts) in zip(target, ticket.layers, strict=True):
         assert isinstance(source, WholeSource) and isinstance(source.law, Hyperbolic)
-        sizes = numbers(layer, source.groups, facts.input_sign, ticket.tolerance, 0.05)
+        sizes = numbers(layer, source.groups, facts.input_sign, ticket.tolerance, 0.05 / ticket.n_weights)
         assert source.neurons_per_group == sizes.width
         kept = mask.expand(source)
         assert len(np.unique(kept.neuron)) == len(kept.neuron)
@@ -127,3 +127,33 @@ def test_misses_are_counted_when_too_few_neurons_are_held() -> None:
     )
     assert ticket.missed == sum(facts.missed for facts in ticket.facts) >= 0
     assert ticket.max_weight_error <= 1e-3 or ticket.missed > 0
+
+
+@pytest.mark.parametrize("gamma", [LEAST_GAMMA, 0.7, 0.85])
+def test_any_ratio_from_the_golden_one_on_keeps_to_the_tolerance(gamma: float) -> None:
+    for case in CASES.values():
+        ticket = case.find(settings={"gamma": gamma})
+        assert ticket.missed == 0 and ticket.max_weight_error <= ticket.tolerance + 1e-12
+
+
+@pytest.mark.parametrize("options", [{}, {"domain": (0, 1)}], ids=["signed", "nonnegative"])
+def test_a_batch_is_dealt_out_by_a_matching(options: dict) -> None:
+    """O6, O7: each neuron once, errors from 0 to eps; wider than recycled neurons, as the theorems say."""
+    case = Case(mlp((3, 4, 2)), (3,), {**OPTIONS, **options})
+    ticket, recycled = case.find(settings={"sampling": "batch"}), case.find()
+    assert ticket.missed == 0 and ticket.max_weight_error <= ticket.tolerance
+    assert ticket.spec.n_weights > recycled.spec.n_weights
+    for source, mask, _ in ticket.layers:
+        kept = mask.expand(source)
+        assert len(np.unique(kept.neuron)) == len(kept.neuron)
+    x = torch.rand(50, 3, dtype=torch.float64)
+    one, other = (ticket.module(form, dtype=torch.float64)(x) for form in ("masked", "folded"))
+    torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
+
+
+def test_what_the_greedy_sum_cannot_do_is_refused() -> None:
+    for wrong in ({"gamma": 0.6}, {"gamma": 1.0}, {"sampling": "none"}, {"colour": 1}):
+        with pytest.raises(ArgumentError, match=next(iter(wrong))):
+            CASES["signed"].find(settings=wrong)
+    with pytest.raises(ArgumentError, match="sampling=recycled"):
+        Case(mlp((200, 100)), (200,), OPTIONS).find(settings={"sampling": "batch"})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -51,6 +51,7 @@ def find_ticket(
     distribution: str | Distribution = "uniform",
     eps: float | None = None,
     split: str = "own",
+    settings: Mapping[str, Any] | None = None,
     threads: int | None = None,
     on_progress: Progress | None = None,
 ) -> Ticket:
@@ -97,6 +98,8 @@ def find_ticket(
         :func:`slth.verify` to say.
     split : {"own", "uniform"}
         How ``eps`` is split: by what the layers cost, or in equal parts.
+    settings : mapping, optional
+        What a construction alone knows: ``gamma`` and ``sampling`` of golden-ratio.
     threads : int, optional
         Default: all cores. The ticket is the same on any number.
     on_progress : callable, optional
@@ -138,6 +141,7 @@ def find_ticket(
         activation_error=activation_error,
         law=parse_law(distribution) if isinstance(distribution, str) else distribution,
         sizes=sizes,
+        settings=settings,
     )
     spec = draw_source(target, plan, int(seed))
     found = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, cast, get_args
+from typing import Any, Literal, Protocol, cast, get_args
 
 import numpy as np
 import torch
@@ -76,6 +76,8 @@ class Plan:
     initialisation: str
     domain: Domain
     delta: float
+    settings: Mapping[str, Any]
+    n_weights: int
     layers: tuple[LayerPlan, ...]
 
 
@@ -102,6 +104,10 @@ class Wishes:
         Of the source's weights, where the construction leaves it open.
     reaches : mapping of str to float
         For each layer a bound on the magnitude of its input; infinite without a domain.
+    settings : mapping
+        What the construction alone knows, checked by it.
+    n_weights : int
+        Of the whole target, over which a probability of failure is split.
     """
 
     base_set_size: int | None
@@ -114,6 +120,8 @@ class Wishes:
     activation_error: float
     law: Distribution
     reaches: Mapping[str, float]
+    settings: Mapping[str, Any]
+    n_weights: int
 
     @property
     def mirrored(self) -> bool:
@@ -140,6 +148,7 @@ class Sizing(Protocol):
     initialisations: tuple[str, ...]
     any_activation: bool
     any_law: bool
+    settings: Mapping[str, Any]
 
     def check(self, target: Target, wishes: Wishes, size: int) -> None:
         """Refuse wishes that no draw can fulfil."""
@@ -162,6 +171,7 @@ def make_plan(
     activation_error: float = 1e-6,
     law: Distribution | None = None,
     sizes: Sequence[int] | None = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> Plan:
     """Block widths and scales of the source, layer by layer.
 
@@ -188,6 +198,8 @@ def make_plan(
         activation_error,
         law,
         reaches,
+        _own_settings(sizing, settings or {}),
+        target.n_weights,
     )
     signs = target.input_signs(domain.sign)
     sizing.check(target, wishes, size)
@@ -201,7 +213,18 @@ def make_plan(
                 layer.name, groups, signs[layer.name], made.block_width, made.scale, made.law, phi, made.expand_scale
             )
         )
-    return Plan(sizing.name, size, tolerance, wishes.objective, initialisation, domain, delta, tuple(layers))
+    return Plan(
+        sizing.name,
+        size,
+        tolerance,
+        wishes.objective,
+        initialisation,
+        domain,
+        delta,
+        wishes.settings,
+        target.n_weights,
+        tuple(layers),
+    )
 
 
 def magnitudes(layer: WeightLayer) -> NDArray[np.float64]:
@@ -232,6 +255,15 @@ def _check(
         raise ArgumentError("initialisation", initialisation, need, "--construction two-for-one")
     if not 0 < delta < 1:
         raise ArgumentError("delta", str(delta), "a probability above 0 and below 1", "0.05")
+
+
+def _own_settings(sizing: Sizing, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The construction's own settings, the given ones in place of its defaults."""
+    for name in given:
+        if name not in sizing.settings:
+            known = ", ".join(sizing.settings) or "no settings of its own"
+            raise ArgumentError("settings", name, f"{known}, with the construction {sizing.name!r}")
+    return {**sizing.settings, **given}
 
 
 def _check_source(sizing: Sizing, activation: Activation, activation_error: float, law: Distribution) -> None:

@@ -35,6 +35,8 @@ SETTINGS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "activation-error": ("activation_error", float),
     "distribution": ("distribution", str),
     "delta": ("delta", float),
+    "gamma": ("settings.gamma", float),
+    "sampling": ("settings.sampling", str),
 }
 """What ``--set`` knows: the argument of :func:`slth.find_ticket` that each key stands for, and how it is read."""
 
@@ -47,7 +49,7 @@ def parse_settings(given: list[str]) -> dict[str, Any]:
     ArgumentError
         For a key that is not in :data:`SETTINGS`, or a value that is not of its kind.
     """
-    arguments = {}
+    arguments: dict[str, Any] = {}
     for word in given:
         key, _, value = word.partition("=")
         if key not in SETTINGS or not value:
@@ -55,8 +57,10 @@ def parse_settings(given: list[str]) -> dict[str, Any]:
                 "--set", word, f"KEY=VALUE with one of {', '.join(SETTINGS)}", "--set distribution=normal"
             )
         name, kind = SETTINGS[key]
+        group, _, own = name.rpartition(".")
+        into = arguments.setdefault(group, {}) if group else arguments
         try:
-            arguments[name] = kind(value)
+            into[own] = kind(value)
         except ValueError as error:
             raise ArgumentError("--set", word, f"a number for {key}") from error
     return arguments

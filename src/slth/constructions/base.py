@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,6 +66,8 @@ class Construction(ABC):
         Whether blocks have an even number of neurons.
     any_activation, any_law : bool
         Whether the source may have another activation than ReLU between its layers, or another law than it prescribes.
+    settings : mapping of str to object
+        What it alone knows, with the defaults.
     """
 
     name: str
@@ -75,6 +79,7 @@ class Construction(ABC):
     even_width: bool = False
     any_activation: bool = False
     any_law: bool = False
+    settings: Mapping[str, Any] = MappingProxyType({})
 
     @abstractmethod
     def check(self, target: Target, wishes: Wishes, size: int) -> None:

@@ -23,16 +23,18 @@ import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from slth.constructions.base import Construction, Found, Work
+from slth.constructions.batch import batch_width, check_batch, match_group
 from slth.constructions.peel import peel, refill
 from slth.errors import ArgumentError
 from slth.mask import BIAS, SlotMask
-from slth.mask.slots import slots_per_group
+from slth.mask.slots import slot_targets, slots_per_group
 from slth.network.graph import Sign
 from slth.network.target import Target, WeightLayer
 from slth.plan import LayerPlan, Plan, Size, Wishes, magnitudes
@@ -42,6 +44,9 @@ from slth.subsetsum.schedule import count_threads
 
 GAMMA = 2.0 / 3.0
 """Ratio of the bins (the paper's choice)."""
+LEAST_GAMMA = (math.sqrt(5.0) - 1.0) / 2.0
+"""1 / phi: below it, what the greedy sum leaves may exceed the next bin (Lemma 9)."""
+SAMPLINGS = ("recycled", "batch")
 
 _FIRST_LOOK, _LOOK = 128, 256
 """Neurons looked at for a weight at first, and then at a time, until the greedy sum has what it needs (chosen)."""
@@ -78,12 +83,14 @@ class Numbers:
         return self.rounds * (self.held + self.fresh)
 
 
-def numbers(layer: WeightLayer, groups: int, sign: Sign, eps: float, delta: float, gamma: float = GAMMA) -> Numbers:
+def numbers(
+    layer: WeightLayer, groups: int, sign: Sign, eps: float, weight_delta: float, gamma: float = GAMMA
+) -> Numbers:
     """Theorem 30's numbers for one layer.
 
     A neuron's product has a given bin, sign and sign of u with probability at least 1 / (8 k'), so m = ceil(8 k'
     ln(s k' / delta_w)) neurons have all s k' that a weight may need with probability 1 - delta_w, for s signs of the
-    input and delta_w = delta / (weights of the layer).
+    input and delta_w = delta / (weights of the network).
     """
     top = float(magnitudes(layer).max(initial=0.0))
     ratio = max(top / eps, 1.0)
@@ -95,7 +102,7 @@ def numbers(layer: WeightLayer, groups: int, sign: Sign, eps: float, delta: floa
     n_in = inputs + (layer.bias is not None)
     n_out = outputs // groups * math.prod(kernel)
     n_signs = len(sign.branches)
-    held = math.ceil(8.0 * n_bins * math.log(max(n_signs * n_bins * layer.n_weights / delta, math.e)))
+    held = math.ceil(8.0 * n_bins * math.log(max(n_signs * n_bins / weight_delta, math.e)))
     steps = min(n_in, n_out)
     return Numbers(n_bits, n_bins, held, max(n_in, n_out), steps, n_signs * n_bits * steps)
 
@@ -109,9 +116,17 @@ class GoldenRatio(Construction):
     default_size = 1
     largest_size = 1
     initialisations = ("uniform",)
+    settings = MappingProxyType({"gamma": GAMMA, "sampling": "recycled"})
 
     def check(self, target: Target, wishes: Wishes, size: int) -> None:
-        """The width follows from the tolerance alone, so there must be one."""
+        """The width follows from the tolerance alone, so there must be one; and gamma must not be below 1 / phi."""
+        gamma, sampling = wishes.settings["gamma"], wishes.settings["sampling"]
+        if not (isinstance(gamma, float) and LEAST_GAMMA <= gamma < 1.0):
+            raise ArgumentError(
+                "gamma", repr(gamma), f"from 1 / phi = {LEAST_GAMMA:.6f} to 1 (Lemma 9)", "--set gamma=0.7"
+            )
+        if sampling not in SAMPLINGS:
+            raise ArgumentError("sampling", repr(sampling), " or ".join(SAMPLINGS), "--set sampling=recycled")
         if wishes.tolerance is None:
             need = "the error allowed of a weight, from which the source's width follows"
             raise ArgumentError("tolerance", "none", need, "--tolerance 0.01")
@@ -121,17 +136,27 @@ class GoldenRatio(Construction):
         eps = _eps(wishes.tolerance)
         top = max(float(magnitudes(layer).max(initial=0.0)), eps)
         groups = max(1, _groups(layer))
-        least, largest = GAMMA**2 * eps, GAMMA * top
+        gamma = wishes.settings["gamma"]
+        least, largest = gamma**2 * eps, gamma * top
         # Products are then spread over [least, largest] as Lemma 28 has it: b^2 with b = largest / (least largest)^1/4.
         with np.errstate(over="ignore"):
             scale = float(np.float32(largest * math.sqrt(largest / least)))
-        width = numbers(layer, groups, sign, eps, wishes.delta).width
+        sizes = numbers(layer, groups, sign, eps, wishes.delta / wishes.n_weights, gamma)
+        width = sizes.width
+        if wishes.settings["sampling"] == "batch":
+            n_slots = layer.n_weights // groups
+            width = batch_width(n_slots, sizes.n_bins, len(sign.branches), wishes.n_weights, wishes.delta)
+            check_batch(n_slots, width, layer.name)
         return Size(width, scale, Hyperbolic(float(np.float32(least / largest)), 1.0))
 
     def find(self, source: Any, layer: WeightLayer, plan: Plan, layer_plan: LayerPlan, work: Work) -> Found:
-        """Round after round, all of them side by side."""
-        sizes = numbers(layer, source.groups, layer_plan.input_sign, _eps(plan.tolerance), plan.delta)
-        top = max(float(magnitudes(layer).max(initial=0.0)), _eps(plan.tolerance))
+        """Round after round, all of them side by side; or one batch and its matching."""
+        eps, gamma = _eps(plan.tolerance), plan.settings["gamma"]
+        sizes = numbers(layer, source.groups, layer_plan.input_sign, eps, plan.delta / plan.n_weights, gamma)
+        top = max(float(magnitudes(layer).max(initial=0.0)), eps)
+        edges = _powers(top, gamma, sizes.n_bits)
+        if plan.settings["sampling"] == "batch":
+            return _match_all(source, layer, layer_plan.input_sign, edges, work)
         n_threads = count_threads(work.threads)
         ends = np.linspace(0, sizes.rounds, min(n_threads, sizes.rounds) + 1).astype(int)
         done = np.zeros(len(ends), np.int64)
@@ -139,7 +164,7 @@ class GoldenRatio(Construction):
         parts = []
 
         def rounds(group: int, t: int) -> _Rounds:
-            part = _Rounds(source, layer, sizes, layer_plan.input_sign, top, group, int(ends[t]), int(ends[t + 1]))
+            part = _Rounds(source, layer, sizes, layer_plan.input_sign, edges, group, int(ends[t]), int(ends[t + 1]))
 
             def step(n: int) -> None:
                 done[t] += n
@@ -173,7 +198,7 @@ class _Rounds:
         layer: WeightLayer,
         sizes: Numbers,
         sign: Sign,
-        top: float,
+        edges: NDArray[np.float64],
         group: int,
         start: int,
         stop: int,
@@ -188,7 +213,7 @@ class _Rounds:
             row = np.zeros((rows, source.taps))
             row[:, source.taps // 2] = bias[here]
             self.table = np.concatenate([self.table, row.reshape(1, -1)])
-        self.thresholds = _powers(top, sizes.n_bits)
+        self.thresholds = edges
         self.rounds = np.arange(start, stop)
         first = self.rounds * (sizes.held + sizes.fresh)
         self.members = first[:, None] + np.arange(sizes.held)
@@ -254,12 +279,28 @@ class _Rounds:
         refill(self.members, self.next, chosen)
 
 
-def _powers(top: float, n_bits: int) -> NDArray[np.float64]:
+def _powers(top: float, gamma: float, n_bits: int) -> NDArray[np.float64]:
     """Edges of the bins: w_max gamma^i for i = 1, ..., k + 1; each a product of the one before, on every machine."""
-    edges = [top * GAMMA]
+    edges = [top * gamma]
     for _ in range(n_bits):
-        edges.append(edges[-1] * GAMMA)
+        edges.append(edges[-1] * gamma)
     return np.array(edges)
+
+
+def _match_all(source: WholeSource, layer: WeightLayer, sign: Sign, edges: NDArray[np.float64], work: Work) -> Found:
+    """One batch and one matching for each group."""
+    weights, done = slot_targets(source, layer), 0
+
+    def report() -> None:
+        nonlocal done
+        done += 1
+        work.report(done, len(weights))
+
+    per_group = np.split(weights, source.groups)
+    parts = [match_group(source, q, own, sign.branches, edges, report) for q, own in enumerate(per_group)]
+    slots, neurons, errors = (np.concatenate([part[k] for part in parts]) for k in range(3))
+    order = np.lexsort((neurons, slots))
+    return Found(SlotMask.build(source, np.bincount(slots, minlength=len(weights)), neurons[order]), errors)
 
 
 def _join(source: WholeSource, layer: WeightLayer, parts: list[_Rounds]) -> Found:

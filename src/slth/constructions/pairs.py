@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from slth.constructions.base import Construction, Found, Work
 from slth.mask import BIAS, SlotMask
-from slth.mask.slots import places, slots_per_group
+from slth.mask.slots import places, slot_targets, slots_per_group
 from slth.network.graph import Sign
 from slth.network.target import Target, WeightLayer
 from slth.plan import LayerPlan, Plan, Size, Wishes, magnitudes
@@ -69,7 +69,7 @@ class Pairs(Construction):
 
     def find(self, source: Any, layer: WeightLayer, plan: Plan, layer_plan: LayerPlan, work: Work) -> Found:
         """Look through every pool."""
-        targets = _targets(source, layer)
+        targets = slot_targets(source, layer)
         step = max(1, _CANDIDATES_AT_ONCE // source.block_width)
         starts = range(0, len(targets), step)
         neurons: list[NDArray[np.int64]] = []
@@ -90,19 +90,6 @@ class Pairs(Construction):
         # One column a sign; ascending within a slot, as the mask wants them.
         table = np.sort(np.concatenate(neurons), axis=1)
         return Found(SlotMask.build(source, (table >= 0).sum(axis=1), table[table >= 0]), np.concatenate(errors))
-
-
-def _targets(source: PoolSource, layer: WeightLayer) -> NDArray[np.float64]:
-    """The layer's weights and biases in the order of the pools, (slots,)."""
-    weight, bias = layer.weight_array(), layer.bias_array()
-    rows = source.outputs_per_group
-    groups = [
-        np.concatenate(
-            [weight[q * rows : (q + 1) * rows].ravel()] + ([] if bias is None else [bias[q * rows :][:rows]])
-        )
-        for q in range(source.groups)
-    ]
-    return np.concatenate(groups)
 
 
 def _search(

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from slth.errors import TicketError
 from slth.mask.base import BIAS, Entries, Kept, UnivariateMask
+from slth.network.target import WeightLayer
 from slth.source.spec import PoolSource, SourceLayer
 
 ENTRIES_AT_ONCE = 1 << 20
@@ -113,6 +114,17 @@ class SlotMask(UnivariateMask):
 def slots_per_group(source: SourceLayer) -> int:
     """Weights and biases of one group of the target layer."""
     return source.outputs_per_group * (source.inputs_per_group * source.taps + int(source.bias))
+
+
+def slot_targets(source: SourceLayer, layer: WeightLayer) -> NDArray[np.float64]:
+    """A target layer's weights and biases in the order of the slots, (slots,)."""
+    weight, bias = layer.weight_array(), layer.bias_array()
+    rows = source.outputs_per_group
+    groups = []
+    for start in range(0, source.outputs, rows):
+        own = [] if bias is None else [bias[start : start + rows]]
+        groups.append(np.concatenate([weight[start : start + rows].ravel(), *own]))
+    return np.concatenate(groups)
 
 
 def _type(source: SourceLayer) -> type[np.unsignedinteger[Any]]:
