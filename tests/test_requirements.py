@@ -298,9 +298,10 @@ def test_a_smaller_error_never_takes_fewer_weights() -> None:
 def test_measured_base_sets_take_the_place_of_fitted_constants(monkeypatch: pytest.MonkeyPatch) -> None:
     options = {"eps": 0.3, "delta": 0.5, "theorems": ["burkholz-2.9", "orseau-30"]}
     told: list[str] = []
-    found = ask(normalised(), (4,), calibrated=True, on_progress=lambda law, *_: told.append(law), **options)
+    found = ask(normalised(), (4,), calibrated=True, on_progress=lambda what, *_: told.append(what), **options)
     used_now = {each.name: each for each in found["burkholz-2.9"].constants}
-    assert set(told) == {"uniform", "half-product"} and found["burkholz-2.9"].kind == "calibrated"
+    assert set(told) == {"norms of layers", "base sets of uniform elements", "base sets of half-product elements"}
+    assert found["burkholz-2.9"].kind == "calibrated"
     for name, law in (("C", "uniform"), ("C_two", "half-product")):
         each = used_now[name]
         assert (each.kind, each.elements) == ("calibrated", law) and each.base_set_size is not None

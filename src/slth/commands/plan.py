@@ -61,7 +61,7 @@ def plan(
             domain=domain,
             theorems=names,
             calibrated=calibrated,
-            on_progress=lambda law, done, total: bar.update(f"base sets of {law} elements", done, total),
+            on_progress=bar.update,
         )
     if json:
         print_json(found.to_json())
@@ -230,11 +230,12 @@ def _notes(rows: Sequence[Row]) -> dict[str, str]:
     for row in rows:
         for each in row.broken:
             notes.setdefault(each.remedy, {})[f"{each.text}: got {each.got}"] = None
-    return {remedy: "\n".join(broken) + f"\n-> {_elide(remedy)}" for remedy, broken in notes.items()}
+    return {remedy: _tidy("\n".join(broken) + f"\n-> {remedy}") for remedy, broken in notes.items()}
 
 
-def _elide(text: str) -> str:
-    """Leave out the middle of a long list of numbers."""
+def _tidy(text: str) -> str:
+    """Leave out the middle of a long list of numbers, and what exponents do not need."""
+    text = re.sub(r"(\d)e([+-])0?(\d+)", lambda found: f"{found[1]}e{found[2].strip('+')}{found[3]}", text)
     return re.sub(r"((?:[\d.e+-]+, ){4})(?:[\d.e+-]+, ){4,}", r"\1..., ", text)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -13,6 +13,7 @@ from slth.calibration import store
 from slth.calibration.elements import parse_elements
 from slth.calibration.sizes import ALL, Calibration, Question, calibrate, default_draws, default_largest
 from slth.errors import ArgumentError
+from slth.forecast.network import Progress
 
 QUICK = 0.01
 """No eps or delta below it is measured on the way (chosen): a law then takes seconds; below, ask ``slth calibrate``."""
@@ -23,8 +24,6 @@ LAWS: Mapping[float, str] = {
     FITTED[HALF_PRODUCT.name]: "half-product",
 }
 """Fitted value of a constant -> the elements that it was fitted to; all three differ."""
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,7 @@ def measured(bound: WidthBound, eps: float, delta: float, on_progress: Progress 
     eps, delta : float
         Asked of the network. The base set is measured at these; the theorem's logarithm then asks for more of it.
     on_progress : callable, optional
-        Told the law's name, base sets done and all.
+        Told the elements' law, base sets done and all.
 
     Returns
     -------
@@ -90,7 +89,9 @@ def _answer(law: str, eps: float, delta: float, on_progress: Progress | None) ->
         return None
     answer = store.load(question)
     if answer is None and min(eps, delta) >= QUICK and max(eps, delta) < 1:
-        answer = calibrate(question, on_progress=None if on_progress is None else partial(on_progress, law))
+        answer = calibrate(
+            question, on_progress=None if on_progress is None else partial(on_progress, f"base sets of {law} elements")
+        )
         store.save(answer)
     return answer
 

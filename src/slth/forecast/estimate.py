@@ -75,7 +75,7 @@ class _Case:
     @property
     def needed(self) -> int:
         """Weights that are not within the tolerance of 0."""
-        return int((self.magnitudes > self.tolerance).sum())
+        return round(self.layer.weights * float((self.magnitudes > self.tolerance).mean()))
 
 
 def estimate(name: str, bound: WidthBound, network: Described, eps: float, factors: tuple[float, ...]) -> Estimate:
@@ -109,7 +109,7 @@ def _cases(name: str, bound: WidthBound, network: Described, eps: float, factors
     return [
         _Case(
             layer,
-            network.magnitudes(index),
+            network.magnitudes[index],
             between[index],
             tolerances[index] * factors[index + 1],
             factors[index + 1],
@@ -162,7 +162,7 @@ def _golden(construction: str) -> Callable[[WidthBound, list[_Case]], Estimate]:
         neurons, seconds, size = 0.0, 0.0, OVERHEAD_BYTES
         for case in cases:
             here = case.signs * case.layer.weights * golden_pieces(case.magnitudes, case.tolerance)
-            bins = 1 + np.log(max(float(case.magnitudes.max()) / case.tolerance, 1.0)) / np.log(1.5)
+            bins = 1 + np.log(max(case.layer.largest / case.tolerance, 1.0)) / np.log(1.5)
             neurons += here
             seconds += BIN_SECONDS * float(bins) * case.signs * case.layer.weights
             size += case.layer.weights + round(here * _index_bytes(case.between))
@@ -217,7 +217,7 @@ def _by_subset_sums(name: str, cases: list[_Case], largest: int, kept: float, bi
 
 def _too_fine(cases: list[_Case]) -> str:
     """Why no search in float64 can reach the tolerance, or nothing."""
-    finest = min(case.tolerance / max(float(case.magnitudes.max()), 1e-300) for case in cases)
+    finest = min(case.tolerance / max(case.layer.largest, 1e-300) for case in cases)
     return f"errors of {finest:.0e} in float64" if finest < FINEST else ""
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -22,6 +23,11 @@ from slth.network.operators import OPERATORS, WEIGHT_OPERATORS, Elementwise
 from slth.network.target import Target, WeightLayer
 
 UNIT_BALL = "the unit ball ‖x‖_2 <= 1"
+LARGEST_SAMPLE = 1_000_000
+"""Weights of a layer that stand for all of a larger one in estimates (chosen)."""
+
+Progress = Callable[[str, int, int], None]
+"""Told what is being done, how much of it is, and how much there is."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +56,12 @@ class Described:
     domain: str
     expansions: tuple[str, ...]
 
-    def magnitudes(self, index: int) -> NDArray[np.float64]:
-        """Absolute values of a layer's weights, without its biases."""
-        return np.abs(self.target.layers[index].weight_array()).ravel()
+    @cached_property
+    def magnitudes(self) -> tuple[NDArray[np.float64], ...]:
+        """Absolute values of each layer's weights, without its biases; of a very large layer every n-th of them."""
+        weights = (layer.weight.detach().reshape(-1) for layer in self.target)
+        samples = (weight[:: -(-weight.numel() // LARGEST_SAMPLE)] for weight in weights)
+        return tuple(np.abs(sample.to(torch.float64).numpy()) for sample in samples)
 
     @property
     def expansion(self) -> tuple[Assumption, ...]:
@@ -65,7 +74,7 @@ class Described:
         return (Assumption(text, not self.expansions, got, remedy if self.expansions else ""),)
 
 
-def describe(target: Target, domain: Domain) -> Described:
+def describe(target: Target, domain: Domain, on_progress: Progress | None = None) -> Described:
     """Measure a target.
 
     Parameters
@@ -74,6 +83,8 @@ def describe(target: Target, domain: Domain) -> Described:
     domain : Domain
         Its inputs. All reals stand for the unit ball, which most theorems assume. The input of the theorems is what
         the first layer with weights reads.
+    on_progress : callable, optional
+        Called with what is done, layers measured and all of them: norms of wide layers take seconds.
 
     Returns
     -------
@@ -82,16 +93,11 @@ def describe(target: Target, domain: Domain) -> Described:
         norms, by the layers' norms, whichever is less.
     """
     groups = _groups(target)
-    layers = tuple(
-        Layer.of_matrix(
-            layer.weight.detach().to(torch.float64).numpy(),
-            layer.bias_array(),
-            groups=WEIGHT_OPERATORS[layer.node.op].groups(layer.node.attributes),
-            positions=positions(layer.node),
-            activation=_composed([_activation(node) for node in after if _elementwise(node)]),
-        )
-        for layer, after in zip(target.layers, groups[1:], strict=True)
-    )
+    layers = []
+    for layer, after in zip(target.layers, groups[1:], strict=True):
+        layers.append(_measured(layer, after))
+        if on_progress is not None:
+            on_progress("norms of layers", len(layers), len(target.layers))
     lower, upper = (domain if domain.bounded else Domain.parse((-1, 1))).bounds(target.graph.input_shape)
     ranges = _ranges(target, lower, upper)
     first = ranges[0]
@@ -100,7 +106,7 @@ def describe(target: Target, domain: Domain) -> Described:
     expansions = tuple(text for nodes in groups[1:] for node in nodes for text in _expansion(node, target))
     signs = target.input_signs(domain.sign)
     shape = Shape(
-        layers=layers,
+        layers=tuple(layers),
         input_2norm=1.0 if ball else float(first.norm()),
         input_max=1.0 if ball else float(first.max()),
         input_1norm=math.sqrt(lower.numel()) if ball else float(first.sum()),
@@ -113,6 +119,17 @@ def describe(target: Target, domain: Domain) -> Described:
         tuple(signs[layer.name] for layer in target),
         domain.describe() if domain.bounded else UNIT_BALL,
         expansions,
+    )
+
+
+def _measured(layer: WeightLayer, after: Sequence[Node]) -> Layer:
+    """A layer's numbers, with the activations among the operations after it."""
+    return Layer.of_matrix(
+        layer.weight.detach().to(torch.float64).numpy(),
+        layer.bias_array(),
+        groups=WEIGHT_OPERATORS[layer.node.op].groups(layer.node.attributes),
+        positions=positions(layer.node),
+        activation=_composed([_activation(node) for node in after if _elementwise(node)]),
     )
 
 

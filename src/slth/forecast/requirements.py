@@ -13,9 +13,9 @@ from slth.bounds.exact import positive, probability
 from slth.bounds.theorem import Assumption, WidthBound
 from slth.domain import Domain
 from slth.errors import ArgumentError
-from slth.forecast.constants import Progress, Used, constants, measured
+from slth.forecast.constants import Used, constants, measured
 from slth.forecast.estimate import Estimate, estimate
-from slth.forecast.network import Described, describe
+from slth.forecast.network import Described, Progress, describe
 from slth.network.inputs import infer_input
 from slth.network.target import Target
 from slth.network.trace import trace
@@ -192,7 +192,7 @@ def requirements(
         Replace constants that a theorem leaves open by base sets measured at (eps, delta): those that ``slth
         calibrate`` kept, and others if both numbers are at least 0.01, which takes seconds once.
     on_progress : callable, optional
-        Called with the law of the elements, base sets measured and all of them.
+        Called with what is being measured, how much of it is done, and how much there is.
 
     Returns
     -------
@@ -205,7 +205,7 @@ def requirements(
     """
     positive("eps", eps), probability("delta", delta)
     names = list(THEOREMS) if theorems is None else check_theorems(theorems)
-    network = describe(_target(model, example_input), Domain.parse(domain))
+    network = describe(_target(model, example_input), Domain.parse(domain), on_progress)
     rows = tuple(_row(name, network, float(eps), float(delta), calibrated, on_progress) for name in names)
     return Requirements(network, float(eps), float(delta), rows)
 
