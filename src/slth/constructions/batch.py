@@ -3,8 +3,8 @@
 Orseau, Hutter and Rivasplata 2020, Theorem 3, whose proof deals neurons out by their category alone. But the category
 of a neuron (sign of the input it serves, bin of its product) depends on the weight it is used for. Repaired: the batch
 is so large that every weight finds n neurons in each of its categories, for n weights; then a matching of slots
-(weight, sign, bin) to neurons exists by Hall's theorem, since no neuron fits more than n slots, and is found by Hopcroft
-and Karp's algorithm.
+(weight, sign, bin) to neurons exists by Hall's theorem, since no neuron fits more than n slots, and is found by the
+algorithm of Hopcroft and Karp.
 """
 
 from __future__ import annotations
