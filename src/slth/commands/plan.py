@@ -217,7 +217,8 @@ def _constants(found: Requirements) -> list[tuple[str, str]]:
                 continue
             line = f"{used.value:.4g} {used.kind}"
             if used.base_set_size is not None:
-                line += f": {used.base_set_size} {used.elements} elements reach {found.eps:g} and {1 - found.delta:.6g}"
+                line += f": {used.base_set_size} {used.elements} elements reach {found.eps:g}"
+                line += f" with probability {1 - found.delta:.6g}"
             elif used.kind == "fitted":
                 line += f" to simulated {used.elements} elements"
             lines.setdefault(f"{used.name}\0{line}", []).append(row.name)

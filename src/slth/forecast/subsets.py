@@ -49,7 +49,7 @@ def mean_smallest_subset(
     Burkholz 2022 (theory, 4.6) measured 1.9 to 2.1:
 
     >>> round(mean_smallest_subset(np.linspace(0, 1, 1000), 20, 0.01, product=False), 2)
-    1.99
+    2.0
     """
     if magnitudes.size == 0 or size < 1:
         return 0.0
