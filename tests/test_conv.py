@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 import slth
+from command_line import make_folder
+from command_line import slth as command
 from oracle import _UNIT, best_subset, whole
-from slth.artifact import to_bytes
+from slth.artifact import from_bytes, to_bytes
 from slth.certify.search import largest_difference
 from slth.errors import ArgumentError
 from slth.mask import BlockMask, KernelMask
@@ -287,6 +290,20 @@ def test_c9a_a_layer_with_inputs_of_both_signs_takes_the_other_order_and_says_so
     assert slth.verify(ticket, model, (-1, 1)).holds
 
 
+def test_c9b_kernels_of_one_weight_are_right_for_inputs_of_both_signs() -> None:
+    """In the order d x d, then 1x1: channels that keep one tap each, of both signs; d^2 times as many (5.5.5 b)."""
+    rng = np.random.default_rng(0)
+    kernel, x = torch.from_numpy(rng.uniform(-1, 1, (1, 1, 3, 3))), inputs((1, 6, 6), 6)
+    u, v = torch.zeros(18, 1, 9).double(), torch.zeros(1, 18, 1, 1).double()
+    for tap, w in enumerate(kernel.flatten()):
+        for channel, sign in ((2 * tap, 1.0), (2 * tap + 1, -1.0)):
+            u[channel, 0, tap] = sign * float(rng.uniform(0.1, 1))
+            v[0, channel] = w / u[channel, 0, tap]
+    hidden = torch.relu(nn.functional.conv2d(x, u.reshape(18, 1, 3, 3), padding=1))
+    wanted = nn.functional.conv2d(x, kernel, padding=1)
+    torch.testing.assert_close(nn.functional.conv2d(hidden, v), wanted, rtol=0, atol=1e-13)
+
+
 def test_c9c_a_bias_shift_under_zero_padding_is_wrong_on_the_borders_and_only_there() -> None:
     """x' = x + 1 >= 0 and a constant taken off afterwards: right for explicit padding with the shift alone."""
     layer = shake(nn.Conv2d(1, 2, 3, padding=1, bias=False), 0)
@@ -344,7 +361,7 @@ def test_random_masks_are_judged_without_an_accident() -> None:
             flags = usable & (rng.random(usable.shape) < 0.5) & (rng.random((len(usable), 1)) < 0.7)
             masks.append(KernelMask.build(source, 1, [flags]))
             assert masks[-1].n_kept == flags.sum() + flags.any(axis=1).sum()
-        made_up = slth.artifact.from_bytes(to_bytes(dataclasses.replace(ticket, masks=tuple(masks))))
+        made_up = from_bytes(to_bytes(dataclasses.replace(ticket, masks=tuple(masks))))
         checked = slth.verify(made_up, target, domain)
         assert not checked.holds and checked.observed_error <= checked.certified_error
         x = inputs((4, 6, 6), 6, domain)
@@ -395,6 +412,31 @@ def test_the_same_bytes_on_any_number_of_threads_and_in_pieces_of_any_size(monke
     x = inputs((4, 6, 6), 4, (0, 1))
     one, two = (whole_ticket.module(form, dtype=torch.float64)(x) for form in ("masked", "sparse"))
     torch.testing.assert_close(one, two, rtol=0, atol=1e-12)
+
+
+def test_a_network_of_zeros_keeps_nothing() -> None:
+    model = convnet()
+    for parameter in model.parameters():
+        nn.init.zeros_(parameter)
+    ticket = from_bytes(to_bytes(conv(model, (4, 6, 6), size=6).find()))
+    assert ticket.n_kept == 0 and slth.verify(ticket, model, (0, 1)).holds
+    x = inputs((4, 6, 6), 3, (0, 1))
+    for form in FORMS:
+        assert not ticket.module(form, dtype=torch.float64)(x).any()
+
+
+def test_the_command_line_finds_verifies_and_says_which_layers_took_the_other_order(tmp_path: Path) -> None:
+    home = make_folder(tmp_path)
+    target = "net.safetensors"
+    arguments = (target, "--construction", "conv", "--base-set-size", 10)
+    found = command("find", *arguments, "-o", "a.ticket", "--domain", "0,1", cwd=home)
+    assert found.status == 0 and "univariate" not in found.out
+    assert command("verify", "a.ticket", "--target", target, "--domain", "0,1", cwd=home).status == 0
+    assert command("verify", "a.ticket", "--target", target, "--domain=-1,1", cwd=home).status == 1
+    found = command("find", *arguments, "-o", "b.ticket", cwd=home)
+    for result in (found, command("show", "b.ticket", cwd=home)):
+        assert result.status == 0 and "may have either sign: 0" in result.out
+    assert command("verify", "b.ticket", "--target", target, "--domain=-1,1", cwd=home).status == 0
 
 
 def test_a_source_counts_both_layers() -> None:
