@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from slth import __version__
 from slth.activations import Activation, parse
 from slth.errors import ArgumentError, DataError
-from slth.neurons.fit import Progress, fit, pieces, silent
+from slth.neurons.fit import Progress, fit, silent
 from slth.neurons.law import FeatureLaw
 from slth.neurons.measure import measure
 from slth.neurons.prune import aims, best_tau, check_tau, largest_coefficients, rounded_up, window_mask
@@ -113,9 +113,8 @@ def _find(
 ) -> NeuronTicket:
     scale = rounded_up(samples.largest_norm) or 1.0
     x = unit_ball(samples.inputs, scale, source.constant)
-    coefficients = fit(source, sigma, x, samples.targets, ridge, on_progress)
-    squares = _mean_squares(source, sigma, x) if tau is None else None
-    ticket = _prune(source, sigma, coefficients, squares, tau, delta)
+    coefficients, mean_squares = fit(source, sigma, x, samples.targets, ridge, on_progress)
+    ticket = _prune(source, sigma, coefficients, mean_squares, tau, delta)
     ticket = replace(ticket, ridge=ridge, task=samples.task, input_scale=scale)
     return replace(
         ticket,
@@ -196,14 +195,13 @@ def _prune(
     source: NeuronSource,
     sigma: Activation,
     coefficients: Floats,
-    mean_squares: Floats | None,
+    mean_squares: Floats,
     tau: float | None,
     delta: float,
 ) -> NeuronTicket:
     """Steps 3 to 5 of the algorithm; here, and not before, the second layer is drawn."""
     largest = largest_coefficients(coefficients)
     if tau is None:
-        assert mean_squares is not None
         tau = best_tau(coefficients, mean_squares, largest)
     mask = window_mask(source.second(), aims(coefficients, largest, tau), tau)
     return NeuronTicket(
@@ -221,11 +219,6 @@ def _prune(
         test=None,
         generator_version=__version__,
     )
-
-
-def _mean_squares(source: NeuronSource, sigma: Activation, x: Floats) -> Floats:
-    result: Floats = np.concatenate([(features**2).mean(axis=0) for _, features in pieces(source, sigma, x)])
-    return result
 
 
 def _check(tau: float | None, delta: float) -> None:

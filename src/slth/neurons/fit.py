@@ -78,18 +78,25 @@ def fit(
     targets: Floats,
     ridge: float,
     on_progress: Progress = silent,
-) -> Floats:
-    """Coefficients of every block, (outputs, width). Uses w and the samples alone: u and v stay independent.
+) -> tuple[Floats, Floats]:
+    """Fit every block. Uses w and the samples alone: u and v stay independent.
+
+    Returns
+    -------
+    coefficients : (outputs, width)
+    mean_squares : (width,)
+        Mean of σ(⟨w, x⟩)² over the samples.
 
     Raises
     ------
     ArgumentError
         If there is no finite solution.
     """
-    coefficients = np.empty((source.outputs, source.width))
+    coefficients, mean_squares = np.empty((source.outputs, source.width)), np.empty(source.width)
     for number in range(source.blocks):
         neurons = slice(number * source.features, (number + 1) * source.features)
         features = hidden(source, activation, neurons, x)
+        mean_squares[neurons] = np.einsum("nk,nk->k", features, features) / len(x)
         try:
             coefficients[:, neurons] = ridge_regression(features, targets, ridge).T
         except np.linalg.LinAlgError as error:
@@ -97,7 +104,7 @@ def fit(
         on_progress("fitting", number + 1, source.blocks)
     if not np.isfinite(coefficients).all():
         raise ArgumentError("ridge", f"{ridge:g}, with which coefficients are not finite", "a larger one", "0.001")
-    return coefficients
+    return coefficients, mean_squares
 
 
 @dataclass(frozen=True)

@@ -147,7 +147,7 @@ def _coefficients(
         need = f"{ticket.train.samples:,} with {ticket.train.digest[:16]}, to which the ticket was fitted"
         raise MismatchError(samples.where, got, need)
     x = unit_ball(samples.inputs, ticket.input_scale, ticket.source.constant)
-    return fit(ticket.source, ticket.sigma, x, samples.targets, ticket.ridge, on_progress)
+    return fit(ticket.source, ticket.sigma, x, samples.targets, ticket.ridge, on_progress)[0]
 
 
 def _wrong_bits(ticket: NeuronTicket, coefficients: Floats) -> int:
