@@ -32,8 +32,8 @@ _BY_ORDER = {
     "": "The upper picture is its incoming weights: pruned down to a single one, so that the neuron reads one input "
     "alone, and the neurons form a block for every input. The lower picture is its outgoing weights: each row picks, "
     "block by block, the subset that adds up to a trained weight.",
-    KernelSource.order: "The upper picture is its incoming weights: in each row, block by block, the subset that adds up "
-    "to a trained weight. The lower picture is its outgoing weights: pruned to the one output that its block serves.",
+    KernelSource.order: "The upper picture is its incoming weights: in each row, block by block, the subset that adds "
+    "up to a trained weight. The lower picture is its outgoing weights: pruned to the one output that its block serves.",
 }
 """What the two pictures of a mask show, by the order of the two source layers."""
 
