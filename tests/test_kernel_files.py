@@ -209,7 +209,7 @@ def test_the_picture_shows_kernels_above_the_block_diagonal(ticket: slth.Ticket)
     np.testing.assert_array_equal(picture.combine > 0, diagonal[: len(picture.combine), live, 0])
     assert picture.blocks[0] == "y0" and picture.starts[0] == 0 and picture.starts[-1] == picture.combine.shape[1]
     page = render(ticket, title="net")
-    assert "pruned to the one output that its block serves" in page and f"The mask of layer {facts.name}" in page
+    assert "pruned to the output that its block serves" in page and f"The mask of layer {facts.name}" in page
 
 
 def test_large_masks_are_cut_at_blocks_and_their_outputs() -> None:

@@ -33,7 +33,7 @@ _BY_ORDER = {
     "alone, and the neurons form a block for every input. The lower picture is its outgoing weights: each row picks, "
     "block by block, the subset that adds up to a trained weight.",
     KernelSource.order: "The upper picture is its incoming weights: in each row, block by block, the subset that adds "
-    "up to a trained weight. The lower picture is its outgoing weights: pruned to the one output that its block serves.",
+    "up to a trained weight. The lower picture is its outgoing weights, pruned to the output that its block serves.",
 }
 """What the two pictures of a mask show, by the order of the two source layers."""
 
