@@ -289,11 +289,12 @@ def input_reaches(target: Target, domain: Domain) -> dict[str, float]:
     for node in target.graph:
         reach = reaches[node.source]
         operator = OPERATORS[node.op]
-        if node.name in layers:
-            layer = layers[node.name]
-            rows = np.abs(layer.weight_array()).sum(axis=(1, 2)) * reach
-            bias = layer.bias_array()
-            reach = float((rows + (0.0 if bias is None else np.abs(bias))).max()) if math.isfinite(reach) else reach
+        if not math.isfinite(reach):
+            pass
+        elif node.name in layers:
+            rows = np.abs(layers[node.name].weight_array()).sum(axis=(1, 2)) * reach
+            bias = layers[node.name].bias_array()
+            reach = float((rows + (0.0 if bias is None else np.abs(bias))).max())
         elif isinstance(operator, Elementwise):
             phi = operator.activation(node.attributes)
             reach = abs(phi.d) + phi.lipschitz * reach + phi.jump
