@@ -43,7 +43,9 @@ def pieces(source: NeuronSource, activation: Activation, x: Floats) -> Iterator[
 
 
 def ridge_regression(features: Floats, targets: Floats, ridge: float) -> Floats:
-    """argmin over u of ‖Φ u - y‖² / n + ridge ‖u‖²; for ridge 0 the least-squares u of least norm.
+    """argmin over u of ‖Φ u - y‖² / n + ridge s ‖u‖²; for ridge 0 the least-squares u of least norm.
+
+    s is the mean of Φ², so that ridge means the same for inputs of any size and number.
 
     Parameters
     ----------
@@ -61,12 +63,13 @@ def ridge_regression(features: Floats, targets: Floats, ridge: float) -> Floats:
     Differs: the paper fits without a penalty. The error of pruning grows with max |u|, which a penalty keeps small.
     """
     n, k = features.shape
-    if ridge == 0:
+    penalty = ridge * float((features**2).mean())
+    if penalty == 0:
         solution = np.linalg.lstsq(features, targets, rcond=None)[0]
     elif k <= n:
-        solution = np.linalg.solve(features.T @ features / n + ridge * np.eye(k), features.T @ targets / n)
+        solution = np.linalg.solve(features.T @ features / n + penalty * np.eye(k), features.T @ targets / n)
     else:
-        solution = features.T @ np.linalg.solve(features @ features.T + n * ridge * np.eye(n), targets)
+        solution = features.T @ np.linalg.solve(features @ features.T + n * penalty * np.eye(n), targets)
     result: Floats = solution.astype(np.float64)
     return result
 
@@ -103,7 +106,7 @@ def fit(
             raise ArgumentError("ridge", f"{ridge:g}, with which a fit fails ({error})", "a larger one") from error
         on_progress("fitting", number + 1, source.blocks)
     if not np.isfinite(coefficients).all():
-        raise ArgumentError("ridge", f"{ridge:g}, with which coefficients are not finite", "a larger one", "0.001")
+        raise ArgumentError("ridge", f"{ridge:g}, with which coefficients are not finite", "a larger one", "ridge=0.2")
     return coefficients, mean_squares
 
 
