@@ -153,6 +153,7 @@ def _ticket(header: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Ticket:
     masks = tuple(_mask(header["construction"], source, index, tensors) for index, source in enumerate(spec.layers))
     for mask, entry in zip(masks, facts, strict=True):
         _need(mask.serves(entry.input_sign), f"layer {entry.name!r}", entry.input_sign.value, "its mask's sign")
+    CONSTRUCTIONS[header["construction"]].check_masks(graph, spec.layers, masks)
     probes = tensors["probe_outputs"]
     expected = (N_PROBES, min(N_OUTPUTS, math.prod(graph.output_shape)))
     fits = probes.dtype == np.float32 and probes.shape == expected
@@ -201,7 +202,10 @@ def _spec(value: dict[str, Any], graph: Graph, construction: Construction) -> So
         _source_layer(construction, seed, index, node, {"law": {}, "expand_scale": 1.0, **entry}, value)
         for index, (node, entry) in enumerate(zip(nodes, value["layers"], strict=True))
     )
-    return SourceSpec(seed, value["initialisation"], layers)
+    try:
+        return SourceSpec(seed, value["initialisation"], construction.connect(graph, layers))
+    except ArgumentError as error:
+        raise TicketError(error.where, error.got, error.need) from error
 
 
 def _source_layer(

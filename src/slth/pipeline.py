@@ -144,15 +144,12 @@ def find_ticket(
         settings=settings,
     )
     spec = draw_source(target, plan, int(seed))
-    found = [
-        _find_layer(method, plan, layer_plan, layer, source, threads, on_progress)
-        for layer_plan, layer, source in zip(plan.layers, target.layers, spec.layers, strict=True)
-    ]
+    masks, facts = _find_layers(method, plan, target, spec, threads, on_progress)
     return Ticket(
         graph=target.graph,
         spec=spec,
-        masks=tuple(mask for mask, _ in found),
-        facts=tuple(facts for _, facts in found),
+        masks=masks,
+        facts=facts,
         construction=construction,
         objective=objective,
         base_set_size=int(plan.base_set_size),
@@ -173,7 +170,7 @@ def draw_source(target: Target, plan: Plan, seed: int) -> SourceSpec:
         method.source_layer(plan, layer_plan, layer, seed, index)
         for index, (layer_plan, layer) in enumerate(zip(plan.layers, target.layers, strict=True))
     )
-    return SourceSpec(seed, plan.initialisation, layers)
+    return SourceSpec(seed, plan.initialisation, method.connect(target.graph, layers))
 
 
 def _trace(model: torch.nn.Module, example_input: torch.Tensor | None) -> Target:
@@ -205,21 +202,27 @@ def _check_budget(construction: str, base_set_size: int | None) -> None:
         )
 
 
-def _find_layer(
+def _find_layers(
     method: Construction,
     plan: Plan,
-    layer_plan: LayerPlan,
-    layer: WeightLayer,
-    source: SourceLayer,
+    target: Target,
+    spec: SourceSpec,
     threads: int | None,
     on_progress: Progress | None,
-) -> tuple[Mask, LayerFacts]:
-    def report(done: int, total: int) -> None:
-        if on_progress is not None:
-            on_progress(layer.name, done, total)
+) -> tuple[tuple[Mask, ...], tuple[LayerFacts, ...]]:
+    def work(layer: WeightLayer) -> Work:
+        def report(done: int, total: int) -> None:
+            if on_progress is not None:
+                on_progress(layer.name, done, total)
 
-    found = method.find(source, layer, plan, layer_plan, Work(threads, report))
-    return found.mask, _facts(plan, layer_plan, layer, source, found)
+        return Work(threads, report)
+
+    found = method.find_layers(target, spec.layers, plan, work)
+    masks, facts = [], []
+    for answer, layer_plan, layer, source in zip(found, plan.layers, target, spec.layers, strict=True):
+        masks.append(answer.mask)
+        facts.append(_facts(plan, layer_plan, layer, source, answer))
+    return tuple(masks), tuple(facts)
 
 
 def _facts(

@@ -153,8 +153,8 @@ class Sizing(Protocol):
     def check(self, target: Target, wishes: Wishes, size: int) -> None:
         """Refuse wishes that no draw can fulfil."""
 
-    def size(self, layer: WeightLayer, sign: Sign, wishes: Wishes, size: int) -> Size:
-        """Block width, scale and law of a layer's source."""
+    def sizes(self, target: Target, signs: Mapping[str, Sign], wishes: Wishes, sizes: Sequence[int]) -> list[Size]:
+        """Block width, scale and law of every layer's source."""
 
 
 def make_plan(
@@ -204,8 +204,8 @@ def make_plan(
     signs = target.input_signs(domain.sign)
     sizing.check(target, wishes, size)
     layers = []
-    for layer, own in zip(target, sizes or [size] * len(target.layers), strict=True):
-        made = sizing.size(layer, signs[layer.name], wishes, own)
+    all_made = sizing.sizes(target, signs, wishes, sizes or [int(size)] * len(target.layers))
+    for layer, made in zip(target, all_made, strict=True):
         _check_scale(layer.name, float(magnitudes(layer).max(initial=0.0)), made.scale)
         groups = WEIGHT_OPERATORS[layer.node.op].groups(layer.node.attributes)
         layers.append(

@@ -88,6 +88,19 @@ class RealisedLayer:
             return self.size + np.abs(weight)
         return np.abs((self.positive if branch > 0 else self.negative) - weight)
 
+    def gain(self, branch: int) -> NDArray[np.float64]:
+        """Largest factor by which an error of the input counts, for one sign of it; rounding is left out."""
+        if self.only not in (None, branch):
+            # relu(a - c) = a - theta c for a, c >= 0 and some theta in [0, 1]: any slope up to the sum of sizes.
+            return self.size
+        return np.abs(self.positive if branch > 0 else self.negative)
+
+    def bias_deviation(self, bias: NDArray[np.float64] | None) -> NDArray[np.float64] | None:
+        """|bias - target's bias|, (outputs,); None where the layer has none."""
+        if self.bias is None:
+            return None
+        return np.abs(self.bias - (0.0 if bias is None else bias))
+
     @property
     def one_branch(self) -> bool:
         """Whether the slopes are the same for both signs of the input, bit for bit."""

@@ -9,16 +9,18 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.nn.utils import prune
 
+from slth.copies import CopiedLayer, is_copied, realise_all, widened
+from slth.copy_layers import SparseCopies, kept_weights, masked_copies, prune_layer
 from slth.errors import ArgumentError
-from slth.mask import BIAS, KernelMask, Mask, UnivariateMask, univariate
+from slth.mask import BIAS, CopyMask, KernelMask, Mask, UnivariateMask, univariate
 from slth.network.graph import Graph, Node, Sign
 from slth.network.operators import OPERATORS, WEIGHT_OPERATORS
 from slth.network.operators.affine import WeightOperator
 from slth.network.operators.shape import Padding
 from slth.network.target import Target
-from slth.realise import RealisedLayer, realise
+from slth.realise import RealisedLayer
+from slth.source.copies import CopySource
 from slth.source.spec import SourceLayer
 from slth.sparse_kernels import SparseKernels
 from slth.ticket import Ticket
@@ -166,6 +168,8 @@ def _surviving_weights(
 
 def sparse_layer(node: Node, source: SourceLayer, mask: Mask, dtype: torch.dtype) -> torch.nn.Module:
     """What survives of one target layer's two source layers."""
+    if isinstance(source, CopySource) and isinstance(mask, CopyMask):
+        return SparseCopies(node, source, mask, dtype)
     if isinstance(mask, KernelMask):
         return SparseKernels(node, source, mask, dtype)
     return SparseLayer(node, source, univariate(mask), dtype)
@@ -181,6 +185,8 @@ def module(ticket: Ticket, form: str = "folded", dtype: torch.dtype | None = Non
         ``"masked"``: the whole source network times its mask, weight_orig and weight_mask as torch.nn.utils.prune lays
         them out. ``"sparse"``: the surviving neurons and weights alone. ``"folded"``: the target's own architecture
         with the realised weights; where the input's sign is not known and the slopes differ, a layer has two branches.
+        Of copies (``one-for-one``), which agree up to their errors only, the network of the copies with the first two
+        source layers in one: averaging them would compute something else.
     dtype : torch.dtype, optional
         Default: the target's (float32 for half precisions).
 
@@ -192,21 +198,25 @@ def module(ticket: Ticket, form: str = "folded", dtype: torch.dtype | None = Non
     if form not in FORMS:
         raise ArgumentError("form", repr(form), ", ".join(FORMS))
     number = dtype or getattr(torch, ticket.target_dtype)
-    layers = {facts.name: (source, mask, facts) for source, mask, facts in ticket.layers}
+    layers = {facts.name: (source, mask) for source, mask, facts in ticket.layers}
     if form == "masked":
         _check_size(ticket, number)
     if form == "folded":
-        return folded_module(
-            ticket, {name: realise(source, mask) for name, (source, mask, _) in layers.items()}, number
-        )
+        return folded_module(ticket, realise_all(ticket.graph, list(layers.values())), number)
 
     def build(node: Node) -> torch.nn.Module:
-        source, mask, _ = layers[node.name]
+        source, mask = layers[node.name]
         if form == "masked":
             return _masked(node, source, mask, number)
         return sparse_layer(node, source, mask, number)
 
-    return Network(ticket.graph, build).eval().requires_grad_(False)
+    return Network(_own_graph(ticket), build).eval().requires_grad_(False)
+
+
+def _own_graph(ticket: Ticket) -> Graph:
+    """The target's, or that with copies."""
+    sources = ticket.spec.layers
+    return widened(ticket.graph, sources).graph if is_copied(sources) else ticket.graph
 
 
 def folded_module(
@@ -220,7 +230,18 @@ def folded_module(
     ``signs`` are those that each layer's input can have, where they are not the ones that the ticket was made for.
     """
     signs = signs or {entry.name: entry.input_sign for entry in ticket.facts}
-    return Network(ticket.graph, lambda node: _folded(node, realised[node.name], signs[node.name], dtype)).eval()
+    layers = {facts.name: (source, mask) for source, mask, facts in ticket.layers}
+
+    def build(node: Node) -> torch.nn.Module:
+        source, mask = layers[node.name]
+        if isinstance(source, CopySource) and isinstance(mask, CopyMask):
+            return _filled(WEIGHT_OPERATORS[node.op], node, kept_weights(source, mask), None, dtype)
+        layer = realised[node.name]
+        if isinstance(layer, CopiedLayer) and layer.wide is not None:
+            layer = layer.wide
+        return _folded(node, layer, signs[node.name], dtype)
+
+    return Network(_own_graph(ticket), build).eval()
 
 
 def _check_size(ticket: Ticket, dtype: torch.dtype) -> None:
@@ -238,6 +259,8 @@ def _check_size(ticket: Ticket, dtype: torch.dtype) -> None:
 def _masked(node: Node, source: SourceLayer, mask: Mask, dtype: torch.dtype) -> torch.nn.Module:
     """expand, activation, combine; the target's zero padding comes first."""
     operator = WEIGHT_OPERATORS[node.op]
+    if isinstance(source, CopySource) and isinstance(mask, CopyMask):
+        return masked_copies(node, source, mask, dtype)
     if isinstance(mask, KernelMask):
         width = (source.n_neurons, source.inputs_per_group, *source.kernel)
         expand = operator.layer(node.attributes, width, source.bias)
@@ -248,10 +271,10 @@ def _masked(node: Node, source: SourceLayer, mask: Mask, dtype: torch.dtype) -> 
         expand = operator.pointwise(node.attributes, source.n_neurons, source.inputs_per_group, source.bias)
         combine = operator.layer(node.attributes, width, False)
         flags = _dense(source, univariate(mask))
-    _prune(expand, "weight", source.expand_weight(), flags[0], dtype)
+    prune_layer(expand, "weight", source.expand_weight(), flags[0], dtype)
     if source.bias:
-        _prune(expand, "bias", source.expand_bias(), flags[1], dtype)
-    _prune(combine, "weight", source.combine_weight(0, source.outputs), flags[2], dtype)
+        prune_layer(expand, "bias", source.expand_bias(), flags[1], dtype)
+    prune_layer(combine, "weight", source.combine_weight(0, source.outputs), flags[2], dtype)
     sequence = torch.nn.Sequential()
     padding = operator.padding(node.attributes)
     if any(padding):
@@ -260,15 +283,6 @@ def _masked(node: Node, source: SourceLayer, mask: Mask, dtype: torch.dtype) -> 
     sequence.add_module("activation", source.activation.torch_module())
     sequence.add_module("combine", combine)
     return sequence
-
-
-def _prune(
-    layer: torch.nn.Module, name: str, values: NDArray[np.float32], mask: NDArray[np.bool_], dtype: torch.dtype
-) -> None:
-    shape = getattr(layer, name).shape
-    parameter = torch.nn.Parameter(torch.from_numpy(values).reshape(shape).to(dtype), requires_grad=False)
-    setattr(layer, name, parameter)
-    prune.custom_from_mask(layer, name, torch.from_numpy(mask).reshape(shape).to(dtype))
 
 
 def _dense(source: SourceLayer, mask: UnivariateMask) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:

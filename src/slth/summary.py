@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from slth.mask import Mask
 from slth.mask.slots import slots_per_group
 from slth.network.graph import Sign
+from slth.source.copies import CopySource
 from slth.source.kernels import KernelSource
 from slth.source.spec import BlockSource, SourceLayer
 from slth.ticket import LayerFacts, Ticket
@@ -66,7 +67,7 @@ class TicketSummary:
     @property
     def rerouted(self) -> tuple[str, ...]:
         """Layers in another order than others of the same ticket: those whose input may have either sign."""
-        if all(layer.order == UNIVARIATE_FIRST for layer in self.layers):
+        if not any(layer.order == KernelSource.order for layer in self.layers):
             return ()
         return tuple(layer.name for layer in self.layers if layer.order == UNIVARIATE_FIRST)
 
@@ -121,12 +122,14 @@ def base_set_sizes(source: SourceLayer, sign: Sign) -> NDArray[np.int64]:
     """Usable elements of every base set of a layer: by block and, where it matters, sign of the input.
 
     With kernels first, of every weight and bias. With the looks-linear initialisation every mirrored pair is one usable
-    element. Where neurons serve one weight each, the number of neurons that the source has for each.
+    element; copies of an input are usable, all of them. Where neurons serve one weight each, the number of neurons that the source has for each.
     """
     if isinstance(source, KernelSource):
         (branch,) = sign.branches
         ranges = source.ranges(1 << 22)
         return np.concatenate([source.base_sets(*outputs, branch)[1].sum(axis=2).ravel() for outputs in ranges])
+    if isinstance(source, CopySource):
+        return np.full(source.inputs_per_group, source.block_width, np.int64)
     if not isinstance(source, BlockSource):
         return np.array([source.neurons_per_group // slots_per_group(source)])
     n_blocks = source.groups * source.blocks_per_group

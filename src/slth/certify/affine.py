@@ -35,9 +35,9 @@ def affine(node: Node, state: State, layer: WeightLayer, realised: RealisedLayer
         bent = inflate(torch.from_numpy(realised.size) * share, realised.n_terms)
         gain, deviation = gain + bent, deviation + bent
     offset, constant = torch.zeros_like(bias), bias.abs()
-    if realised.bias is not None and realised.bias_slack is not None:
-        slack = torch.from_numpy(realised.bias_slack)
-        offset = inflate((torch.from_numpy(realised.bias) - bias).abs() + slack, 2)
+    bias_deviation, bias_slack = realised.bias_deviation(bias_array), realised.bias_slack
+    if bias_deviation is not None and bias_slack is not None:
+        offset = inflate(torch.from_numpy(bias_deviation) + torch.from_numpy(bias_slack), 2)
     if realised.bias_size is not None:
         constant = torch.maximum(constant + offset, inflate(torch.from_numpy(realised.bias_size), realised.n_terms))
 
@@ -61,17 +61,13 @@ def _gain_and_deviation(
     """Largest |ticket weight| and |ticket weight - weight| over the signs that the input can have."""
     gain, deviation = torch.zeros_like(weight), torch.zeros_like(weight)
     slack = torch.from_numpy(realised.slack)
-    branches = ((1, realised.positive, state.nonpositive), (-1, realised.negative, state.nonnegative))
-    for branch, slopes, impossible in branches:
+    for branch, impossible in ((1, state.nonpositive), (-1, state.nonnegative)):
         if impossible:
             continue
-        if realised.only in (None, branch):
-            slope = torch.from_numpy(slopes)
-            gain = torch.maximum(gain, inflate(slope.abs() + slack, 2))
-            deviation = torch.maximum(deviation, inflate((slope - weight).abs() + slack, 2))
-        else:
-            # relu(a - c) = a - theta c for a, c >= 0 and some theta in [0, 1]: any slope up to the sum of sizes.
-            size = inflate(torch.from_numpy(realised.size) + slack, realised.n_terms)
-            gain = torch.maximum(gain, size)
-            deviation = torch.maximum(deviation, inflate(size + weight.abs(), 2))
+        # Where neurons read several inputs, slopes for the other sign may have as many roundings as the layer has.
+        n_terms = 2 if realised.only in (None, branch) else realised.n_terms
+        own = torch.from_numpy(realised.gain(branch))
+        off = torch.from_numpy(realised.deviation(weight.numpy(), branch))
+        gain = torch.maximum(gain, inflate(own + slack, n_terms))
+        deviation = torch.maximum(deviation, inflate(off + slack, n_terms))
     return gain, deviation

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from slth.certify.propagation import Bound, propagate
 from slth.certify.search import Progress, largest_difference, search, silent
+from slth.copies import realise_all
 from slth.data import Data
 from slth.domain import Domain
 from slth.errors import ArgumentError, MismatchError
@@ -21,7 +22,7 @@ from slth.network.graph import Node, Sign
 from slth.network.operators import WEIGHT_OPERATORS
 from slth.network.target import Target, WeightLayer
 from slth.probes import target_probe_outputs
-from slth.realise import RealisedLayer, realise, survivors_digest
+from slth.realise import RealisedLayer, survivors_digest
 from slth.runtime import folded_module, module, target_module
 from slth.threads import fitting_threads
 from slth.ticket import ERROR_EDGES, LayerFacts, Ticket
@@ -142,10 +143,8 @@ def verify(
     if data is not None and not isinstance(data, Data):
         data = Data.build(*data)
     inputs = None if data is None else data.inputs_for(target.graph.input_shape)
-    realised = {}
-    for number, (source, mask, facts) in enumerate(ticket.layers):
-        realised[facts.name] = realise(source, mask)
-        on_progress("regenerating", number + 1, len(ticket.masks))
+    pairs = [(source, mask) for source, mask, _ in ticket.layers]
+    realised = realise_all(ticket.graph, pairs, lambda done: on_progress("regenerating", done, len(pairs)))
     bound = propagate(target, realised, box) if box.bounded else None
     layers, reasons = _check_layers(ticket, target, realised, bound)
     reasons += _check_probes(ticket, target)
@@ -234,10 +233,11 @@ def _layer_errors(
     weight = layer.weight_array()
     errors = np.max([realised.deviation(weight, branch) for branch in sign.branches], axis=0)
     bias = layer.bias_array()
-    if bias is None or realised.bias is None or realised.bias_slack is None:
+    bias_errors = realised.bias_deviation(bias)
+    if bias is None or bias_errors is None or realised.bias_slack is None:
         return errors.ravel(), realised.slack.ravel()
     return (
-        np.concatenate([errors.ravel(), np.abs(realised.bias - bias)]),
+        np.concatenate([errors.ravel(), bias_errors]),
         np.concatenate([realised.slack.ravel(), realised.bias_slack]),
     )
 

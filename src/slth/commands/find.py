@@ -75,7 +75,7 @@ def find(
     input_shape: InputShape = None,
     construction: Annotated[
         str,
-        typer.Option(metavar="NAME", help="two-for-one, pairs, golden-ratio, conv, neurons.", show_default=False),
+        typer.Option(metavar="NAME", help="two-for-one, one-for-one, pairs, golden-ratio, conv, neurons.", show_default=False),
     ] = "two-for-one",
     base_set_size: Annotated[
         int | None, typer.Option(metavar="M", help="Elements a subset sum (20); neurons a pool (1000).")
@@ -170,10 +170,10 @@ def find(
 def _certify(ticket: Ticket, target: Target, domain: str | None) -> float:
     """The proved bound on the output error over the domain."""
     from slth.certify.propagation import propagate
+    from slth.copies import realise_all
     from slth.domain import Domain
-    from slth.realise import realise
 
-    realised = {facts.name: realise(source, mask) for source, mask, facts in ticket.layers}
+    realised = realise_all(ticket.graph, [(source, mask) for source, mask, _ in ticket.layers])
     return propagate(target, realised, Domain.parse(domain)).output_error
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from slth.constructions.base import Construction
 from slth.constructions.conv import Conv
 from slth.constructions.golden_ratio import GoldenRatio
+from slth.constructions.one_for_one import OneForOne
 from slth.constructions.pairs import Pairs
 from slth.constructions.two_for_one import TwoForOne
 
 CONSTRUCTIONS: dict[str, Construction] = {
-    construction.name: construction for construction in (TwoForOne(), Pairs(), GoldenRatio(), Conv())
+    construction.name: construction for construction in (TwoForOne(), OneForOne(), Pairs(), GoldenRatio(), Conv())
 }
 
 __all__ = ["CONSTRUCTIONS", "Construction"]

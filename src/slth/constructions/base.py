@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slth.mask import Mask
-from slth.network.graph import Sign
+from slth.network.graph import Graph, Sign
 from slth.network.target import Target, WeightLayer
 from slth.plan import LayerPlan, Plan, Size, Wishes
 from slth.source.spec import SourceLayer
@@ -125,6 +125,35 @@ class Construction(ABC):
             activation=layer_plan.activation,
             expand_scale=layer_plan.expand_scale,
         )
+
+    def sizes(self, target: Target, signs: Mapping[str, Sign], wishes: Wishes, sizes: Sequence[int]) -> list[Size]:
+        """Block width, scale and law of every layer's source, given the sizes of the base sets."""
+        return [self.size(layer, signs[layer.name], wishes, own) for layer, own in zip(target, sizes, strict=True)]
+
+    def connect(self, graph: Graph, sources: tuple[SourceLayer, ...]) -> tuple[SourceLayer, ...]:
+        """The source's layers as they are where each knows of the others; made one by one they know their own shape.
+
+        Raises
+        ------
+        ArgumentError
+            If they do not fit together.
+        """
+        return sources
+
+    def check_masks(self, graph: Graph, sources: Sequence[SourceLayer], masks: Sequence[Mask]) -> None:
+        """Refuse masks that fit their layers one by one and not the construction.
+
+        Raises
+        ------
+        TicketError
+        """
+
+    def find_layers(
+        self, target: Target, sources: Sequence[SourceLayer], plan: Plan, work: Callable[[WeightLayer], Work]
+    ) -> Iterator[Found]:
+        """The masks, from the first layer to the last."""
+        for layer_plan, layer, source in zip(plan.layers, target, sources, strict=True):
+            yield self.find(source, layer, plan, layer_plan, work(layer))
 
     @abstractmethod
     def find(self, source: SourceLayer, layer: WeightLayer, plan: Plan, layer_plan: LayerPlan, work: Work) -> Found:

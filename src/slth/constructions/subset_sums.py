@@ -78,9 +78,13 @@ class SubsetSumConstruction(Construction):
     ) -> NDArray[np.float64]:
         """Errors by target weight, (weights and biases of the piece,), from the errors and sums by problem."""
 
+    def n_problems(self, source: Any, layer: WeightLayer, plan: LayerPlan) -> int:
+        """About how many problems a layer has."""
+        return layer.n_weights * max(1, len(plan.input_sign.branches))
+
     def find(self, source: Any, layer: WeightLayer, plan: Plan, layer_plan: LayerPlan, work: Work) -> Found:
         """Solve piece after piece."""
-        total = layer.n_weights * max(1, len(layer_plan.input_sign.branches))
+        total = self.n_problems(source, layer, layer_plan)
         chosen: list[Chosen] = []
         errors: list[NDArray[np.float64]] = []
         waiting: list[Piece] = []

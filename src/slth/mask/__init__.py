@@ -2,7 +2,8 @@
 
 from slth.mask.base import BIAS, Entries, Kept, Mask, UnivariateMask, univariate
 from slth.mask.blocks import BlockMask
+from slth.mask.copies import CopyMask
 from slth.mask.kernels import KernelMask
 from slth.mask.slots import SlotMask
 
-__all__ = ["BIAS", "BlockMask", "Entries", "Kept", "KernelMask", "Mask", "SlotMask", "UnivariateMask", "univariate"]
+__all__ = ["BIAS", "BlockMask", "CopyMask", "Entries", "Kept", "KernelMask", "Mask", "SlotMask", "UnivariateMask", "univariate"]

@@ -1,0 +1,261 @@
+"""One source layer for one target layer, after a first target layer that takes two: depth L + 1.
+
+Burkholz 2022, Theorems 2.7 and 2.9. Source layer 1 has the univariate neurons of two-for-one, source layer 2 several
+copies of every neuron of target layer 1: two-for-one with every row repeated, each copy with random weights of its own.
+From there on a source layer reads m copies x_j^(1), ..., x_j^(m) of every neuron j of the layer before, and copy r of
+output o keeps of its own random weights w the subset I_j of each base set that adds up to the target's weight,
+
+    sum over k in I_j of w[o, r, j, k] x_j^(k)  =  about W[o, j] x_j.
+
+The elements are the weights themselves, whatever the sign of x and whatever the activation. A layer makes as many copies
+as the base sets of the next layer have elements; the last one makes 1. Copies agree up to their errors only, so that
+there is no network of the target's own architecture that computes exactly the same.
+
+Biases of later layers have nothing but constants to come from. Source layer 2 makes m constant channels from its biases,
+each a subset sum near some number above 0, and every later layer makes those of the next one from those that it reads. A
+bias is a subset sum over w c with c the constants as they came out, behind the target's activation, so that their
+errors do not add up.
+
+Differs: convolutions, where a base set belongs to one tap, and constants are read at a tap that sees no padding; base
+sets have a size and not a theorem's width; weights are drawn from U[-s, s] with s from the layer's largest weight, and
+the constants are aimed at what half of their base sets can reach, at most 1.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from slth.constructions.base import Found, Work
+from slth.constructions.subset_sums import Chosen, Piece, SubsetSumConstruction
+from slth.constructions.two_for_one import LARGEST_BASE_SET, TwoForOne
+from slth.copies import NONE, Constants, first_constants, next_constants, widened
+from slth.errors import ArgumentError
+from slth.mask import BlockMask, CopyMask, Mask
+from slth.mask.copies import pack
+from slth.network.graph import Graph, Sign
+from slth.network.target import Target, WeightLayer
+from slth.network.widen import CopyLayout, Widened, widen
+from slth.plan import LayerPlan, Plan, Size, Wishes
+from slth.source.copies import CopySource
+from slth.source.spec import BlockSource, SourceLayer
+
+_LARGEST_MADE = 0.5
+_MADE_BY = 8.0
+"""A layer that makes constants has at least the scale min(1/2, 8/m), so that they do not fade away (chosen)."""
+
+_SMALLEST_READ = 0.25
+"""Biases are reached from constants of this size at least; smaller ones do not raise the scale further (chosen)."""
+
+
+class _FirstHalf(TwoForOne):
+    """Two-for-one with errors row by row: the weights of an output, then its bias."""
+
+    def weight_errors(
+        self, source: BlockSource, piece: Piece, errors: NDArray[np.float64], sums: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """As the parent's, in another order."""
+        flat = super().weight_errors(source, piece, errors, sums)
+        if not source.bias:
+            return flat
+        n_rows = piece.place.stop - piece.place.start
+        inputs, biases = flat[:-n_rows].reshape(n_rows, -1), flat[-n_rows:, None]
+        return np.concatenate([inputs, biases], axis=1).ravel()
+
+
+_FIRST = _FirstHalf()
+
+
+@dataclass(frozen=True)
+class _Fed(WeightLayer):
+    """A target layer and the constants that its source layer reads."""
+
+    constants: Constants
+
+
+class OneForOne(SubsetSumConstruction):
+    """Copies of every neuron, and for each of them its own subset of the copies before."""
+
+    name = "one-for-one"
+    source_type = BlockSource
+    mask_type = BlockMask
+    default_size = 20
+    largest_size = LARGEST_BASE_SET
+    initialisations = ("uniform",)
+    any_activation = True
+
+    def check(self, target: Target, wishes: Wishes, size: int) -> None:
+        """Refuse a graph in which copies cannot be carried, and base sets too small to reach the tolerance."""
+        widen(target.graph, [size] * len(target.layers))
+        _FIRST.check(target, wishes, size)
+
+    def size(self, layer: WeightLayer, sign: Sign, wishes: Wishes, size: int) -> Size:
+        """Of the first layer; see :meth:`sizes`."""
+        return _FIRST.size(layer, sign, wishes, size)
+
+    def sizes(self, target: Target, signs: dict[str, Sign], wishes: Wishes, sizes: Sequence[int]) -> list[Size]:
+        """Blocks of the first layer as in two-for-one; then m copies, and scales that reach weights and biases."""
+        wide = widen(target.graph, sizes)
+        first = target.layers[0]
+        made = [self.size(first, signs[first.name], wishes, sizes[0])]
+        reach = made[0].scale * abs(float(wishes.activation.value(made[0].expand_scale / 2))) * made[0].block_width
+        constant = _aim(reach / 8)
+        for number in range(1, len(sizes)):
+            layer, layout = target.layers[number], wide.layouts[number]
+            constant = abs(float(_constant(constant).through(wide.between[number - 1]).values[0]))
+            scale = float(np.abs(layer.weight_array()).max(initial=0.0))
+            bias = layer.bias_array()
+            if bias is not None:
+                scale = max(scale, float(np.abs(bias).max(initial=0.0)) / max(constant, _SMALLEST_READ))
+            if layout.constants_out:
+                scale = max(scale, min(_LARGEST_MADE, _MADE_BY / sizes[number]))
+            made.append(Size(int(sizes[number]), _float32_above(scale) or 1.0))
+            constant = _aim(sizes[number] * made[-1].scale * constant / 4)
+        return made
+
+    def connect(self, graph: Graph, sources: tuple[SourceLayer, ...]) -> tuple[SourceLayer, ...]:
+        """The first layer with all of its rows, the others with their copies."""
+        for source in sources[1:]:
+            if not 1 <= source.block_width <= self.largest_size:
+                raise ArgumentError("block_width", str(source.block_width), f"1 to {self.largest_size} copies")
+        wide = widened(graph, sources)
+        return tuple(_connected(source, layout) for source, layout in zip(sources, wide.layouts, strict=True))
+
+    def mask_layout(self, source: SourceLayer) -> type[Mask]:
+        """Of blocks for the first layer, then of copies."""
+        return CopyMask if isinstance(source, CopySource) else BlockMask
+
+    def check_masks(self, graph: Graph, sources: Sequence[SourceLayer], masks: Sequence[Mask]) -> None:
+        """Refuse constants that are not."""
+        first_constants(sources[0], masks[0], widened(graph, sources).layouts[0].constants_out)
+
+    def find_layers(
+        self, target: Target, sources: Sequence[SourceLayer], plan: Plan, work: Callable[[WeightLayer], Work]
+    ) -> Iterator[Found]:
+        """Layer after layer, with the constants as they come out."""
+        wide, constants = widened(target.graph, sources), NONE
+        for number, (layer, source, layer_plan) in enumerate(zip(target, sources, plan.layers, strict=True)):
+            if isinstance(source, CopySource):
+                fed = _Fed(layer.node, layer.weight, layer.bias, constants)
+                found = self.find(source, fed, plan, layer_plan, work(layer))
+                assert isinstance(found.mask, CopyMask)
+                constants = next_constants(source, found.mask, constants)
+            else:
+                layout = wide.layouts[number]
+                found = _find_first(wide, source, layer, plan, layer_plan, work(layer))
+                constants = first_constants(source, found.mask, layout.constants_out)
+            yield found
+            constants = constants.through(wide.between[number])
+
+    def n_problems(self, source: CopySource, layer: WeightLayer, plan: LayerPlan) -> int:
+        """Of all copies, about."""
+        return layer.n_weights * source.copies_out
+
+    def pieces(self, source: CopySource, layer: Any, plan: LayerPlan, elements: int) -> Iterator[Piece]:
+        """One problem a copy of a weight, then one a copy of a bias; those of the constants are the last piece."""
+        targets, bias = layer.weight_array(), layer.bias_array()
+        constants: Constants = layer.constants
+        reach = source.scale * float(np.abs(constants.values).sum()) / 4
+        for start, stop in source.ranges(elements):
+            weight = source.weight(start, stop)
+            base_sets, sizes, wanted = [np.zeros(0)], [np.zeros(0, np.int64)], [np.zeros(0)]
+            if start < source.data_rows:
+                parts = source.inputs(weight).astype(np.float64)
+                rows = targets[start // source.copies_out : stop // source.copies_out]
+                base_sets.append(parts.ravel())
+                sizes.append(np.full(parts[..., 0].size, source.block_width, np.int64))
+                wanted.append(np.repeat(rows, source.copies_out, axis=0).ravel())
+            if start >= source.first_constant_row:
+                base_sets.append((source.constants(weight).astype(np.float64) * constants.values).ravel())
+                sizes.append(np.full(stop - start, source.constants_in, np.int64))
+                if start >= source.data_rows:
+                    wanted.append(np.full(stop - start, _aim(reach)))
+                else:
+                    own = bias[start // source.copies_out : stop // source.copies_out]
+                    wanted.append(np.repeat(own, source.copies_out))
+            yield Piece(np.concatenate(base_sets), np.concatenate(sizes), np.concatenate(wanted), (start, stop))
+
+    def mask(self, source: CopySource, plan: LayerPlan, chosen: list[Chosen]) -> CopyMask:
+        """Keep the chosen weights."""
+        copies, constants = [np.zeros(0, np.uint8)], [np.zeros(0, np.uint8)]
+        for answers in chosen:
+            start, stop = answers.place
+            flags, n_rows, n_inputs = answers.flags, stop - start, 0
+            if start < source.data_rows:
+                n_inputs = n_rows * source.inputs_per_group * source.taps * source.block_width
+                copies.append(pack(flags[:n_inputs].reshape(n_rows, -1)))
+            if start >= source.first_constant_row:
+                constants.append(pack(flags[n_inputs:].reshape(n_rows, -1)))
+        return CopyMask(np.concatenate(copies), np.concatenate(constants))
+
+    def weight_errors(
+        self, source: CopySource, piece: Piece, errors: NDArray[np.float64], sums: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """The worst of the copies, weights before biases; constants are nobody's weights."""
+        start, stop = piece.place
+        if start >= source.data_rows:
+            return np.zeros(0)
+        n_rows = stop - start
+        n_inputs = n_rows * source.inputs_per_group * source.taps
+        inputs = errors[:n_inputs].reshape(-1, source.copies_out, n_inputs // n_rows).max(axis=1).ravel()
+        return np.concatenate([inputs, errors[n_inputs:].reshape(-1, source.copies_out).max(axis=1)])
+
+
+def _constant(value: float) -> Constants:
+    return Constants(np.array([value]), np.zeros(1))
+
+
+def _aim(reach: float) -> float:
+    """What constants are aimed at, given what the elements of one sign are expected to add up to."""
+    return min(1.0, reach / 2)
+
+
+def _float32_above(value: float) -> float:
+    """The least float32 that is not below."""
+    rounded = np.float32(value)
+    return float(rounded if float(rounded) >= value else np.nextafter(rounded, np.float32(np.inf)))
+
+
+def _connected(source: SourceLayer, layout: CopyLayout) -> SourceLayer:
+    if source.index == 0:
+        outputs = source.outputs * layout.copies_out + layout.constants_out
+        return dataclasses.replace(source, outputs=outputs, bias=source.bias or layout.constants_out > 0)
+    common = {field.name: getattr(source, field.name) for field in dataclasses.fields(source)}
+    return CopySource(
+        **common,
+        copies_out=layout.copies_out,
+        constants_in=layout.constants_in,
+        constants_out=layout.constants_out,
+        positions=layout.positions,
+        constant_tap=layout.constant_tap,
+    )
+
+
+def _find_first(
+    wide: Widened, source: SourceLayer, layer: WeightLayer, plan: Plan, layer_plan: LayerPlan, work: Work
+) -> Found:
+    """Two-for-one for a layer with every row repeated, and rows of nothing but a bias for the constants."""
+    layout = wide.layouts[0]
+    node = next(node for node in wide.graph if node.name == layer.name)
+    weight = layer.weight.repeat_interleave(layout.copies_out, dim=0)
+    weight = torch.cat([weight, weight.new_zeros((layout.constants_out, *weight.shape[1:]))])
+    bias = None
+    if source.bias:
+        own = layer.weight.new_zeros(len(layer.weight)) if layer.bias is None else layer.bias
+        # About half of a bias block's neurons are used, those with a positive bias and an element of the right sign.
+        reach = source.scale * abs(float(source.activation.value(source.expand_scale / 2))) * source.block_width / 8
+        constants = own.new_full((layout.constants_out,), _aim(reach))
+        bias = torch.cat([own.repeat_interleave(layout.copies_out), constants])
+    found = _FIRST.find(source, WeightLayer(node, weight, bias), plan, layer_plan, work)
+    rows = found.errors.reshape(len(weight), -1)[: len(layer.weight) * layout.copies_out]
+    errors = rows.reshape(len(layer.weight), layout.copies_out, -1).max(axis=1)
+    n_inputs = layer.weight[0].numel()
+    parts = [errors[:, :n_inputs].ravel()] + ([] if layer.bias is None else [errors[:, n_inputs]])
+    return Found(found.mask, np.concatenate(parts))
+
