@@ -94,7 +94,9 @@ def first_constants(source: SourceLayer, mask: Mask, count: int) -> Constants:
 def next_constants(source: CopySource, mask: CopyMask, constants: Constants) -> Constants:
     """What the constant outputs of a later layer are before any activation."""
     made = [NONE]
-    for start, _, flags, weight in ((p.start, p.stop, p.constant_flags, p.constant_weight) for p in mask.pieces(source)):
+    for start, _, flags, weight in (
+        (p.start, p.stop, p.constant_flags, p.constant_weight) for p in mask.pieces(source)
+    ):
         if start >= source.data_rows:
             made.append(_weighted(weight, flags, constants))
     return made[-1]
@@ -138,7 +140,10 @@ class CopiedLayer(RealisedLayer):
     def gain(self, branch: int) -> NDArray[np.float64]:
         """Of the copy with the largest."""
         side = 0 if branch > 0 else 1
-        return self.size if self.reads_copies else np.maximum(np.abs(self.lowest[side]), np.abs(self.highest[side]))
+        if self.reads_copies:
+            return self.size
+        largest: NDArray[np.float64] = np.maximum(np.abs(self.lowest[side]), np.abs(self.highest[side]))
+        return largest
 
     def deviation(self, weight: NDArray[np.float64], branch: int) -> NDArray[np.float64]:
         """Of the copy that is farthest off."""
@@ -150,7 +155,8 @@ class CopiedLayer(RealisedLayer):
         if self.bias_lowest is None or self.bias_highest is None:
             return None
         wanted = 0.0 if bias is None else bias
-        return np.maximum(np.abs(self.bias_lowest - wanted), np.abs(self.bias_highest - wanted))
+        farthest: NDArray[np.float64] = np.maximum(np.abs(self.bias_lowest - wanted), np.abs(self.bias_highest - wanted))
+        return farthest
 
     @property
     def bias_slack(self) -> NDArray[np.float64] | None:

@@ -122,7 +122,8 @@ def base_set_sizes(source: SourceLayer, sign: Sign) -> NDArray[np.int64]:
     """Usable elements of every base set of a layer: by block and, where it matters, sign of the input.
 
     With kernels first, of every weight and bias. With the looks-linear initialisation every mirrored pair is one usable
-    element; copies of an input are usable, all of them. Where neurons serve one weight each, the number of neurons that the source has for each.
+    element, and so is every copy of an input. Where neurons serve one weight each, the number of neurons that the
+    source has for each.
     """
     if isinstance(source, KernelSource):
         (branch,) = sign.branches

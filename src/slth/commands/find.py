@@ -75,7 +75,9 @@ def find(
     input_shape: InputShape = None,
     construction: Annotated[
         str,
-        typer.Option(metavar="NAME", help="two-for-one, one-for-one, pairs, golden-ratio, conv, neurons.", show_default=False),
+        typer.Option(
+            metavar="NAME", help="two-for-one, one-for-one, pairs, golden-ratio, conv, neurons.", show_default=False
+        ),
     ] = "two-for-one",
     base_set_size: Annotated[
         int | None, typer.Option(metavar="M", help="Elements a subset sum (20); neurons a pool (1000).")

@@ -140,7 +140,9 @@ class Construction(ABC):
         """
         return sources
 
-    def check_masks(self, graph: Graph, sources: Sequence[SourceLayer], masks: Sequence[Mask]) -> None:
+    def check_masks(  # noqa: B027 - most constructions have nothing to say
+        self, graph: Graph, sources: Sequence[SourceLayer], masks: Sequence[Mask]
+    ) -> None:
         """Refuse masks that fit their layers one by one and not the construction.
 
         Raises

@@ -7,14 +7,14 @@ output o keeps of its own random weights w the subset I_j of each base set that 
 
     sum over k in I_j of w[o, r, j, k] x_j^(k)  =  about W[o, j] x_j.
 
-The elements are the weights themselves, whatever the sign of x and whatever the activation. A layer makes as many copies
-as the base sets of the next layer have elements; the last one makes 1. Copies agree up to their errors only, so that
-there is no network of the target's own architecture that computes exactly the same.
+The elements are the weights themselves, whatever the sign of x and whatever the activation. A layer makes as many
+copies as the base sets of the next layer have elements; the last one makes 1. Copies agree up to their errors only, so
+that there is no network of the target's own architecture that computes exactly the same.
 
-Biases of later layers have nothing but constants to come from. Source layer 2 makes m constant channels from its biases,
-each a subset sum near some number above 0, and every later layer makes those of the next one from those that it reads. A
-bias is a subset sum over w c with c the constants as they came out, behind the target's activation, so that their
-errors do not add up.
+Biases of later layers have nothing but constants to come from. Source layer 2 makes m constant channels from its
+biases, each a subset sum near some number above 0, and every later layer makes those of the next one from those that it
+reads. A bias is a subset sum over w c with c the constants as they came out, behind the target's activation, so that
+their errors do not add up.
 
 Differs: convolutions, where a base set belongs to one tap, and constants are read at a tap that sees no padding; base
 sets have a size and not a theorem's width; weights are drawn from U[-s, s] with s from the layer's largest weight, and
@@ -24,7 +24,7 @@ the constants are aimed at what half of their base sets can reach, at most 1.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,16 +42,9 @@ from slth.mask.copies import pack
 from slth.network.graph import Graph, Sign
 from slth.network.target import Target, WeightLayer
 from slth.network.widen import CopyLayout, Widened, widen
-from slth.plan import LayerPlan, Plan, Size, Wishes
+from slth.plan import LayerPlan, Plan, Size, Wishes, magnitudes
 from slth.source.copies import CopySource
 from slth.source.spec import BlockSource, SourceLayer
-
-_LARGEST_MADE = 0.5
-_MADE_BY = 8.0
-"""A layer that makes constants has at least the scale min(1/2, 8/m), so that they do not fade away (chosen)."""
-
-_SMALLEST_READ = 0.25
-"""Biases are reached from constants of this size at least; smaller ones do not raise the scale further (chosen)."""
 
 
 class _FirstHalf(TwoForOne):
@@ -99,23 +92,19 @@ class OneForOne(SubsetSumConstruction):
         """Of the first layer; see :meth:`sizes`."""
         return _FIRST.size(layer, sign, wishes, size)
 
-    def sizes(self, target: Target, signs: dict[str, Sign], wishes: Wishes, sizes: Sequence[int]) -> list[Size]:
+    def sizes(self, target: Target, signs: Mapping[str, Sign], wishes: Wishes, sizes: Sequence[int]) -> list[Size]:
         """Blocks of the first layer as in two-for-one; then m copies, and scales that reach weights and biases."""
         wide = widen(target.graph, sizes)
         first = target.layers[0]
-        made = [self.size(first, signs[first.name], wishes, sizes[0])]
+        made = [self.size(_repeated(first, wide.layouts[0].copies_out), signs[first.name], wishes, sizes[0])]
         reach = made[0].scale * abs(float(wishes.activation.value(made[0].expand_scale / 2))) * made[0].block_width
         constant = _aim(reach / 8)
         for number in range(1, len(sizes)):
-            layer, layout = target.layers[number], wide.layouts[number]
+            layer = target.layers[number]
             constant = abs(float(_constant(constant).through(wide.between[number - 1]).values[0]))
-            scale = float(np.abs(layer.weight_array()).max(initial=0.0))
-            bias = layer.bias_array()
-            if bias is not None:
-                scale = max(scale, float(np.abs(bias).max(initial=0.0)) / max(constant, _SMALLEST_READ))
-            if layout.constants_out:
-                scale = max(scale, min(_LARGEST_MADE, _MADE_BY / sizes[number]))
-            made.append(Size(int(sizes[number]), _float32_above(scale) or 1.0))
+            # Copies differ, and what they differ by counts with the sum of the kept weights: no scale beyond need.
+            scale = _float32_above(float(magnitudes(layer).max(initial=0.0))) or 1.0
+            made.append(Size(int(sizes[number]), scale))
             constant = _aim(sizes[number] * made[-1].scale * constant / 4)
         return made
 
@@ -213,13 +202,19 @@ def _constant(value: float) -> Constants:
 
 def _aim(reach: float) -> float:
     """What constants are aimed at, given what the elements of one sign are expected to add up to."""
-    return min(1.0, reach / 2)
+    return min(1.0, reach)
 
 
 def _float32_above(value: float) -> float:
     """The least float32 that is not below."""
     rounded = np.float32(value)
     return float(rounded if float(rounded) >= value else np.nextafter(rounded, np.float32(np.inf)))
+
+
+def _repeated(layer: WeightLayer, times: int) -> WeightLayer:
+    """The layer with every row several times."""
+    bias = None if layer.bias is None else layer.bias.repeat_interleave(times)
+    return WeightLayer(layer.node, layer.weight.repeat_interleave(times, dim=0), bias)
 
 
 def _connected(source: SourceLayer, layout: CopyLayout) -> SourceLayer:
@@ -243,19 +238,18 @@ def _find_first(
     """Two-for-one for a layer with every row repeated, and rows of nothing but a bias for the constants."""
     layout = wide.layouts[0]
     node = next(node for node in wide.graph if node.name == layer.name)
-    weight = layer.weight.repeat_interleave(layout.copies_out, dim=0)
-    weight = torch.cat([weight, weight.new_zeros((layout.constants_out, *weight.shape[1:]))])
+    data = _repeated(layer, layout.copies_out)
+    weight = torch.cat([data.weight, data.weight.new_zeros((layout.constants_out, *data.weight.shape[1:]))])
     bias = None
     if source.bias:
-        own = layer.weight.new_zeros(len(layer.weight)) if layer.bias is None else layer.bias
+        own = data.weight.new_zeros(len(data.weight)) if data.bias is None else data.bias
         # About half of a bias block's neurons are used, those with a positive bias and an element of the right sign.
         reach = source.scale * abs(float(source.activation.value(source.expand_scale / 2))) * source.block_width / 8
         constants = own.new_full((layout.constants_out,), _aim(reach))
-        bias = torch.cat([own.repeat_interleave(layout.copies_out), constants])
+        bias = torch.cat([own, constants])
     found = _FIRST.find(source, WeightLayer(node, weight, bias), plan, layer_plan, work)
     rows = found.errors.reshape(len(weight), -1)[: len(layer.weight) * layout.copies_out]
     errors = rows.reshape(len(layer.weight), layout.copies_out, -1).max(axis=1)
     n_inputs = layer.weight[0].numel()
     parts = [errors[:, :n_inputs].ravel()] + ([] if layer.bias is None else [errors[:, n_inputs]])
     return Found(found.mask, np.concatenate(parts))
-

@@ -6,4 +6,15 @@ from slth.mask.copies import CopyMask
 from slth.mask.kernels import KernelMask
 from slth.mask.slots import SlotMask
 
-__all__ = ["BIAS", "BlockMask", "CopyMask", "Entries", "Kept", "KernelMask", "Mask", "SlotMask", "UnivariateMask", "univariate"]
+__all__ = [
+    "BIAS",
+    "BlockMask",
+    "CopyMask",
+    "Entries",
+    "Kept",
+    "KernelMask",
+    "Mask",
+    "SlotMask",
+    "UnivariateMask",
+    "univariate",
+]

@@ -1,4 +1,4 @@
-"""The mask of copies: for every copy of an output its own subsets of the copies of every input, and of the constants."""
+"""The mask of copies: for every copy of an output its own subsets of the copies of every input and of the constants."""
 
 from __future__ import annotations
 

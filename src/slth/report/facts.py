@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from slth.mask import BIAS, Entries, KernelMask, Mask, UnivariateMask, univariate
+from slth.mask import BIAS, CopyMask, Entries, KernelMask, Mask, UnivariateMask, univariate
 from slth.network.graph import Node, Sign
 from slth.source.spec import SourceLayer
 from slth.ticket import Ticket
@@ -41,8 +41,11 @@ def subset_sizes(source: SourceLayer, mask: Mask, sign: Sign) -> dict[str, NDArr
     -------
     dict
         Under :data:`POSITIVE` and :data:`NEGATIVE` (where the sign occurs) arrays (outputs, inputs per group, taps),
-        under :data:`BIAS_NAME` (where the layer has one) an array (outputs,).
+        under :data:`BIAS_NAME` (where the layer has one) an array (outputs,). Where a layer has copies, rows of the
+        source take the place of outputs.
     """
+    if isinstance(mask, CopyMask):
+        return _copied_sizes(source, mask, sign)
     shape = (source.outputs, source.inputs_per_group, source.taps)
     names = {1: POSITIVE, -1: NEGATIVE}
     sizes: dict[str, NDArray[np.uint16]] = {names[branch]: np.zeros(shape, np.uint16) for branch in sign.branches}
@@ -65,6 +68,16 @@ def subset_sizes(source: SourceLayer, mask: Mask, sign: Sign) -> dict[str, NDArr
         if source.bias:
             here = (channel == BIAS) & (u > 0)
             sizes[BIAS_NAME][piece.start : piece.stop] = np.bincount(row[here], minlength=n_rows)
+    return sizes
+
+
+def _copied_sizes(source: SourceLayer, mask: CopyMask, sign: Sign) -> dict[str, NDArray[np.uint16]]:
+    """A subset serves both signs; rows of constants are left out."""
+    pieces = [piece for piece in mask.pieces(source) if len(piece.flags)]
+    inputs = np.concatenate([piece.flags.sum(axis=3, dtype=np.uint16) for piece in pieces])
+    sizes = {name: inputs for branch, name in ((1, POSITIVE), (-1, NEGATIVE)) if branch in sign.branches}
+    if source.bias:
+        sizes[BIAS_NAME] = np.concatenate([piece.constant_flags.sum(axis=1, dtype=np.uint16) for piece in pieces])
     return sizes
 
 
@@ -213,7 +226,9 @@ def mask_picture(ticket: Ticket) -> MaskPicture | None:
 
 
 def _corner(source: SourceLayer, mask: Mask) -> tuple[int, int, int]:
-    """Rows and columns that would be shown, and cells in all."""
+    """Rows and columns that would be shown, and cells in all; of layers without neurons of their own nothing is."""
+    if isinstance(mask, CopyMask):
+        return 0, 0, 0
     _, block = _columns(source, mask)
     rows = source.outputs_per_group * source.combine_taps
     return _rows_shown(source, rows), _columns_shown(block), rows * len(block)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from slth.copies import is_copied
 from slth.report import figures
 from slth.report.diagram import construction
 from slth.report.facts import (
@@ -234,10 +235,13 @@ def usage(ticket: Ticket, title: str) -> str:
     name = title if title.endswith(".ticket") and " " not in title else "net.ticket"
     domain = "" if ticket.domain is None else f" --domain {ticket.domain[0]:g},{ticket.domain[1]:g}"
     code = f'import slth\n\nticket = slth.load("{name}")\nnetwork = ticket.module()'
+    own_shape = "of the trained network’s own shape"
+    if is_copied(ticket.spec.layers):
+        own_shape = "with several copies of every neuron, and the first two random layers in one"
     return (
         '<section><h2>Use it</h2><div class="pair"><div class="panel"><h3>In Python</h3>'
         f"<pre><code>{html.escape(code)}</code></pre>"
-        '<p class="note">A <code>torch.nn.Module</code> of the trained network’s own shape. '
+        f'<p class="note">A <code>torch.nn.Module</code> {own_shape}. '
         '<code>module("masked")</code> is the whole random network with its mask, <code>module("sparse")</code> its '
         "surviving weights alone; all three compute the same function.</p></div>"
         '<div class="panel"><h3>Against the trained network</h3>'

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from slth.source.philox import stream_key
 from slth.source.distributions import draw
+from slth.source.philox import stream_key
 from slth.source.spec import SourceLayer
 
 _WEIGHT = 0
