@@ -148,14 +148,19 @@ class CopiedLayer(RealisedLayer):
     def deviation(self, weight: NDArray[np.float64], branch: int) -> NDArray[np.float64]:
         """Of the copy that is farthest off."""
         side = 0 if branch > 0 else 1
-        return np.maximum(np.abs(self.lowest[side] - weight), np.abs(self.highest[side] - weight))
+        farthest: NDArray[np.float64] = np.maximum(
+            np.abs(self.lowest[side] - weight), np.abs(self.highest[side] - weight)
+        )
+        return farthest
 
     def bias_deviation(self, bias: NDArray[np.float64] | None) -> NDArray[np.float64] | None:
         """Of the copy that is farthest off."""
         if self.bias_lowest is None or self.bias_highest is None:
             return None
         wanted = 0.0 if bias is None else bias
-        farthest: NDArray[np.float64] = np.maximum(np.abs(self.bias_lowest - wanted), np.abs(self.bias_highest - wanted))
+        farthest: NDArray[np.float64] = np.maximum(
+            np.abs(self.bias_lowest - wanted), np.abs(self.bias_highest - wanted)
+        )
         return farthest
 
     @property
