@@ -104,7 +104,7 @@ def find(
     json: Json = False,
     quiet: Quiet = False,
 ) -> int:
-    """Find a network inside a larger random one. TARGET: .pt2, .safetensors or .pt."""
+    """Find a network inside a larger random one. TARGET: .pt2, .safetensors, .pt."""
     from slth.files import check_writable
 
     if construction == "neurons":
