@@ -34,7 +34,14 @@ LARGEST_WIDTH = 1 << 40
 
 
 def to_bytes(ticket: Ticket) -> bytes:
-    """The file's content: the same ticket gives the same bytes."""
+    """The file's content: the same ticket gives the same bytes.
+
+    Raises
+    ------
+    ArgumentError
+        If the source has an activation of the user's own.
+    """
+    _check_storable(ticket)
     return pack(_header(ticket), _tensors(ticket))
 
 
@@ -87,6 +94,16 @@ def from_bytes(content: bytes) -> Ticket:
         raise
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
         raise TicketError("header", f"a malformed field ({error!r})", "the fields of docs/format.md") from error
+
+
+def _check_storable(ticket: Ticket) -> None:
+    """Refuse a user's own activation, whose code a file cannot hold."""
+    for layer in ticket.spec.layers:
+        if not layer.activation.proved:
+            got = f"{layer.activation.name!r}, a user's own"
+            raise ArgumentError(
+                "source activation", got, "one that slth knows by name, for a file", "keeping the ticket in memory"
+            )
 
 
 def _tensors(ticket: Ticket) -> dict[str, NDArray[Any]]:
