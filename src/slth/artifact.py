@@ -17,6 +17,7 @@ from slth.container import check_digest, pack, read, unpack
 from slth.errors import ArgumentError, TicketError
 from slth.files import write_atomically
 from slth.mask import Mask
+from slth.network.deepen import LARGEST_EXTRA_DEPTH, deepened
 from slth.network.graph import Graph, Node, Sign
 from slth.network.operators import WEIGHT_OPERATORS
 from slth.plan import LARGEST_SEED, OBJECTIVES
@@ -114,7 +115,8 @@ def _tensors(ticket: Ticket) -> dict[str, NDArray[Any]]:
 
 
 def _header(ticket: Ticket) -> dict[str, Any]:
-    return {
+    deeper = {"extra_depth": ticket.extra_depth} if ticket.extra_depth else {}
+    return deeper | {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "generator_version": ticket.generator_version,
@@ -155,8 +157,9 @@ def _check_canonical(ticket: Ticket, header: dict[str, Any], tensors: dict[str, 
 
 
 def _ticket(header: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Ticket:
-    graph = Graph.from_json(header["graph"])
+    target_graph, extra_depth = Graph.from_json(header["graph"]), header.get("extra_depth", 0)
     _need(header["construction"] in CONSTRUCTIONS, "construction", repr(header["construction"]), "a known name")
+    graph = _deepened(target_graph, extra_depth, CONSTRUCTIONS[header["construction"]])
     spec = _spec(header["source"], graph, CONSTRUCTIONS[header["construction"]])
     facts = tuple(_facts(entry) for entry in header["layers"])
     nodes = [node for node in graph if node.op in WEIGHT_OPERATORS]
@@ -185,7 +188,7 @@ def _ticket(header: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Ticket:
     _need(header["objective"] in OBJECTIVES, "objective", repr(header["objective"]), "a known name")
     _need(header["target_dtype"] in ("float32", "float64"), "target_dtype", repr(header["target_dtype"]), "a float")
     return Ticket(
-        graph=graph,
+        graph=target_graph,
         spec=spec,
         masks=masks,
         facts=facts,
@@ -198,12 +201,24 @@ def _ticket(header: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Ticket:
         generator_version=str(header["generator_version"]),
         probe_outputs=probes,
         domain=None if domain is None else (float(domain[0]), float(domain[1])),
+        extra_depth=extra_depth,
     )
 
 
 def _need(condition: bool, where: str, got: str, need: str) -> None:
     if not condition:
         raise TicketError(where, got, need)
+
+
+def _deepened(graph: Graph, extra_depth: Any, construction: Construction) -> Graph:
+    """The graph whose layers the source hides; deeper than the target's where the construction allows it."""
+    largest = LARGEST_EXTRA_DEPTH if "extra_depth" in construction.settings else 0
+    fits = type(extra_depth) is int and 0 <= extra_depth <= largest
+    _need(fits, "extra_depth", repr(extra_depth), f"0 to {largest} with the construction {construction.name!r}")
+    try:
+        return deepened(graph, extra_depth)
+    except ArgumentError as error:
+        raise TicketError(error.where, error.got, error.need) from error
 
 
 def _spec(value: dict[str, Any], graph: Graph, construction: Construction) -> SourceSpec:

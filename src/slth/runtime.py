@@ -202,7 +202,7 @@ def module(ticket: Ticket, form: str = "folded", dtype: torch.dtype | None = Non
     if form == "masked":
         _check_size(ticket, number)
     if form == "folded":
-        return folded_module(ticket, realise_all(ticket.graph, list(layers.values())), number)
+        return folded_module(ticket, realise_all(ticket.hidden_graph, list(layers.values())), number)
 
     def build(node: Node) -> torch.nn.Module:
         source, mask = layers[node.name]
@@ -214,9 +214,9 @@ def module(ticket: Ticket, form: str = "folded", dtype: torch.dtype | None = Non
 
 
 def _own_graph(ticket: Ticket) -> Graph:
-    """The target's, or that with copies."""
-    sources = ticket.spec.layers
-    return widened(ticket.graph, sources).graph if is_copied(sources) else ticket.graph
+    """The target's, with its extra depth, or that with copies."""
+    sources, graph = ticket.spec.layers, ticket.hidden_graph
+    return widened(graph, sources).graph if is_copied(sources) else graph
 
 
 def folded_module(

@@ -54,6 +54,7 @@ class TicketSummary:
     seed: int
     domain: tuple[float, float] | None
     target_digest: str
+    extra_depth: int
     target_weights: int
     source_weights: int
     kept_weights: int
@@ -88,7 +89,8 @@ def summarise(ticket: Ticket, ticket_bytes: int | None = None) -> TicketSummary:
         seed=ticket.spec.seed,
         domain=ticket.domain,
         target_digest=ticket.target_digest,
-        target_weights=ticket.n_weights,
+        extra_depth=ticket.extra_depth,
+        target_weights=ticket.n_target_weights,
         source_weights=ticket.spec.n_weights,
         kept_weights=ticket.n_kept,
         density=ticket.n_kept / ticket.spec.n_weights,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slth.mask.base import Mask
+from slth.network.deepen import deepened
 from slth.network.graph import Graph, Sign
 from slth.source.spec import SourceLayer, SourceSpec
 
@@ -58,11 +60,11 @@ class Ticket:
     Attributes
     ----------
     graph : Graph
-        The target's architecture, from which the module is rebuilt.
+        The target's architecture.
     spec : SourceSpec
         The source network.
     masks : tuple of Mask
-        One for each weight layer, in the graph's order.
+        One for each weight layer, in the order of :attr:`hidden_graph`.
     facts : tuple of LayerFacts
         What the search found, layer by layer.
     construction, objective : str
@@ -81,6 +83,8 @@ class Ticket:
         The target's first outputs on seeded inputs, for a picture without the target.
     domain : tuple of float or None
         Smallest lower and largest upper bound of the domain that the search was told; None for all reals.
+    extra_depth : int
+        Identity layers that the source has besides, see :mod:`slth.network.deepen`.
     seconds : float or None
         How long the search took; not part of the file.
     """
@@ -98,17 +102,29 @@ class Ticket:
     generator_version: str
     probe_outputs: NDArray[np.float32]
     domain: tuple[float, float] | None = None
+    extra_depth: int = 0
     seconds: float | None = field(default=None, compare=False)
 
     @property
+    def hidden_graph(self) -> Graph:
+        """The architecture that the source hides, from which the module is built: the target's, with extra depth."""
+        return deepened(self.graph, self.extra_depth)
+
+    @property
     def layers(self) -> list[tuple[SourceLayer, Mask, LayerFacts]]:
-        """Source layer, mask and facts together, in the graph's order."""
+        """Source layer, mask and facts together, in the order of :attr:`hidden_graph`."""
         return list(zip(self.spec.layers, self.masks, self.facts, strict=True))
 
     @property
     def n_weights(self) -> int:
-        """Weights and biases of the target."""
+        """Weights and biases of the target, and of the identity layers that it was given."""
         return sum(facts.n_weights for facts in self.facts)
+
+    @property
+    def n_target_weights(self) -> int:
+        """Weights and biases of the target alone."""
+        layers = [node.attributes for node in self.graph if "weight_shape" in node.attributes]
+        return sum(math.prod(own["weight_shape"]) + own["weight_shape"][0] * own["bias"] for own in layers)
 
     @property
     def n_kept(self) -> int:

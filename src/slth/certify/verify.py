@@ -18,6 +18,7 @@ from slth.copies import realise_all
 from slth.data import Data
 from slth.domain import Domain
 from slth.errors import ArgumentError, MismatchError
+from slth.network.deepen import deepen
 from slth.network.graph import Node, Sign
 from slth.network.operators import WEIGHT_OPERATORS
 from slth.network.target import Target, WeightLayer
@@ -140,17 +141,18 @@ def verify(
         raise ArgumentError("eps", "no domain to prove it on", "a domain", "--domain 0,1")
     target = model if isinstance(model, Target) else _trace(model, ticket, example_input)
     target = _named_alike(ticket, target)
+    hidden = deepen(target, ticket.extra_depth)
     if data is not None and not isinstance(data, Data):
         data = Data.build(*data)
     inputs = None if data is None else data.inputs_for(target.graph.input_shape)
     pairs = [(source, mask) for source, mask, _ in ticket.layers]
-    realised = realise_all(ticket.graph, pairs, lambda done: on_progress("regenerating", done, len(pairs)))
-    bound = propagate(target, realised, box) if box.bounded else None
-    layers, reasons = _check_layers(ticket, target, realised, bound)
+    realised = realise_all(hidden.graph, pairs, lambda done: on_progress("regenerating", done, len(pairs)))
+    bound = propagate(hidden, realised, box) if box.bounded else None
+    layers, reasons = _check_layers(ticket, hidden, realised, bound)
     reasons += _check_probes(ticket, target)
     if box.bounded:
         reasons += _check_domain(ticket, box)
-    signs = target.input_signs(box.sign)
+    signs = hidden.input_signs(box.sign)
     ours = folded_module(ticket, realised, torch.float64, signs)
     if any(layer.bend.activation is not None or not layer.serves(signs[name]) for name, layer in realised.items()):
         # Folded, such an activation would be the lines that it is near to.
@@ -202,7 +204,8 @@ def _named_alike(ticket: Ticket, target: Target) -> Target:
     if ticket.graph.structure() != target.graph.structure():
         got = f"a target of {len(target.layers)} weight layers, {target.n_weights:,} weights, input "
         got += f"{target.graph.input_shape}"
-        need = f"the ticket's: {len(ticket.spec.layers)} layers, {ticket.n_weights:,} weights, input "
+        need = f"the ticket's: {len(ticket.spec.layers) - ticket.extra_depth} layers, "
+        need += f"{ticket.n_target_weights:,} weights, input "
         need += f"{ticket.graph.input_shape}"
         for own, other in zip(ticket.graph, target.graph, strict=False):
             if _called(own) != _called(other):

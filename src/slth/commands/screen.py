@@ -112,7 +112,7 @@ def ticket_table(summary: TicketSummary) -> Table:
     table = Table(box=box.SIMPLE_HEAD, show_footer=True, pad_edge=False)
     table.add_column("layer", "total")
     columns = {
-        "weights": f"{summary.target_weights:,}",
+        "weights": f"{sum(layer.weights for layer in summary.layers):,}",
         "base set": str(summary.base_set_size),
         "source weights": f"{summary.source_weights:,}",
         "kept": f"{summary.kept_weights:,}",

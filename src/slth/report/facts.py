@@ -342,7 +342,7 @@ def probe_comparison(ticket: Ticket) -> Outputs | None:
     wanted = (N_PROBES, min(N_OUTPUTS, math.prod(ticket.graph.output_shape)))
     if stored.shape != wanted or not np.isfinite(stored).all():
         return None
-    cost = sum(_multiplications(node) for node in ticket.graph)
+    cost = sum(_multiplications(node) for node in ticket.hidden_graph)
     n_probes = max(FEWEST_PROBES, min(N_PROBES, LARGEST_PROBE_COST // max(1, cost)))
     inputs = probe_inputs(ticket.graph.input_shape, ticket.spec.seed, *probe_range(ticket.domain))[:n_probes]
     with torch.no_grad():

@@ -101,7 +101,7 @@ def _opening(ticket: Ticket, title: str, file_bytes: int | None) -> str:
     lead = (
         f"A random network of <b>{drawn:,} weights</b>, drawn from seed {ticket.spec.seed}. Keep {kept:,} of them "
         f"(<b>{percent(kept, drawn)}</b>), prune the rest and train nothing: what is left computes the trained "
-        f"network’s {plural(ticket.n_weights, 'weight')}, each to within "
+        f"network’s {plural(ticket.n_target_weights, 'weight')}, each to within "
         f"<b>{number(ticket.max_weight_error, 2)}</b>, {number(_mean(ticket), 2)} on average."
     )
     if ticket.tolerance is not None and ticket.missed:
@@ -120,8 +120,8 @@ def _facts(ticket: Ticket, file_bytes: int | None) -> list[tuple[str, str]]:
     facts = [
         ("Kept", f"{ticket.n_kept:,}"),
         ("Density", percent(ticket.n_kept, ticket.spec.n_weights)),
-        ("Random per trained weight", number(ticket.spec.n_weights / max(1, n_weights))),
-        ("Kept per trained weight", number(ticket.n_kept / max(1, n_weights))),
+        ("Random per trained weight", number(ticket.spec.n_weights / max(1, ticket.n_target_weights))),
+        ("Kept per trained weight", number(ticket.n_kept / max(1, ticket.n_target_weights))),
         ("Largest weight error", number(ticket.max_weight_error)),
         ("Mean weight error", number(_mean(ticket))),
         ("Tolerance", "none asked for" if ticket.tolerance is None else number(ticket.tolerance)),
@@ -140,7 +140,7 @@ def _facts(ticket: Ticket, file_bytes: int | None) -> list[tuple[str, str]]:
         ),
     ]
     if file_bytes is not None:
-        bits = number(8 * file_bytes / max(1, n_weights))
+        bits = number(8 * file_bytes / max(1, ticket.n_target_weights))
         facts[4:4] = [("File", size(file_bytes)), ("File bits per trained weight", bits)]
     return facts
 
@@ -155,7 +155,7 @@ _SIGNS = {"nonnegative": "≥ 0", "nonpositive": "≤ 0", "signed": "any"}
 
 
 def _layers(ticket: Ticket) -> str:
-    nodes = {node.name: node for node in ticket.graph}
+    nodes = {node.name: node for node in ticket.hidden_graph}
     rows = []
     for source, mask, facts in ticket.layers:
         usable = base_set_sizes(source, facts.input_sign)
