@@ -13,7 +13,7 @@ import pytest
 import torch
 from mpmath import iv, mp, mpf
 
-from slth.activations import ACTIVATIONS, Activation, check_first_layer, parse, registry
+from slth.activations import ACTIVATIONS, Activation, check_first_layer, composed, parse, registry
 from slth.activations.search import largest, smallest
 from slth.errors import ArgumentError
 
@@ -175,6 +175,8 @@ def test_lipschitz_jump_and_signs_are_the_functions(activation: Activation) -> N
     else:
         assert (y[x >= 0] < 0).any() or (y[x <= 0] > 0).any()
     assert activation.nonnegative or (y < 0).any()
+    assert 0.999 * min(activation.saturation, 39.0) <= np.abs(y).max() <= activation.saturation
+    assert activation.homogeneous == np.allclose(activation.value(3 * x), 3 * y)
 
 
 def test_the_two_gelus_and_silu_have_their_steepest_slopes() -> None:
@@ -291,6 +293,56 @@ def test_a_users_own_activation_is_taken_with_its_numbers() -> None:
 def test_a_false_claim_about_an_own_activation_is_refused_at_its_point(change: dict[str, Any], words: str) -> None:
     with pytest.raises(ArgumentError, match=words):
         Activation.custom(**{**TANH, **change})
+
+
+ROWS = [
+    *("relu leaky_relu:-0.5", "leaky_relu:-0.5 relu", "leaky_relu:2 leaky_relu:0.1", "relu tanh", "tanh gelu"),
+    *(
+        "sigmoid tanh",
+        "leaky_relu:3 tanh",
+        "softplus silu",
+        "elu:2 softplus:3",
+        "hardtanh:0.25,1 tanh",
+        "tanh hardtanh:0.25,1",
+    ),
+    *("hardtanh:-0.5,2 elu", "tanh softplus:0.5,5", "gelu_tanh leaky_relu:3 sigmoid", "tanh relu relu"),
+]
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_several_in_a_row_are_an_activation_whose_bounds_hold(row: str) -> None:
+    parts = [parse(text) for text in row.split()]
+    one = composed(parts)
+    x = np.sort(GRID)
+    y = x
+    for part in parts:
+        y = part.value(y)
+    assert (one.value(x) == y).all() and one.text == " then ".join(part.text for part in parts).replace(
+        "relu then relu", "relu"
+    )
+    rounding = 1e-14 * (1 + np.abs(x) + np.abs(y))
+    away = np.abs(y - np.where(x >= 0, one.m_plus, one.m_minus) * x - one.value(0.0))
+    odd = np.abs(y - one.value(-x) - one.slope_sum * x)
+    for z, far, far_odd, slack in zip(np.abs(x).tolist(), away, odd, rounding, strict=True):
+        assert far <= one.remainder(z) + slack and far_odd <= one.odd_remainder(z) + slack, z
+    assert (np.abs(np.diff(y)) <= one.lipschitz * np.diff(x) + one.jump + rounding[1:]).all()
+    assert np.abs(y).max() <= one.saturation and one.d == pytest.approx(float(one.value(0.0)), abs=1e-15)
+    assert not one.nonnegative or (y >= 0).all()
+    assert not one.keeps_sign or ((y[x >= 0] >= 0).all() and (y[x <= 0] <= 0).all())
+    assert one.homogeneous == all(part.homogeneous for part in parts)
+    assert one.remainder(0.0) < 1e-300 and one.remainder(math.inf) in (0.0, math.inf)
+
+
+def test_the_slopes_of_two_in_a_row_are_products_where_0_stays_0() -> None:
+    assert composed([parse("tanh")]) == parse("tanh")
+    for row, slopes in {
+        "leaky_relu:-0.5 leaky_relu:0.1": (1.0, -0.5),
+        "leaky_relu:0.5 leaky_relu:0.1": (1.0, 0.05),
+        "relu tanh": (1.0, 0.0),
+        "sigmoid tanh": (0.0, 0.0),
+    }.items():
+        one = composed([parse(text) for text in row.split()])
+        assert (one.m_plus, one.m_minus) == pytest.approx(slopes)
 
 
 def test_the_first_layer_needs_slopes_that_do_not_cancel(activation: Activation) -> None:

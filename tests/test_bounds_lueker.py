@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from slth.activations import parse
 from slth.bounds import lueker
-from slth.bounds.activations import TANH
 from slth.bounds.shape import Layer, Shape
 from slth.errors import ArgumentError
 
@@ -110,7 +110,7 @@ def test_pensias_widths() -> None:
 
 
 def test_pensias_assumptions() -> None:
-    layers = (Layer.of_matrix(np.full((4, 4), 0.5), np.ones(4), activation=TANH), Layer.of_matrix(np.eye(4)))
+    layers = (Layer.of_matrix(np.full((4, 4), 0.5), np.ones(4), activation=parse("tanh")), Layer.of_matrix(np.eye(4)))
     bound = lueker.theorem_pensia(Shape(layers=layers), 0.1, 0.1)
     assert {each.text for each in bound.broken} == {"no biases", "ReLU activations", "‖W_i‖_2 <= 1"}
     # tanh(c x) is not c tanh(x): there is nothing to divide.

@@ -13,14 +13,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from slth.activations import parse
 from slth.bounds import exact
-from slth.bounds.activations import LINEAR, RELU, SIGMOID, TANH, leaky_relu
 from slth.bounds.catalogue import THEOREMS, width_bound
-from slth.bounds.shape import Layer, Shape
+from slth.bounds.shape import LINEAR, RELU, Layer, Shape
 from slth.bounds.theorem import Constant, choose
 from slth.errors import ArgumentError
 
 RNG = np.random.default_rng(8)
+SIGMOID, TANH = parse("sigmoid"), parse("tanh")
 
 
 def trained(bias: bool = False, scale: float = 2.0) -> Shape:
@@ -100,7 +101,7 @@ def test_a_divided_network_computes_the_divided_function() -> None:
 def test_nothing_is_divided_where_the_activation_forbids_it() -> None:
     shape = Shape(layers=(Layer.bounded(4, 4, spectral=3, activation=TANH), Layer.bounded(4, 1)))
     assert width_bound("pensia-1", shape, 0.1, 0.1, normalise=True) == width_bound("pensia-1", shape, 0.1, 0.1)
-    leaky = Shape(layers=(Layer.bounded(4, 4, spectral=3, activation=leaky_relu(0.1)), Layer.bounded(4, 1)))
+    leaky = Shape(layers=(Layer.bounded(4, 4, spectral=3, activation=parse("leaky_relu:0.1")), Layer.bounded(4, 1)))
     assert width_bound("pensia-1", leaky, 0.1, 0.1, normalise=True).output_factor == 1 * 3
     with pytest.raises(ArgumentError, match="malach-a6"):
         width_bound("nobody-1", shape, 0.1, 0.1)
@@ -156,7 +157,7 @@ def test_a_kernel_whose_frequency_lies_between_the_points_looked_at() -> None:
 
 
 def test_activation_bounds_hold_on_samples() -> None:
-    for φ, f in ((RELU, lambda x: np.maximum(x, 0)), (SIGMOID, lambda x: 1 / (1 + np.exp(-x))), (TANH, np.tanh)):
+    for φ in (RELU, SIGMOID, TANH):
         weights, biases = (
             [RNG.normal(size=(5, 4)), RNG.normal(size=(6, 5)), RNG.normal(size=(2, 6))],
             RNG.normal(size=(3, 6)),
@@ -169,7 +170,7 @@ def test_activation_bounds_hold_on_samples() -> None:
             for norm, order in (("1", 1), ("2", 2), ("inf", np.inf)):
                 assert np.linalg.norm(x, order, axis=0).max() <= shape.activation_bounds(norm)[i]  # type: ignore[arg-type]
             largest = max(largest, np.abs(x).max())
-            x = f(w @ x + b[: len(w), None])
+            x = φ.value(w @ x + b[: len(w), None])
         assert largest <= shape.largest_activation
         assert φ is RELU or shape.largest_activation == 1.0
 

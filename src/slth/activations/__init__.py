@@ -1,6 +1,7 @@
 """Activation functions as the theory sees them: slopes at 0, proved remainders, Lipschitz constants."""
 
 from slth.activations.base import Activation, check_first_layer
+from slth.activations.composition import composed
 from slth.activations.registry import ACTIVATIONS, parse
 
-__all__ = ["ACTIVATIONS", "Activation", "check_first_layer", "parse"]
+__all__ = ["ACTIVATIONS", "Activation", "check_first_layer", "composed", "parse"]

@@ -49,6 +49,8 @@ class Activation:
         Whether phi(x) >= 0 for all x; whether phi(x) >= 0 for x >= 0 and phi(x) <= 0 for x <= 0.
     proved : bool
         Whether the bounds are theorems (docstrings of :mod:`slth.activations.remainders`) and not a user's claim.
+    saturation : float
+        A bound on |phi(x)| over all x; infinite where there is none.
     """
 
     name: str
@@ -65,6 +67,7 @@ class Activation:
     odd_remainder_bound: Callable[[float], float] = field(repr=False, compare=False)
     module: Callable[[], Any] | None = field(repr=False, compare=False)
     proved: bool = True
+    saturation: float = math.inf
 
     @property
     def text(self) -> str:
@@ -77,9 +80,19 @@ class Activation:
         return self.m_plus + self.m_minus
 
     @property
+    def split(self) -> bool:
+        """Whether the two signs of an input need subset sums of their own: m_plus other than m_minus."""
+        return self.m_plus != self.m_minus
+
+    @property
     def one_sum(self) -> bool:
         """Whether one subset sum serves both signs of an input: m_plus = m_minus and d = 0 (Theorem 2.5)."""
-        return self.m_plus == self.m_minus and self.d == 0
+        return not self.split and self.d == 0
+
+    @property
+    def homogeneous(self) -> bool:
+        """Whether phi(c x) = c phi(x) for every c > 0: d = 0, and phi is phi^ everywhere."""
+        return self.d == 0 and self.remainder(math.inf) == 0
 
     def value(self, x: ArrayLike) -> Floats:
         """phi(x) in float64, of the shape of x."""

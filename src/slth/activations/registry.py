@@ -57,14 +57,22 @@ def prelu(slope: float = 0.25) -> Activation:
 def tanh() -> Activation:
     """The hyperbolic tangent."""
     bounds = (remainders.tanh, remainders.twice(remainders.tanh))
-    return _make("tanh", "Tanh", np.tanh, slopes=(1, 1), bounds=bounds, keeps_sign=True)
+    return _make("tanh", "Tanh", np.tanh, slopes=(1, 1), bounds=bounds, keeps_sign=True, saturation=1.0)
 
 
 def sigmoid() -> Activation:
     """1 / (1 + exp(-x))."""
     bounds = (remainders.sigmoid, remainders.twice(remainders.sigmoid))
     return _make(
-        "sigmoid", "Sigmoid", _sigmoid, slopes=(0.25, 0.25), d=0.5, bounds=bounds, lipschitz=0.25, nonnegative=True
+        "sigmoid",
+        "Sigmoid",
+        _sigmoid,
+        slopes=(0.25, 0.25),
+        d=0.5,
+        bounds=bounds,
+        lipschitz=0.25,
+        nonnegative=True,
+        saturation=1.0,
     )
 
 
@@ -167,6 +175,7 @@ def hardtanh(low: float = -1.0, high: float = 1.0, name: str = "hardtanh") -> Ac
         bounds=(remainders.hardtanh(*cuts), remainders.hardtanh_odd(*cuts)),
         nonnegative=low >= 0,
         keeps_sign=inside,
+        saturation=max(abs(low), abs(high)),
     )
 
 
@@ -234,6 +243,7 @@ def _make(
     jump: float = 0.0,
     nonnegative: bool = False,
     keeps_sign: bool = False,
+    saturation: float = math.inf,
 ) -> Activation:
     """An activation whose torch module is ``torch.nn.<kind>(**arguments)``; bounds: remainder and odd remainder."""
 
@@ -256,6 +266,7 @@ def _make(
         remainder_bound=bounds[0],
         odd_remainder_bound=bounds[1],
         module=module,
+        saturation=saturation,
     )
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Literal
 
-from slth.bounds.activations import Activation
+from slth.activations import Activation
 from slth.bounds.exact import Number, ceiling, count, exact, floating, log, positive, precise, probability
 from slth.bounds.lueker import HALF_PRODUCT, PRODUCT, UNIFORM, fitted
 from slth.bounds.theorem import (
@@ -43,7 +43,7 @@ def lemma_24(activation: Activation, eps: Number) -> Decimal:
     Decimal
         0 for an activation without approximation error.
     """
-    if activation.curvature == 0:
+    if activation.homogeneous:
         return Decimal(0)
     return 2 * positive("eps", eps) / abs(exact(activation.slope_sum))
 
@@ -70,7 +70,7 @@ class Initialisation:
     activation_error : float
         ε''; 0 for an activation without approximation error.
     first_scale : float
-        σ: first weights and biases are U[-σ, σ].
+        σ: first weights and biases are U[-σ, σ]; 0 where the remainders at σ M are below the smallest float64.
     second_scale : float
         1 / (|m_+ + m_-| σ): second weights are U[-that, that].
     """
@@ -109,16 +109,15 @@ def initialisation(
     slope, m = abs(exact(activation.slope_sum)), count("base_set", base_set)
     if slope == 0:
         raise ArgumentError("activation", activation.name, "m_+ + m_- different from 0", "another first activation")
-    largest, error = max(Decimal(1), positive("largest_input", largest_input)), Decimal(0)
-    scale = Decimal(1)
-    if activation.curvature:
-        share = positive("eps", eps) / (2 * positive("lipschitz", lipschitz) * (count("inputs", inputs) + 1))
-        error = activation.inverse_g(share * slope / (m * largest))
-        scale = activation.radius(error) / largest
-        if scale > 1:
-            # σ stays at 1, so only [-M, M] is used, where the activation errs less; g grows, so this fits the share.
-            error, scale = exact(activation.curvature) * largest**activation.order, Decimal(1)
-    return Initialisation(floating(error), floating(scale), floating(1 / (slope * scale)))
+    largest = max(Decimal(1), positive("largest_input", largest_input))
+    share = positive("eps", eps) / (2 * positive("lipschitz", lipschitz) * (count("inputs", inputs) + 1))
+    ratio = floating(share * slope / (m * largest))
+    error = activation.g_inverse(ratio) if ratio else 0.0
+    scale = activation.reach(error) / floating(largest) if error else 0.0
+    if scale >= 1:
+        # σ stays at 1, so only [-M, M] is used, where the activation errs less; g grows, so this fits the share.
+        error, scale = activation.remainder(floating(largest)), 1.0
+    return Initialisation(error, scale, floating(1 / (slope * exact(scale))) if scale else math.inf)
 
 
 def base_law(activation: Activation, looks_linear: bool = False) -> Constant:
@@ -229,7 +228,7 @@ def _assumptions(shape: Shape, eps: Decimal, factors: Sequence[float], allow_off
     first = shape.layers[0].activation
     remedy = divide_remedy(shape, factors, "max(1, ‖W_i‖_max, ‖b_i‖_∞)")
     numbered = list(enumerate(shape.layers, 1))
-    sum_ok, offset_ok = first.slope_sum != 0, allow_offset or first.at_zero == 0
+    sum_ok, offset_ok = first.slope_sum != 0, allow_offset or first.d == 0
     return (
         dense(shape),
         eps_below_one(floating(eps)),
@@ -238,13 +237,13 @@ def _assumptions(shape: Shape, eps: Decimal, factors: Sequence[float], allow_off
         Assumption(
             "m_+ + m_- != 0 for the first activation",
             sum_ok,
-            f"{first.slope_sum:g} ({first.name})",
+            f"{first.slope_sum:g} ({first.text})",
             "" if sum_ok else "a first activation that is not even near 0",
         ),
         Assumption(
             "φ(0) = 0 for the first activation",
             offset_ok,
-            f"{first.at_zero:g} ({first.name})",
+            f"{first.d:g} ({first.text})",
             "" if offset_ok else "burkholz-2.6, the looks-linear initialisation",
         ),
     )
@@ -360,11 +359,11 @@ def theorem_29(
     """
     error, failure = positive("eps", eps), probability("delta", delta)
     first = shape.layers[0]
-    looks_linear = first.activation.at_zero != 0
+    looks_linear = first.activation.d != 0
     two = base_law(first.activation, looks_linear)
     chosen = choose(constants, fitted(UNIFORM), two)
     tolerances = list(lemma_28(shape, error, output=output, printed=printed))
-    if first.activation.curvature:
+    if not first.activation.homogeneous:
         tolerances[0] /= 2
     values = [exact(chosen["C_two"].value)] + [exact(chosen["C"].value)] * (shape.depth - 1)
     result = copies(shape, tolerances, values, failure)
@@ -412,7 +411,7 @@ def theorem_25(
     first = shape.layers[0].activation
     two = base_law(first, looks_linear)
     chosen = choose(constants, two)
-    tolerances = [each / 2 if first.curvature else each for each in lemma_28(shape, error)]
+    tolerances = [each if first.homogeneous else each / 2 for each in lemma_28(shape, error)]
     signs = 2 if first.split and not looks_linear else 1
     problems = Decimal(max(1, sum(signs * layer.nonzeros + layer.biases for layer in shape.layers)))
     sizes = _sizes(tolerances, [exact(chosen["C_two"].value)] * shape.depth, problems, failure)
@@ -440,7 +439,7 @@ def theorem_26(shape: Shape, eps: Number, delta: Number, constants: Constants = 
 def _sigma(shape: Shape, index: int, base_set: int, tolerances: Sequence[Decimal]) -> tuple[Constant, ...]:
     """Scale of the first of two layers, such that activations cost what the halved tolerance leaves."""
     layer, activation = shape.layers[index], shape.layers[0].activation
-    if not activation.curvature or activation.slope_sum == 0:
+    if activation.homogeneous or activation.slope_sum == 0:
         return ()
     largest = max(1.0, shape.activation_bounds("inf")[index])
     share = tolerances[index] * 2 * (1 + exact(shape.activation_bounds("1")[index]))

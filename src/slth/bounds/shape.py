@@ -11,12 +11,17 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from slth.bounds.activations import LINEAR, RELU, Activation
+from slth.activations import Activation
+from slth.activations.registry import identity, relu
 from slth.bounds.exact import count
 from slth.errors import ArgumentError
 
 LARGEST_WORK = 1e10
 """Spectral norms that take more operations are replaced by cheaper bounds (chosen: some seconds a layer)."""
+
+RELU = relu()
+LINEAR = replace(identity(), name="linear")
+"""Of a layer with no activation behind it."""
 
 Norm = Literal["1", "2", "inf"]
 
@@ -295,7 +300,7 @@ class Shape:
             bias = (layer.biases * layer.positions) ** power * layer.largest_bias if layer.biases else 0.0
             neurons = (layer.outputs * layer.positions) ** power
             φ = layer.activation
-            open_ended = φ.lipschitz * (matrix * bounds[-1] + bias) + neurons * abs(φ.at_zero)
+            open_ended = φ.lipschitz * (matrix * bounds[-1] + bias) + neurons * abs(φ.d)
             bounds.append(min(open_ended, φ.saturation * neurons))
         return tuple(bounds)
 

@@ -250,7 +250,7 @@ def no_biases(shape: Shape) -> Assumption:
 
 def relu_network(shape: Shape, *, last_linear: bool = True) -> Assumption:
     """ReLU after every layer but the last, which may be linear too."""
-    names = [layer.activation.name for layer in shape.layers]
+    names = [layer.activation.text for layer in shape.layers]
     hidden = [(name, i) for i, name in enumerate(names[:-1], 1) if name != "relu"]
     last = [] if names[-1] in (("relu", "linear") if last_linear else ("relu",)) else [(names[-1], len(names))]
     found = hidden + last

@@ -141,7 +141,7 @@ def _layers(found: Requirements) -> Table:
             f"{layer.row_sum:.4g}",
             f"{layer.row_nonzeros:,}",
             f"{layer.largest_bias:.3g}" if layer.biases else "-",
-            escape(layer.activation.name),
+            escape(layer.activation.text),
         )
     return table
 

@@ -236,7 +236,7 @@ def _one_for_one(bound: WidthBound, cases: list[_Case]) -> Estimate:
     """Every copy of a layer has subsets of its own; as many copies as the next layer's blocks have neurons."""
     constants = [any(later.layer.biases for later in cases[i:]) for i in range(len(cases))]
     blocks = [_blocks(case, constant) for case, constant in zip(cases, constants, strict=True)]
-    looks_linear = cases[0].layer.activation.at_zero != 0
+    looks_linear = cases[0].layer.activation.d != 0
     copies = [*blocks[1:], 1]
     kept, bits, seconds, largest = 0.0, 0.0, 0.0, 0
     for i, (case, block, many) in enumerate(zip(cases, blocks, copies, strict=True)):

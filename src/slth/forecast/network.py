@@ -11,9 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from slth import activations
-from slth.bounds.activations import GELU, LINEAR, RELU, SIGMOID, SILU, TANH, Activation
-from slth.bounds.shape import LARGEST_WORK, Layer, Shape
+from slth.activations import Activation, composed
+from slth.bounds.shape import LARGEST_WORK, LINEAR, Layer, Shape
 from slth.bounds.theorem import Assumption
 from slth.certify.propagation import RULES
 from slth.certify.state import State
@@ -124,12 +123,13 @@ def describe(target: Target, domain: Domain, on_progress: Progress | None = None
 
 def _measured(layer: WeightLayer, after: Sequence[Node]) -> Layer:
     """A layer's numbers, with the activations among the operations after it."""
+    activations = [_activation(node) for node in after if _elementwise(node)]
     return Layer.of_matrix(
         layer.weight.detach().to(torch.float64).numpy(),
         layer.bias_array(),
         groups=WEIGHT_OPERATORS[layer.node.op].groups(layer.node.attributes),
         positions=positions(layer.node),
-        activation=_composed([_activation(node) for node in after if _elementwise(node)]),
+        activation=composed(activations) if activations else LINEAR,
     )
 
 
@@ -172,82 +172,7 @@ def _elementwise(node: Node) -> bool:
 def _activation(node: Node) -> Activation:
     operator = OPERATORS[node.op]
     assert isinstance(operator, Elementwise)
-    return described_activation(operator.activation(node.attributes))
-
-
-def described_activation(φ: activations.Activation) -> Activation:
-    """The plain numbers of an activation that a target may hold.
-
-    Remainders that are no single power are bounded by one: for |x| <= 1 of GELU's tanh form, and for all x of hardtanh
-    by x² / (4 c) with c the nearer end of its linear piece, which touches x - c at 2 c.
-    """
-    known = {each.name: each for each in (RELU, TANH, SIGMOID, GELU, SILU)}
-    if φ.name in known:
-        return known[φ.name]
-    parameters = dict(φ.parameters)
-    name = "_".join([φ.name, *(f"{value:g}" for value in parameters.values())])
-    curvature, limit, saturation = 0.0, math.inf, math.inf
-    match φ.name:
-        case "elu":
-            curvature = abs(parameters["alpha"]) / 2
-        case "gelu_tanh":
-            curvature, limit = 1.045 / math.sqrt(2 * math.pi), 1.0
-        case "softplus":
-            curvature, limit = parameters["beta"] / 8, parameters["threshold"] / parameters["beta"]
-        case "hardtanh" | "relu6":
-            ends = [abs(parameters.get("low", 0.0)), abs(parameters.get("high", 6.0))]
-            curvature = 1 / (4 * min((end for end in ends if end), default=1.0))
-            saturation = max(ends)
-    return Activation(
-        name=name,
-        lipschitz=φ.lipschitz,
-        at_zero=φ.d,
-        saturation=saturation,
-        slope_plus=φ.m_plus,
-        slope_minus=φ.m_minus,
-        curvature=curvature,
-        order=2,
-        limit=limit,
-        homogeneous=φ.name in ("leaky_relu", "prelu", "identity"),
-    )
-
-
-def _composed(parts: Sequence[Activation]) -> Activation:
-    """One activation for several in a row; ReLU after ReLU is ReLU."""
-    parts = [part for i, part in enumerate(parts) if not (i and part == RELU and parts[i - 1] == RELU)]
-    if len(parts) < 2:
-        return parts[0] if parts else LINEAR
-    result = parts[0]
-    for part in parts[1:]:
-        result = _after(part, result)
-    return result
-
-
-def _after(outer: Activation, inner: Activation) -> Activation:
-    """outer(inner(x)). Its slopes are products where inner(0) = 0; elsewhere they are 0, which claims nothing, and
-    ``at_zero`` is a bound on its magnitude.
-
-    |outer(y) - m y| <= c |y|^p with |y| <= λ |x|, and |m| times inner's own remainder, for |x| <= 1.
-    """
-    slopes = (0.0, 0.0)
-    if inner.at_zero == 0:
-        signs = (1.0, inner.slope_plus), (-1.0, inner.slope_minus)
-        plus, minus = (m * (outer.slope_plus if side * m >= 0 else outer.slope_minus) for side, m in signs)
-        slopes = plus, minus
-    steepest = max(abs(outer.slope_plus), abs(outer.slope_minus))
-    bent = outer.curvature or inner.curvature
-    return Activation(
-        name=f"{inner.name} then {outer.name}",
-        lipschitz=inner.lipschitz * outer.lipschitz,
-        at_zero=outer.at_zero if inner.at_zero == 0 else abs(outer.at_zero) + outer.lipschitz * abs(inner.at_zero),
-        saturation=min(outer.saturation, abs(outer.at_zero) + outer.lipschitz * inner.saturation),
-        slope_plus=slopes[0],
-        slope_minus=slopes[1],
-        curvature=outer.curvature * inner.lipschitz**outer.order + steepest * inner.curvature,
-        order=min(outer.order, inner.order),
-        limit=min(1.0, inner.limit, outer.limit / max(inner.lipschitz, 1e-300)) if bent else math.inf,
-        homogeneous=outer.homogeneous and inner.homogeneous,
-    )
+    return operator.activation(node.attributes)
 
 
 def _expansion(node: Node, target: Target) -> list[str]:

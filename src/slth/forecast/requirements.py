@@ -158,7 +158,7 @@ class Requirements:
             **plain,
             "spectral": layer.spectral,
             "spectral_is": "exact" if self.network.spectral_exact[index] else "upper bound",
-            "activation": layer.activation.name,
+            "activation": layer.activation.text,
         }
 
 
