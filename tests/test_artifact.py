@@ -17,14 +17,14 @@ from hypothesis import strategies as st
 from safetensors.numpy import save as save_tensors
 
 import slth
-from slth.artifact import _header, _tensors, from_bytes, to_bytes
+from slth.artifact import TICKETS, from_bytes, to_bytes
 from slth.container import content_digest
 from slth.errors import SlthError, TicketError
 from test_graph import LEAVES, _paths, replaced
 from zoo import Case, cases, convnet, inputs, mlp
 
 SMALL = Case(mlp((2, 3, 1)), (2,), {"base_set_size": 3, "domain": (0, 1)}).find()
-HEADER, TENSORS = _header(SMALL), _tensors(SMALL)
+HEADER, TENSORS = TICKETS.header(SMALL), TICKETS.tensors(SMALL)
 
 
 def forge(header: dict[str, Any], tensors: dict[str, np.ndarray] | None = None) -> bytes:
@@ -70,6 +70,12 @@ def test_the_files_bytes_are_the_same_on_any_number_of_threads() -> None:
 
 def test_how_long_the_search_took_is_not_in_the_file() -> None:
     assert to_bytes(SMALL) == to_bytes(dataclasses.replace(SMALL, seconds=1e9))
+
+
+def test_a_whole_number_is_read_as_it_was_written() -> None:
+    for change in ({"tolerance": 1}, {"tolerance": 1.0}, {"domain": (0, 1)}):
+        content = to_bytes(dataclasses.replace(SMALL, **change))  # type: ignore[arg-type]
+        assert to_bytes(from_bytes(content)) == content
 
 
 def test_every_damaged_byte_is_found() -> None:
@@ -182,6 +188,7 @@ HOSTILE: dict[str, Callable[[dict[str, Any]], Any]] = {
     "another precision": _set("target_dtype", "int8"),
     "a negative tolerance": _set("tolerance", -1.0),
     "a tolerance that is not a number": _set("tolerance", float("nan")),
+    "a tolerance that is true": _set("tolerance", True),
     "an infinite tolerance": _set("tolerance", float("inf")),
     "a domain that is not a number": _set("domain", [float("nan"), 1.0]),
     "an infinite domain": _set("domain", [float("-inf"), 1.0]),
@@ -195,6 +202,7 @@ HOSTILE: dict[str, Callable[[dict[str, Any]], Any]] = {
     "a huge input": _set("graph", "input_shape", [2**61]),
     "a negative count": _set("layers", 0, "missed", -1),
     "a count that is not the layer's": _set("layers", 0, "weights", 7),
+    "a count that is a float": lambda header: header["layers"][0].update(weights=9.0),
     "a short histogram": _set("layers", 0, "error_histogram", [1]),
     "a negative histogram": lambda header: header["layers"][0]["error_histogram"].__setitem__(0, -1),
     "an error that is not a number": _set("layers", 0, "max_weight_error", float("nan")),

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 import slth
-from slth.artifact import _header, _tensors, from_bytes, to_bytes
+from slth.artifact import TICKETS, from_bytes, to_bytes
 from slth.errors import TicketError
 from slth.report.facts import mask_picture, spell_out, subset_sizes
 from slth.report.page import render
@@ -22,7 +22,7 @@ from test_format import draw
 from zoo import Case, convnet, inputs, mlp, shake
 
 SMALL = Case(mlp((2, 3, 1)), (2,), {"construction": "conv", "base_set_size": 3, "domain": (0, 1)}).find()
-HEADER, TENSORS = _header(SMALL), _tensors(SMALL)
+HEADER, TENSORS = TICKETS.header(SMALL), TICKETS.tensors(SMALL)
 SIGNED = Case(mlp((2, 3, 1)), (2,), {"construction": "conv", "base_set_size": 3}).find()
 
 
@@ -31,7 +31,7 @@ def test_round_trip_is_exact(domain: Any) -> None:
     ticket = Case(convnet(), (4, 6, 6), {"construction": "conv", "base_set_size": 6, "domain": domain}).find()
     loaded = from_bytes(to_bytes(ticket))
     assert to_bytes(loaded) == to_bytes(ticket) and loaded.spec == ticket.spec
-    assert [layer.get("order") for layer in _header(ticket)["source"]["layers"]] == [
+    assert [layer.get("order") for layer in TICKETS.header(ticket)["source"]["layers"]] == [
         "kernels-first" if domain else None,
         "kernels-first",
         "kernels-first",
@@ -55,7 +55,7 @@ def test_the_bits_are_those_that_the_format_says() -> None:
 
 
 def test_a_reader_of_the_format_alone_computes_what_the_ticket_computes() -> None:
-    header, x = _header(SMALL), inputs((2,), 5, (0, 1)).numpy()
+    header, x = TICKETS.header(SMALL), inputs((2,), 5, (0, 1)).numpy()
     for number, (shape, entry) in enumerate(zip(((3, 2), (1, 3)), header["source"]["layers"], strict=True)):
         outputs, channels = shape
         width = entry["block_width"]
@@ -112,7 +112,7 @@ def test_a_hostile_header_with_a_right_digest_is_refused(name: str) -> None:
 
 
 def test_an_order_where_there_is_none_is_refused() -> None:
-    header, tensors = _header(SIGNED), _tensors(SIGNED)
+    header, tensors = TICKETS.header(SIGNED), TICKETS.tensors(SIGNED)
     assert from_bytes(forge(header, tensors))
     header["source"]["layers"][0]["order"] = "kernels-first"
     with pytest.raises(TicketError):

@@ -20,7 +20,7 @@ from safetensors.numpy import save as save_tensors
 import slth
 from slth.container import content_digest
 from slth.errors import TicketError
-from slth.neurons.file import _header, _tensors, from_bytes, is_neurons, to_bytes
+from slth.neurons.file import NEURON_TICKETS, from_bytes, is_neurons, to_bytes
 from slth.neurons.find import approximate_neurons, find_neurons
 from slth.neurons.ticket import NeuronTicket
 from test_format import philox
@@ -35,7 +35,7 @@ def small(**options: Any) -> NeuronTicket:
 
 
 SMALL = small()
-HEADER, TENSORS = _header(SMALL), _tensors(SMALL)
+HEADER, TENSORS = NEURON_TICKETS.header(SMALL), NEURON_TICKETS.tensors(SMALL)
 
 
 def forge(header: dict[str, Any], tensors: dict[str, np.ndarray] | None = None) -> bytes:

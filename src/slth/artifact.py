@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +12,8 @@ from numpy.typing import NDArray
 from slth.activations import Activation
 from slth.activations import parse as parse_activation
 from slth.constructions import CONSTRUCTIONS, Construction
-from slth.container import check_digest, pack, read, unpack
+from slth.container import Format, require, sha256_text
 from slth.errors import ArgumentError, TicketError
-from slth.files import write_atomically
 from slth.mask import Mask
 from slth.network.deepen import LARGEST_EXTRA_DEPTH, deepened
 from slth.network.graph import Graph, Node, Sign
@@ -28,9 +26,6 @@ from slth.source.philox import GENERATOR
 from slth.source.spec import SourceLayer, SourceSpec
 from slth.ticket import ERROR_EDGES, LayerFacts, Ticket
 
-FORMAT = "slth-ticket"
-FORMAT_VERSION = 1
-LARGEST_HEADER = 100_000_000
 LARGEST_WIDTH = 1 << 40
 
 
@@ -42,8 +37,7 @@ def to_bytes(ticket: Ticket) -> bytes:
     ArgumentError
         If the source has an activation of the user's own.
     """
-    _check_storable(ticket)
-    return pack(_header(ticket), _tensors(ticket))
+    return TICKETS.to_bytes(ticket)
 
 
 def save(ticket: Ticket, path: Path) -> int:
@@ -51,10 +45,12 @@ def save(ticket: Ticket, path: Path) -> int:
 
     Raises
     ------
+    ArgumentError
+        As :func:`to_bytes`.
     OutputError
         If the file cannot be written; nothing is left behind.
     """
-    return write_atomically(Path(path), to_bytes(ticket))
+    return TICKETS.save(ticket, Path(path))
 
 
 def load(path: str | Path) -> Ticket:
@@ -65,11 +61,7 @@ def load(path: str | Path) -> Ticket:
     TicketError
         If the file is missing, truncated, altered, of an unknown version, or its fields do not fit together.
     """
-    content = read(path)
-    try:
-        return from_bytes(content)
-    except TicketError as error:
-        raise TicketError(f"{path}, {error.where}", error.got, error.need, error.remedy) from error
+    return TICKETS.load(path)
 
 
 def from_bytes(content: bytes) -> Ticket:
@@ -80,21 +72,7 @@ def from_bytes(content: bytes) -> Ticket:
     TicketError
         As :func:`load`.
     """
-    header, tensors = unpack(content)
-    version = header.get("format_version")
-    if header.get("format") != FORMAT or type(version) is not int or version != FORMAT_VERSION:
-        got = f"format {header.get('format')!r} version {header.get('format_version')!r}"
-        remedy = "slth.load_neurons" if header.get("construction") == "neurons" else "a newer slth"
-        raise TicketError("header", got, f"{FORMAT} version {FORMAT_VERSION}", remedy)
-    check_digest(header, tensors)
-    try:
-        ticket = _ticket(header, tensors)
-        _check_canonical(ticket, header, tensors)
-        return ticket
-    except TicketError:
-        raise
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
-        raise TicketError("header", f"a malformed field ({error!r})", "the fields of docs/format.md") from error
+    return TICKETS.from_bytes(content)
 
 
 def _check_storable(ticket: Ticket) -> None:
@@ -114,11 +92,10 @@ def _tensors(ticket: Ticket) -> dict[str, NDArray[Any]]:
     return tensors
 
 
-def _header(ticket: Ticket) -> dict[str, Any]:
+def _fields(ticket: Ticket) -> dict[str, Any]:
+    _check_storable(ticket)
     deeper = {"extra_depth": ticket.extra_depth} if ticket.extra_depth else {}
     return deeper | {
-        "format": FORMAT,
-        "format_version": FORMAT_VERSION,
         "generator_version": ticket.generator_version,
         "construction": ticket.construction,
         "objective": ticket.objective,
@@ -146,47 +123,38 @@ def _facts_json(facts: LayerFacts) -> dict[str, Any]:
     }
 
 
-def _check_canonical(ticket: Ticket, header: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> None:
-    """What was read, written again, must be what was there: no field, tensor or padding bit besides."""
-    again = _tensors(ticket)
-    _need(set(tensors) == set(again), "tensors", ", ".join(sorted(tensors)), ", ".join(sorted(again)))
-    for name, tensor in again.items():
-        same = tensor.dtype == tensors[name].dtype and np.array_equal(tensor, tensors[name])
-        _need(same, name, "bits set where none belong, or values that are not numbers", "a tensor as slth writes it")
-    _need(_header(ticket) == header, "header", "fields besides or not of their type", "the fields of docs/format.md")
-
-
 def _ticket(header: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Ticket:
     target_graph, extra_depth = Graph.from_json(header["graph"]), header.get("extra_depth", 0)
-    _need(header["construction"] in CONSTRUCTIONS, "construction", repr(header["construction"]), "a known name")
+    require(header["construction"] in CONSTRUCTIONS, "construction", repr(header["construction"]), "a known name")
     graph = _deepened(target_graph, extra_depth, CONSTRUCTIONS[header["construction"]])
     spec = _spec(header["source"], graph, CONSTRUCTIONS[header["construction"]])
     facts = tuple(_facts(entry) for entry in header["layers"])
     nodes = [node for node in graph if node.op in WEIGHT_OPERATORS]
-    _need(len(facts) == len(nodes), "layers", f"{len(facts)} layers", f"{len(nodes)}, as in the graph")
+    require(len(facts) == len(nodes), "layers", f"{len(facts)} layers", f"{len(nodes)}, as in the graph")
     for node, entry in zip(nodes, facts, strict=True):
-        _need(node.name == entry.name, "layers", f"layer {entry.name!r}", f"{node.name!r}, as in the graph")
+        require(node.name == entry.name, "layers", f"layer {entry.name!r}", f"{node.name!r}, as in the graph")
         n_weights = math.prod(node.attributes["weight_shape"])
         n_weights += node.attributes["weight_shape"][0] if node.attributes["bias"] else 0
-        _need(entry.n_weights == n_weights, "layers", f"{entry.n_weights} weights", f"{n_weights}, as in the graph")
-        _need(0 <= entry.missed <= n_weights, "layers", f"{entry.missed} missed", f"0 to {n_weights}")
+        require(entry.n_weights == n_weights, "layers", f"{entry.n_weights} weights", f"{n_weights}, as in the graph")
+        require(0 <= entry.missed <= n_weights, "layers", f"{entry.missed} missed", f"0 to {n_weights}")
     masks = tuple(_mask(header["construction"], source, index, tensors) for index, source in enumerate(spec.layers))
     for mask, entry in zip(masks, facts, strict=True):
-        _need(mask.serves(entry.input_sign), f"layer {entry.name!r}", entry.input_sign.value, "its mask's sign")
+        require(mask.serves(entry.input_sign), f"layer {entry.name!r}", entry.input_sign.value, "its mask's sign")
     CONSTRUCTIONS[header["construction"]].check_masks(graph, spec.layers, masks)
     probes = tensors["probe_outputs"]
     expected = (N_PROBES, min(N_OUTPUTS, math.prod(graph.output_shape)))
     fits = probes.dtype == np.float32 and probes.shape == expected
-    _need(fits, "probe_outputs", f"{probes.dtype} {probes.shape}", f"float32 {expected}")
+    require(fits, "probe_outputs", f"{probes.dtype} {probes.shape}", f"float32 {expected}")
     tolerance, domain, size = header["tolerance"], header["domain"], header["base_set_size"]
-    _need(tolerance is None or 0 < tolerance < math.inf, "tolerance", repr(tolerance), "null or a number above 0")
-    fits = domain is None or (len(domain) == 2 and -math.inf < domain[0] <= domain[1] < math.inf)
-    _need(fits, "domain", repr(domain), "null or a lower and an upper bound")
+    fits = tolerance is None or (_is_number(tolerance) and tolerance > 0)
+    require(fits, "tolerance", repr(tolerance), "null or a number above 0")
+    fits = domain is None or (len(domain) == 2 and all(map(_is_number, domain)) and domain[0] <= domain[1])
+    require(fits, "domain", repr(domain), "null or a lower and an upper bound")
     largest = CONSTRUCTIONS[header["construction"]].largest_size
     fits = type(size) is int and 1 <= size <= largest
-    _need(fits, "base_set_size", repr(size), f"1 to {largest}")
-    _need(header["objective"] in OBJECTIVES, "objective", repr(header["objective"]), "a known name")
-    _need(header["target_dtype"] in ("float32", "float64"), "target_dtype", repr(header["target_dtype"]), "a float")
+    require(fits, "base_set_size", repr(size), f"1 to {largest}")
+    require(header["objective"] in OBJECTIVES, "objective", repr(header["objective"]), "a known name")
+    require(header["target_dtype"] in ("float32", "float64"), "target_dtype", repr(header["target_dtype"]), "a float")
     return Ticket(
         graph=target_graph,
         spec=spec,
@@ -195,49 +163,43 @@ def _ticket(header: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Ticket:
         construction=header["construction"],
         objective=header["objective"],
         base_set_size=size,
-        tolerance=None if tolerance is None else float(tolerance),
-        target_digest=_digest(header["target_digest"]),
+        tolerance=tolerance,
+        target_digest=sha256_text(header["target_digest"]),
         target_dtype=header["target_dtype"],
         generator_version=str(header["generator_version"]),
         probe_outputs=probes,
-        domain=None if domain is None else (float(domain[0]), float(domain[1])),
+        domain=None if domain is None else (domain[0], domain[1]),
         extra_depth=extra_depth,
     )
 
 
-def _need(condition: bool, where: str, got: str, need: str) -> None:
-    if not condition:
-        raise TicketError(where, got, need)
+def _is_number(value: Any) -> bool:
+    """Whether it is a finite float, or a whole number that stands for one."""
+    return type(value) in (int, float) and math.isfinite(value)
 
 
 def _deepened(graph: Graph, extra_depth: Any, construction: Construction) -> Graph:
     """The graph whose layers the source hides; deeper than the target's where the construction allows it."""
     largest = LARGEST_EXTRA_DEPTH if "extra_depth" in construction.settings else 0
     fits = type(extra_depth) is int and 0 <= extra_depth <= largest
-    _need(fits, "extra_depth", repr(extra_depth), f"0 to {largest} with the construction {construction.name!r}")
-    try:
-        return deepened(graph, extra_depth)
-    except ArgumentError as error:
-        raise TicketError(error.where, error.got, error.need) from error
+    require(fits, "extra_depth", repr(extra_depth), f"0 to {largest} with the construction {construction.name!r}")
+    return deepened(graph, extra_depth)
 
 
 def _spec(value: dict[str, Any], graph: Graph, construction: Construction) -> SourceSpec:
     seed = value["seed"]
-    _need(type(seed) is int and 0 <= seed <= LARGEST_SEED, "seed", repr(seed), "a whole number of 64 bits")
-    _need(value["generator"] == GENERATOR, "generator", repr(value["generator"]), GENERATOR)
-    _need(value["distribution"] in DISTRIBUTIONS, "distribution", repr(value["distribution"]), "a known name")
+    require(type(seed) is int and 0 <= seed <= LARGEST_SEED, "seed", repr(seed), "a whole number of 64 bits")
+    require(value["generator"] == GENERATOR, "generator", repr(value["generator"]), GENERATOR)
+    require(value["distribution"] in DISTRIBUTIONS, "distribution", repr(value["distribution"]), "a known name")
     known = value["initialisation"] in construction.initialisations
-    _need(known, "initialisation", repr(value["initialisation"]), " or ".join(construction.initialisations))
+    require(known, "initialisation", repr(value["initialisation"]), " or ".join(construction.initialisations))
     nodes = [node for node in graph if node.op in WEIGHT_OPERATORS]
-    _need(len(value["layers"]) == len(nodes), "source", f"{len(value['layers'])} layers", str(len(nodes)))
+    require(len(value["layers"]) == len(nodes), "source", f"{len(value['layers'])} layers", str(len(nodes)))
     layers = tuple(
         _source_layer(construction, seed, index, node, {"law": {}, "expand_scale": 1.0, **entry}, value)
         for index, (node, entry) in enumerate(zip(nodes, value["layers"], strict=True))
     )
-    try:
-        return SourceSpec(seed, value["initialisation"], construction.connect(graph, layers))
-    except ArgumentError as error:
-        raise TicketError(error.where, error.got, error.need) from error
+    return SourceSpec(seed, value["initialisation"], construction.connect(graph, layers))
 
 
 def _source_layer(
@@ -246,10 +208,10 @@ def _source_layer(
     width, scale = entry["block_width"], float(entry["scale"])
     where = f"source layer {index}"
     fits = type(width) is int and 1 <= width <= LARGEST_WIDTH
-    _need(
+    require(
         fits and not (width % 2 and construction.even_width), where, repr(width), f"a block width up to {LARGEST_WIDTH}"
     )
-    _need(bool(np.isfinite(scale)) and float(np.float32(scale)) == scale > 0, where, repr(scale), "a float32 scale")
+    require(bool(np.isfinite(scale)) and float(np.float32(scale)) == scale > 0, where, repr(scale), "a float32 scale")
     outputs, inputs_per_group, *kernel = node.attributes["weight_shape"]
     return construction.layout(entry.get("order", ""))(
         seed=seed,
@@ -269,19 +231,16 @@ def _source_layer(
 
 
 def _activation(text: Any, construction: Construction) -> Activation:
-    _need(isinstance(text, str), "activation", repr(text), "the text form of an activation")
-    try:
-        activation = parse_activation(text)
-    except ArgumentError as error:
-        raise TicketError("activation", error.got, error.need) from error
+    require(isinstance(text, str), "activation", repr(text), "the text form of an activation")
+    activation = parse_activation(text)
     known = construction.any_activation or activation.name == "relu"
-    _need(known, "activation", text, f"relu with the construction {construction.name!r}")
+    require(known, "activation", text, f"relu with the construction {construction.name!r}")
     return activation
 
 
 def _power_of_two(where: str, value: Any) -> float:
     fits = isinstance(value, float) and 2.0**-126 <= value <= 1.0 and math.frexp(value)[0] == 0.5
-    _need(fits, where, repr(value), "a power of 2 up to 1")
+    require(fits, where, repr(value), "a power of 2 up to 1")
     return float(value)
 
 
@@ -294,11 +253,11 @@ def _law(where: str, stored: dict[str, Any]) -> Distribution:
 
 def _facts(entry: dict[str, Any]) -> LayerFacts:
     histogram = tuple(int(count) for count in entry["error_histogram"])
-    _need(len(histogram) == len(ERROR_EDGES) + 1, "error_histogram", str(len(histogram)), str(len(ERROR_EDGES) + 1))
+    require(len(histogram) == len(ERROR_EDGES) + 1, "error_histogram", str(len(histogram)), str(len(ERROR_EDGES) + 1))
     fits = min(histogram) >= 0 and sum(histogram) == entry["weights"]
-    _need(fits, "error_histogram", f"{sum(histogram)} weights", f"the layer's {entry['weights']!r}")
+    require(fits, "error_histogram", f"{sum(histogram)} weights", f"the layer's {entry['weights']!r}")
     for key in ("max_weight_error", "mean_weight_error"):
-        _need(0 <= entry[key] < math.inf, key, repr(entry[key]), "a number from 0")
+        require(0 <= entry[key] < math.inf, key, repr(entry[key]), "a number from 0")
     return LayerFacts(
         name=str(entry["name"]),
         input_sign=Sign(entry["input_sign"]),
@@ -307,13 +266,8 @@ def _facts(entry: dict[str, Any]) -> LayerFacts:
         max_weight_error=float(entry["max_weight_error"]),
         mean_weight_error=float(entry["mean_weight_error"]),
         error_histogram=histogram,
-        survivors_digest=_digest(entry["survivors_digest"]),
+        survivors_digest=sha256_text(entry["survivors_digest"]),
     )
-
-
-def _digest(value: Any) -> str:
-    _need(isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) is not None, "digest", repr(value), "SHA-256")
-    return str(value)
 
 
 def _mask(construction: str, source: SourceLayer, index: int, tensors: dict[str, NDArray[Any]]) -> Mask:
@@ -323,3 +277,6 @@ def _mask(construction: str, source: SourceLayer, index: int, tensors: dict[str,
         return CONSTRUCTIONS[construction].mask_layout(source).read(source, own)
     except TicketError as error:
         raise TicketError(f"mask of layer {index}", error.got, error.need, error.remedy) from error
+
+
+TICKETS = Format("slth-ticket", 1, _fields, _tensors, _ticket)

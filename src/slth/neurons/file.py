@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,17 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slth.activations import parse
-from slth.container import KEY, check_digest, pack, read, unpack
-from slth.errors import ArgumentError, TicketError
-from slth.files import write_atomically
+from slth.container import KEY, Format, require, sha256_text
 from slth.neurons.law import FeatureLaw
 from slth.neurons.samples import CLASSIFICATION, TASKS
 from slth.neurons.source import NeuronSource
 from slth.neurons.ticket import CONSTRUCTION, FUNCTION, Measured, NeuronTicket
 from slth.source.philox import GENERATOR
 
-FORMAT = "slth-neurons"
-FORMAT_VERSION = 1
 _LARGEST_HEADER = 1 << 20
 """Of a container that is looked at to see which kind of ticket it is; a neuron ticket's has about 2,000 bytes."""
 
@@ -34,7 +29,7 @@ _PERCENTS = ("accuracy", "average_accuracy")
 
 def to_bytes(ticket: NeuronTicket) -> bytes:
     """The file's content: the same ticket gives the same bytes."""
-    return pack(_header(ticket), _tensors(ticket))
+    return NEURON_TICKETS.to_bytes(ticket)
 
 
 def save(ticket: NeuronTicket, path: Path) -> int:
@@ -45,7 +40,7 @@ def save(ticket: NeuronTicket, path: Path) -> int:
     OutputError
         If the file cannot be written; nothing is left behind.
     """
-    return write_atomically(Path(path), to_bytes(ticket))
+    return NEURON_TICKETS.save(ticket, Path(path))
 
 
 def load_neurons(path: str | Path) -> NeuronTicket:
@@ -56,11 +51,18 @@ def load_neurons(path: str | Path) -> NeuronTicket:
     TicketError
         If the file is missing, truncated, altered, of an unknown version, or its fields do not fit together.
     """
-    content = read(path)
-    try:
-        return from_bytes(content)
-    except TicketError as error:
-        raise TicketError(f"{path}, {error.where}", error.got, error.need, error.remedy) from error
+    return NEURON_TICKETS.load(path)
+
+
+def from_bytes(content: bytes) -> NeuronTicket:
+    """The ticket in a file's content, every field checked.
+
+    Raises
+    ------
+    TicketError
+        As :func:`load_neurons`.
+    """
+    return NEURON_TICKETS.from_bytes(content)
 
 
 def is_neurons(path: str | Path) -> bool:
@@ -76,42 +78,13 @@ def is_neurons(path: str | Path) -> bool:
         return False
 
 
-def from_bytes(content: bytes) -> NeuronTicket:
-    """The ticket in a file's content, every field checked.
-
-    Raises
-    ------
-    TicketError
-        As :func:`load_neurons`.
-    """
-    header, tensors = unpack(content)
-    version = header.get("format_version")
-    if header.get("format") != FORMAT or type(version) is not int or version != FORMAT_VERSION:
-        got = f"format {header.get('format')!r} version {version!r}"
-        remedy = "slth.load" if header.get("format") == "slth-ticket" else "a newer slth"
-        raise TicketError("header", got, f"{FORMAT} version {FORMAT_VERSION}", remedy)
-    check_digest(header, tensors)
-    try:
-        ticket = _ticket(header, tensors)
-        _check_canonical(ticket, header, tensors)
-        return ticket
-    except TicketError:
-        raise
-    except ArgumentError as error:
-        raise TicketError(error.where, error.got, error.need) from error
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
-        raise TicketError("header", f"a malformed field ({error!r})", "the fields of docs/format.md") from error
-
-
 def _tensors(ticket: NeuronTicket) -> dict[str, NDArray[Any]]:
     return {"mask": np.packbits(ticket.mask, axis=1), "largest": np.ascontiguousarray(ticket.largest, dtype=np.float64)}
 
 
-def _header(ticket: NeuronTicket) -> dict[str, Any]:
+def _fields(ticket: NeuronTicket) -> dict[str, Any]:
     source = asdict(ticket.source)
     return {
-        "format": FORMAT,
-        "format_version": FORMAT_VERSION,
         "generator_version": ticket.generator_version,
         "construction": CONSTRUCTION,
         "source": {**source, "law": ticket.source.law.text},
@@ -127,31 +100,22 @@ def _header(ticket: NeuronTicket) -> dict[str, Any]:
     }
 
 
-def _check_canonical(ticket: NeuronTicket, header: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> None:
-    """What was read, written again, must be what was there: no field, tensor or padding bit besides."""
-    again = _tensors(ticket)
-    _need(set(tensors) == set(again), "tensors", ", ".join(sorted(tensors)), ", ".join(sorted(again)))
-    _need(np.array_equal(tensors["mask"], again["mask"]), "mask", "bits set where none belong", "zeros")
-    same = json.dumps(_header(ticket), sort_keys=True) == json.dumps(header, sort_keys=True)
-    _need(same, "header", "fields besides or not of their type", "the fields of docs/format.md")
-
-
 def _ticket(header: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> NeuronTicket:
-    _need(header["construction"] == CONSTRUCTION, "construction", repr(header["construction"]), CONSTRUCTION)
+    require(header["construction"] == CONSTRUCTION, "construction", repr(header["construction"]), CONSTRUCTION)
     entry = dict(header["source"])
-    _need(entry.get("generator") == GENERATOR, "generator", repr(entry.get("generator")), GENERATOR)
+    require(entry.get("generator") == GENERATOR, "generator", repr(entry.get("generator")), GENERATOR)
     source = NeuronSource(**{**entry, "law": FeatureLaw.parse(entry["law"])})
     parse(header["activation"])
     tau, delta, scale, task = (header[key] for key in ("tau", "delta", "input_scale", "task"))
-    _need(_is_float(tau) and 0 < tau <= 0.5, "tau", repr(tau), "a number above 0 and at most 0.5")
-    _need(_is_float(delta) and 0 < delta < 1, "delta", repr(delta), "a number between 0 and 1")
-    _need(_is_float(scale) and 0 < scale < math.inf, "input_scale", repr(scale), "a number above 0")
-    _need(task in (*TASKS, FUNCTION), "task", repr(task), ", ".join((*TASKS, FUNCTION)))
+    require(_is_float(tau) and 0 < tau <= 0.5, "tau", repr(tau), "a number above 0 and at most 0.5")
+    require(_is_float(delta) and 0 < delta < 1, "delta", repr(delta), "a number between 0 and 1")
+    require(_is_float(scale) and 0 < scale < math.inf, "input_scale", repr(scale), "a number above 0")
+    require(task in (*TASKS, FUNCTION), "task", repr(task), ", ".join((*TASKS, FUNCTION)))
     ridge, fitted = header["ridge"], task != FUNCTION
     fits = (_is_float(ridge) and 0 <= ridge < math.inf) if fitted else ridge is None
-    _need(fits, "ridge", repr(ridge), "a number from 0, or null where coefficients are a function")
+    require(fits, "ridge", repr(ridge), "a number from 0, or null where coefficients are a function")
     train, test = (_measured(name, header[name], task) for name in ("train", "test"))
-    _need(fitted == (train is not None), "train", repr(header["train"]), "what was measured on the samples")
+    require(fitted == (train is not None), "train", repr(header["train"]), "what was measured on the samples")
     return NeuronTicket(
         source=source,
         activation=header["activation"],
@@ -162,7 +126,7 @@ def _ticket(header: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> NeuronT
         input_scale=scale,
         mask=_mask(source, tensors["mask"]),
         largest=_largest(source, tensors["largest"]),
-        survivors_digest=_digest(header["survivors_digest"]),
+        survivors_digest=sha256_text(header["survivors_digest"]),
         train=train,
         test=test if fitted else None,
         generator_version=str(header["generator_version"]),
@@ -172,15 +136,15 @@ def _ticket(header: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> NeuronT
 def _mask(source: NeuronSource, packed: NDArray[Any]) -> NDArray[np.bool_]:
     expected = (source.outputs, -(-source.width // 8))
     fits = packed.dtype == np.uint8 and packed.shape == expected
-    _need(fits, "mask", f"{packed.dtype} {packed.shape}", f"uint8 {expected}")
+    require(fits, "mask", f"{packed.dtype} {packed.shape}", f"uint8 {expected}")
     return np.unpackbits(packed, axis=1, count=source.width).astype(np.bool_)
 
 
 def _largest(source: NeuronSource, largest: NDArray[Any]) -> NDArray[np.float64]:
     fits = largest.dtype == np.float64 and largest.shape == (source.outputs,)
-    _need(fits, "largest", f"{largest.dtype} {largest.shape}", f"float64 ({source.outputs},)")
+    require(fits, "largest", f"{largest.dtype} {largest.shape}", f"float64 ({source.outputs},)")
     sound = bool((np.isfinite(largest) & (largest >= 0) & ~np.signbit(largest)).all())
-    _need(sound, "largest", "negative numbers, or none", "numbers from 0")
+    require(sound, "largest", "negative numbers, or none", "numbers from 0")
     return largest
 
 
@@ -190,14 +154,14 @@ def _measured(name: str, entry: dict[str, Any] | None, task: str) -> Measured | 
     for field in dataclasses.fields(Measured):
         value, where = entry[field.name], f"{name}, {field.name}"
         if field.name == "digest":
-            _digest(value)
+            sha256_text(value)
         elif field.name in _COUNTS:
-            _need(type(value) is int and 0 <= value < 2**63, where, repr(value), "a whole number from 0")
+            require(type(value) is int and 0 <= value < 2**63, where, repr(value), "a whole number from 0")
         elif field.name in _PERCENTS and task != CLASSIFICATION:
-            _need(value is None, where, repr(value), "null")
+            require(value is None, where, repr(value), "null")
         else:
             largest = 100.0 if field.name in _PERCENTS else math.inf
-            _need(
+            require(
                 _is_float(value) and 0 <= value <= largest and value < math.inf, where, repr(value), "a number from 0"
             )
     return Measured(**entry)
@@ -207,11 +171,4 @@ def _is_float(value: Any) -> bool:
     return type(value) is float
 
 
-def _digest(value: Any) -> str:
-    _need(isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) is not None, "digest", repr(value), "SHA-256")
-    return str(value)
-
-
-def _need(condition: bool, where: str, got: str, need: str) -> None:
-    if not condition:
-        raise TicketError(where, got, need)
+NEURON_TICKETS = Format("slth-neurons", 1, _fields, _tensors, _ticket)
