@@ -18,12 +18,16 @@ from torch import nn
 import slth
 from command_line import slth as run
 from slth.artifact import from_bytes, to_bytes
+from slth.certify.copied import by_copy, copied
+from slth.certify.propagation import RULES
+from slth.certify.state import State
 from slth.container import pack, unpack
 from slth.copies import CopiedLayer, realise_all, widened
 from slth.errors import ArgumentError, TicketError
 from slth.mask import BIAS, BlockMask, CopyMask
 from slth.report.facts import POSITIVE, subset_sizes
 from slth.report.page import render
+from slth.runtime import target_module
 from slth.source.copies import CopySource
 from slth.source.spec import BlockSource
 from slth.summary import summarise
@@ -160,6 +164,42 @@ def test_copies_agree_as_far_as_their_weights_do_and_no_two_have_the_same_subset
             pieces = [piece for piece in mask.pieces(source) if len(piece.flags)]
             rows = np.concatenate([piece.flags.reshape(len(piece.flags), -1) for piece in pieces])
             assert len(np.unique(rows, axis=0)) == len(rows)
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if name != "one layer"])
+def test_every_copy_keeps_to_its_own_bound(name: str) -> None:
+    """Copy by copy, and none of the bounds is so wide that it could not be another copy's."""
+    ticket, case = FOUND[name](), CASES[name]
+    target, wide = case.target(), widened(ticket.hidden_graph, ticket.spec.layers)
+    realised = realise_all(ticket.hidden_graph, [(source, mask) for source, mask, _ in ticket.layers])
+    lower, upper = slth.Domain.parse(case.options["domain"]).bounds(case.shape)
+    state = State(lower, upper, torch.zeros_like(lower), bool((lower >= 0).all()), bool((upper <= 0).all()))
+    x = inputs(case.shape, 100, case.options["domain"])
+    ours, theirs = _by_node(ticket.module("masked", dtype=torch.float64), x), _by_node(target_module(target), x)
+    layers = {layer.name: layer for layer in target}
+    for node in target.graph:
+        if node.name not in layers:
+            state = by_copy(RULES[node.op], node, state)
+            continue
+        layer, layout = realised[node.name], wide.layouts[list(layers).index(node.name)]
+        assert isinstance(layer, CopiedLayer)
+        state = copied(node, state, layers[node.name], layer)
+        values = ours[node.name][:, : theirs[node.name].shape[1] * layout.copies_out]
+        errors = values.unflatten(1, (-1, layout.copies_out)).transpose(1, 2) - theirs[node.name][:, None]
+        assert state.copies is not None and (errors.abs() <= state.copies).all()
+        assert torch.equal(state.error, state.copies.amax(dim=0))
+        if layout.copies_out > 1:
+            assert (state.copies.amin(dim=0) < state.error).all()
+
+
+def _by_node(network: nn.Module, x: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Outputs of all modules."""
+    values: dict[str, torch.Tensor] = {}
+    for key, module in network.named_modules():
+        module.register_forward_hook(lambda module, args, out, key=key: values.__setitem__(key, out))
+    with torch.no_grad():
+        network.double()(x)
+    return values
 
 
 @pytest.mark.parametrize("phi", [nn.ReLU, nn.Tanh])

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from slth.candidates import has_candidates, realise_own
 from slth.errors import TicketError
 from slth.mask import BlockMask, CopyMask, Mask
 from slth.mask.blocks import blocks
@@ -111,6 +113,48 @@ def _weighted(weight: NDArray[np.float32], flags: NDArray[np.bool_], constants: 
     return Constants(kept @ constants.values, slack * (1 + (n_terms + 8) * _UNIT))
 
 
+@dataclass(frozen=True)
+class CopyRows:
+    """Copies of the outputs ``start`` to ``stop`` of a later layer, all copies of an output one after another.
+
+    Attributes
+    ----------
+    start, stop : int
+    kept : float64 array, (rows, inputs, taps, copies)
+        Weights from copies of inputs, 0 where they are pruned.
+    bias : Constants
+        What each row adds up from constants.
+    bias_size : float64 array, (rows,)
+        Bound on the sums of absolute values behind it.
+    n_terms : int
+        Most weights that a row keeps.
+    """
+
+    start: int
+    stop: int
+    kept: NDArray[np.float64]
+    bias: Constants
+    bias_size: NDArray[np.float64]
+    n_terms: int
+
+
+def copy_rows(source: CopySource, mask: CopyMask, constants: Constants) -> Iterator[CopyRows]:
+    """The surviving weights of a later layer, some outputs at a time; rows that make constants are left out."""
+    for piece in mask.pieces(source):
+        if piece.start >= source.data_rows:
+            continue
+        counts = piece.flags.sum(axis=(1, 2, 3)) + piece.constant_flags.sum(axis=1)
+        largest = (np.abs(piece.constant_weight) * piece.constant_flags) @ (np.abs(constants.values) + constants.slack)
+        yield CopyRows(
+            piece.start // source.copies_out,
+            piece.stop // source.copies_out,
+            piece.weight.astype(np.float64) * piece.flags,
+            _weighted(piece.constant_weight, piece.constant_flags, constants),
+            largest,
+            int(counts.max(initial=0)),
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
 class CopiedLayer(RealisedLayer):
     """A target layer of which the source has several copies; slopes and biases of the parent's fields are the first's.
@@ -123,8 +167,11 @@ class CopiedLayer(RealisedLayer):
         Least and largest slope of the copies, for inputs above 0 and below 0.
     bias_lowest, bias_highest, constant_slack : float64 arrays, (outputs,), or None
         Least and largest bias, and a bound on how far it may be off because constants are.
-    reads_copies : bool
-        Whether each input comes in copies whose errors differ: an error then counts with the sum of absolute weights.
+    copies : int
+        How many there are of each output.
+    rows : callable or None
+        Of a layer whose inputs come in copies, the surviving weights, to be walked through. As the errors of copies
+        differ, an error counts with the sum of absolute weights.
     wide : RealisedLayer or None
         The first layer with all of its rows.
     """
@@ -134,13 +181,14 @@ class CopiedLayer(RealisedLayer):
     bias_lowest: NDArray[np.float64] | None = None
     bias_highest: NDArray[np.float64] | None = None
     constant_slack: NDArray[np.float64] | None = None
-    reads_copies: bool = False
+    copies: int = 1
+    rows: Callable[[], Iterator[CopyRows]] | None = None
     wide: RealisedLayer | None = None
 
     def gain(self, branch: int) -> NDArray[np.float64]:
         """Of the copy with the largest."""
         side = 0 if branch > 0 else 1
-        if self.reads_copies:
+        if self.rows is not None:
             return self.size
         largest: NDArray[np.float64] = np.maximum(np.abs(self.lowest[side]), np.abs(self.highest[side]))
         return largest
@@ -162,6 +210,23 @@ class CopiedLayer(RealisedLayer):
             np.abs(self.bias_lowest - wanted), np.abs(self.bias_highest - wanted)
         )
         return farthest
+
+    def by_copy(self) -> list[RealisedLayer]:
+        """The first layer, once for each copy of its outputs."""
+        wide, end = self.wide, len(self.positive) * self.copies
+        assert wide is not None
+        bias, size = wide.bias, wide.bias_size
+        return [
+            replace(
+                wide,
+                positive=wide.positive[copy : end : self.copies],
+                negative=wide.negative[copy : end : self.copies],
+                bias=None if bias is None else bias[copy : end : self.copies],
+                size=wide.size[copy : end : self.copies],
+                bias_size=None if size is None else size[copy : end : self.copies],
+            )
+            for copy in range(self.copies)
+        ]
 
     @property
     def bias_slack(self) -> NDArray[np.float64] | None:
@@ -194,6 +259,10 @@ def realise_all(
     """
     names = [node.name for node in graph if node.op in WEIGHT_OPERATORS]
     result: dict[str, RealisedLayer] = {}
+    if has_candidates([source for source, _ in layers]):
+        result = realise_own(graph, layers)
+        on_layer(len(result))
+        return result
     if not is_copied([source for source, _ in layers]):
         for name, (source, mask) in zip(names, layers, strict=True):
             result[name] = realise(source, mask)
@@ -233,6 +302,7 @@ def _first(wide: RealisedLayer, layout: CopyLayout) -> CopiedLayer:
         highest=np.stack([rows.max(axis=1) for rows in slopes]),
         bias_lowest=None if bias is None else bias.min(axis=1),
         bias_highest=None if bias is None else bias.max(axis=1),
+        copies=layout.copies_out,
         wide=wide,
     )
 
@@ -243,23 +313,17 @@ def _later(source: CopySource, mask: CopyMask, constants: Constants) -> CopiedLa
     lowest, highest, size, first = (np.zeros(shape) for _ in range(4))
     bias: list[NDArray[np.float64]] = [np.zeros(source.outputs) for _ in range(5)]
     n_terms = 1
-    for piece in mask.pieces(source):
-        if piece.start >= source.data_rows:
-            continue
-        here = slice(piece.start // source.copies_out, piece.stop // source.copies_out)
-        kept = piece.weight.astype(np.float64) * piece.flags
-        copied = (-1, source.copies_out, *shape[1:])
-        sums = kept.sum(axis=3).reshape(copied)
+    for rows in copy_rows(source, mask, constants):
+        here, copied = slice(rows.start, rows.stop), (-1, source.copies_out, *shape[1:])
+        sums = rows.kept.sum(axis=3).reshape(copied)
         lowest[here], highest[here], first[here] = sums.min(axis=1), sums.max(axis=1), sums[:, 0]
-        size[here] = np.abs(kept).sum(axis=3).reshape(copied).max(axis=1)
-        made = _weighted(piece.constant_weight, piece.constant_flags, constants)
-        largest = (np.abs(piece.constant_weight) * piece.constant_flags) @ (np.abs(constants.values) + constants.slack)
-        sums, slack, sizes = (part.reshape(-1, source.copies_out) for part in (made.values, made.slack, largest))
+        size[here] = np.abs(rows.kept).sum(axis=3).reshape(copied).max(axis=1)
+        made = (rows.bias.values, rows.bias.slack, rows.bias_size)
+        sums, slack, sizes = (part.reshape(-1, source.copies_out) for part in made)
         parts = (sums.min(axis=1), sums.max(axis=1), sums[:, 0], slack.max(axis=1), sizes.max(axis=1))
         for into, part in zip(bias, parts, strict=True):
             into[here] = part
-        counts = piece.flags.sum(axis=(1, 2, 3)) + piece.constant_flags.sum(axis=1)
-        n_terms = max(n_terms, int(counts.max(initial=0)))
+        n_terms = max(n_terms, rows.n_terms)
     some = source.first_constant_row < source.data_rows
     return CopiedLayer(
         positive=first,
@@ -273,5 +337,6 @@ def _later(source: CopySource, mask: CopyMask, constants: Constants) -> CopiedLa
         bias_lowest=bias[0] if some else None,
         bias_highest=bias[1] if some else None,
         constant_slack=bias[3] if some else None,
-        reads_copies=True,
+        copies=source.copies_out,
+        rows=functools.partial(copy_rows, source, mask, constants),
     )

@@ -23,6 +23,13 @@ def affine(node: Node, state: State, layer: WeightLayer, realised: RealisedLayer
     because the ticket's map is A-Lipschitz entry by entry and x is bounded on the target's side. Twice the rounding of
     one evaluation in float64 is added, once for each network; it covers every form of the ticket's module.
     """
+    return affine_and_rounding(node, state, layer, realised)[0]
+
+
+def affine_and_rounding(
+    node: Node, state: State, layer: WeightLayer, realised: RealisedLayer
+) -> tuple[State, torch.Tensor]:
+    """As :func:`affine`, and the part of the error that twice the rounding of one evaluation is."""
     operator = WEIGHT_OPERATORS[node.op]
     shape = node.attributes["weight_shape"]
     weight = torch.from_numpy(layer.weight_array())
@@ -52,7 +59,7 @@ def affine(node: Node, state: State, layer: WeightLayer, realised: RealisedLayer
     rounding = (n_terms + 8) * UNIT * sizes
     middle = apply(weight, (state.lower + state.upper) / 2, bias)
     radius = inflate(apply(weight.abs(), (state.upper - state.lower) / 2), n_terms) + rounding
-    return State(middle - radius, middle + radius, inflate(error + 2 * rounding, 2), False, False)
+    return State(middle - radius, middle + radius, inflate(error + 2 * rounding, 2), False, False), 2 * rounding
 
 
 def _gain_and_deviation(

@@ -7,11 +7,14 @@ from dataclasses import dataclass
 
 import torch
 
+from slth.candidates import unfold
 from slth.certify import activation
 from slth.certify.affine import affine
+from slth.certify.copied import by_copy, copied
 from slth.certify.pooling import average_pool, max_pool
 from slth.certify.shape import move
 from slth.certify.state import State
+from slth.copies import CopiedLayer
 from slth.domain import Domain
 from slth.network.graph import INPUT, Node
 from slth.network.target import Target
@@ -67,6 +70,7 @@ def propagate(target: Target, realised: Mapping[str, RealisedLayer], domain: Dom
     ArgumentError
         If the domain is not a box or does not fit the input's shape.
     """
+    target, realised = unfold(target, realised)
     lower, upper = domain.bounds(target.graph.input_shape)
     nonnegative, nonpositive = bool((lower >= 0).all()), bool((upper <= 0).all())
     states = {INPUT: State(lower, upper, torch.zeros_like(lower), nonnegative, nonpositive)}
@@ -76,8 +80,12 @@ def propagate(target: Target, realised: Mapping[str, RealisedLayer], domain: Dom
         for node in target.graph:
             state = states[node.source]
             if node.name in layers:
-                states[node.name] = affine(node, state, layers[node.name], realised[node.name])
+                own = realised[node.name]
+                if isinstance(own, CopiedLayer):
+                    states[node.name] = copied(node, state, layers[node.name], own)
+                else:
+                    states[node.name] = affine(node, state, layers[node.name], own)
                 layer_errors[node.name] = float(states[node.name].error.max())
             else:
-                states[node.name] = RULES[node.op](node, state)
+                states[node.name] = by_copy(RULES[node.op], node, state)
     return Bound(float(states[target.graph.nodes[-1].name].error.max()), layer_errors)

@@ -8,7 +8,8 @@ or Fourier version of them on the CPU.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -30,6 +31,9 @@ class State:
         Bound on |ticket's value - target's value|.
     nonnegative, nonpositive : bool
         Whether no value of *either* network can have the other sign.
+    copies : tensor or None
+        Where the ticket has several copies of every value, a bound for each of them, along the first axis; ``error`` is
+        the largest.
     """
 
     lower: torch.Tensor
@@ -37,11 +41,18 @@ class State:
     error: torch.Tensor
     nonnegative: bool
     nonpositive: bool
+    copies: torch.Tensor | None = None
 
     @property
     def magnitude(self) -> torch.Tensor:
         """Bound on the target's absolute value."""
         return torch.maximum(self.lower.abs(), self.upper.abs())
+
+
+def of_copies(states: Sequence[State]) -> State:
+    """One state for what was derived copy by copy; each of them bounds the target's value."""
+    errors = torch.stack([state.error for state in states])
+    return replace(states[0], error=errors.amax(dim=0), copies=errors)
 
 
 def inflate(bound: torch.Tensor, n_terms: int) -> torch.Tensor:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from slth.candidates import compared
 from slth.certify.propagation import Bound, propagate
 from slth.certify.search import Progress, largest_difference, search, silent
 from slth.copies import realise_all
@@ -148,7 +149,7 @@ def verify(
     pairs = [(source, mask) for source, mask, _ in ticket.layers]
     realised = realise_all(hidden.graph, pairs, lambda done: on_progress("regenerating", done, len(pairs)))
     bound = propagate(hidden, realised, box) if box.bounded else None
-    layers, reasons = _check_layers(ticket, hidden, realised, bound)
+    layers, reasons = _check_layers(ticket, hidden, compared(hidden, realised), bound)
     reasons += _check_probes(ticket, target)
     if box.bounded:
         reasons += _check_domain(ticket, box)
