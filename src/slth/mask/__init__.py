@@ -2,6 +2,7 @@
 
 from slth.mask.base import BIAS, Entries, Kept, Mask, UnivariateMask, univariate
 from slth.mask.blocks import BlockMask
+from slth.mask.candidates import CandidateMask, OutputMask
 from slth.mask.copies import CopyMask
 from slth.mask.kernels import KernelMask
 from slth.mask.slots import SlotMask
@@ -9,11 +10,13 @@ from slth.mask.slots import SlotMask
 __all__ = [
     "BIAS",
     "BlockMask",
+    "CandidateMask",
     "CopyMask",
     "Entries",
     "Kept",
     "KernelMask",
     "Mask",
+    "OutputMask",
     "SlotMask",
     "UnivariateMask",
     "univariate",

@@ -40,7 +40,7 @@ class SlotMask(UnivariateMask):
     @classmethod
     def build(cls, source: SourceLayer, counts: NDArray[np.integer], neurons: NDArray[np.integer]) -> SlotMask:
         """The mask of these neurons, in the types that a file holds."""
-        return cls(counts.astype(np.uint8), neurons.astype(_type(source)))
+        return cls(counts.astype(np.uint8), neurons.astype(numbers_below(_width(source))))
 
     @property
     def n_kept(self) -> int:
@@ -94,15 +94,16 @@ class SlotMask(UnivariateMask):
             raise TicketError("mask", f"{counts.dtype} {counts.shape}", f"{n_slots} counts, a byte each")
         mask = cls(counts.view(np.uint8), neurons)
         total = int(mask.counts.sum(dtype=np.int64))
-        if neurons.dtype != _type(source) or neurons.shape != (total,):
-            need = f"{np.dtype(_type(source))} ({total},), as many as the counts say"
+        kind = numbers_below(_width(source))
+        if neurons.dtype != kind or neurons.shape != (total,):
+            need = f"{np.dtype(kind)} ({total},), as many as the counts say"
             raise TicketError("mask", f"{neurons.dtype} {neurons.shape}", need)
         mask._check(source)
         return mask
 
     def _check(self, source: SourceLayer) -> None:
         slot, neuron = self._owners(source)
-        width = source.block_width if isinstance(source, PoolSource) else source.neurons_per_group
+        width = _width(source)
         if len(neuron) and int(self.neurons.max()) >= width:
             raise TicketError("mask", f"neuron {int(self.neurons.max())}", f"0 to {width - 1}")
         if (np.diff(neuron)[np.diff(slot) == 0] <= 0).any():
@@ -127,8 +128,12 @@ def slot_targets(source: SourceLayer, layer: WeightLayer) -> NDArray[np.float64]
     return np.concatenate(groups)
 
 
-def _type(source: SourceLayer) -> type[np.unsignedinteger[Any]]:
-    width = source.block_width if isinstance(source, PoolSource) else source.neurons_per_group
+def _width(source: SourceLayer) -> int:
+    return source.block_width if isinstance(source, PoolSource) else source.neurons_per_group
+
+
+def numbers_below(width: int) -> type[np.unsignedinteger[Any]]:
+    """The smallest of uint16, uint32 and uint64 that holds all numbers below ``width``."""
     return np.uint16 if width <= 1 << 16 else np.uint32 if width <= 1 << 32 else np.uint64
 
 

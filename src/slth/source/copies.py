@@ -43,6 +43,7 @@ class CopySource(SourceLayer):
     constant_tap: int = 0
 
     order = "copies"
+    depth = 1
 
     @property
     def blocks_per_group(self) -> int:

@@ -80,6 +80,8 @@ class SourceLayer(ABC):
 
     order: ClassVar[str] = ""
     """Which of the two layers has the target's kernel, where a construction has both orders; empty: the combining."""
+    depth: ClassVar[int] = 2
+    """Layers of the source that this stands for."""
 
     @property
     def taps(self) -> int:
@@ -110,6 +112,11 @@ class SourceLayer(ABC):
     def neurons_per_group(self) -> int:
         """Intermediate neurons that one group's outputs read."""
         return self.blocks_per_group * self.block_width
+
+    @property
+    def combine_rows(self) -> int:
+        """Rows of the combining layer."""
+        return self.outputs
 
     @property
     def n_neurons(self) -> int:
@@ -274,6 +281,11 @@ class SourceSpec:
     def n_weights(self) -> int:
         """All weights and biases of the source network."""
         return sum(layer.n_weights for layer in self.layers)
+
+    @property
+    def depth(self) -> int:
+        """Layers of the source network."""
+        return sum(layer.depth for layer in self.layers)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; the layers' shapes follow from the graph."""
