@@ -194,6 +194,15 @@ def gather(values, start, stop, base, place):  # type: ignore[no-untyped-def]
 
 
 @inner
+def scattered(mask, m, place):  # type: ignore[no-untyped-def]
+    """A choice among the elements that :func:`gather` copied, as a choice among all."""
+    chosen = np.uint64(0)
+    for k in range(m):
+        chosen |= ((mask >> np.uint64(k)) & _ONE) << np.uint64(place[k])
+    return chosen
+
+
+@inner
 def quantise(base, m, target, scale, bits, quanta):  # type: ignore[no-untyped-def]
     """Magnitudes in whole quanta (into `quanta`), `bits` bits for all together; `scale` is their sum.
 

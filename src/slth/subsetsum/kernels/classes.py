@@ -13,7 +13,17 @@ import numba
 import numpy as np
 from numba import types
 
-from slth.subsetsum.kernels.arith import EXACT_SCALE, VALUE_BITS, answer, better, gather, inner, popcount, quantise
+from slth.subsetsum.kernels.arith import (
+    EXACT_SCALE,
+    VALUE_BITS,
+    answer,
+    better,
+    gather,
+    inner,
+    popcount,
+    quantise,
+    scattered,
+)
 from slth.subsetsum.kernels.stamp import source_stamp
 
 CANDIDATES = 2**18
@@ -164,10 +174,7 @@ def _make(stamp: int) -> Callable[..., int]:
                 total, error = answer(base, m, winner, target, scale, parts)
                 if error <= tolerance:
                     sums[p], errors[p], flags[p] = total, error, 0
-                    chosen = np.uint64(0)
-                    for c in range(m):
-                        chosen |= ((winner >> np.uint64(c)) & np.uint64(1)) << np.uint64(place[c])
-                    selected[p] = chosen
+                    selected[p] = scattered(winner, m, place)
                     break
         return stamp
 

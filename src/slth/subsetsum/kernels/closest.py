@@ -33,6 +33,7 @@ from slth.subsetsum.kernels.arith import (
     inner,
     popcount,
     quantise,
+    scattered,
 )
 from slth.subsetsum.kernels.lanes import (
     BEHIND,
@@ -331,10 +332,7 @@ def _make(stamp: int) -> Callable[..., int]:
             scale += abs(target)
             winner = _settle(base, m, target, scale, flips, state[0] + margin, state[1], residuals, masks, parts)
             sums[p], errors[p] = answer(base, m, winner, target, scale, parts)
-            picked = np.uint64(0)
-            for k in range(m):
-                picked |= ((winner >> np.uint64(k)) & _ONE) << np.uint64(place[k])
-            selected[p] = picked
+            selected[p] = scattered(winner, m, place)
         return stamp
 
     return closest

@@ -17,7 +17,7 @@ import numba
 import numpy as np
 from numba import types
 
-from slth.subsetsum.kernels.arith import EXACT_SCALE, answer, better, gather, inner
+from slth.subsetsum.kernels.arith import EXACT_SCALE, answer, better, gather, inner, scattered
 from slth.subsetsum.kernels.flags import BEYOND, OPEN, SOLVED
 from slth.subsetsum.kernels.lanes import COLUMNS, make_nearest, make_shift
 from slth.subsetsum.kernels.stamp import source_stamp
@@ -223,10 +223,7 @@ def _make(stamp: int) -> Callable[..., int]:
                             break
             if found:
                 sums[p], errors[p] = answer(base, m, mask, target, scale, parts)
-                chosen = np.uint64(0)
-                for k in range(m):
-                    chosen |= ((mask >> np.uint64(k)) & np.uint64(1)) << np.uint64(place[k])
-                selected[p] = chosen
+                selected[p] = scattered(mask, m, place)
                 flags[p] = SOLVED
         return stamp
 

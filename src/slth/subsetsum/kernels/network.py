@@ -14,6 +14,7 @@ integers.
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 from numba import types
@@ -37,6 +38,35 @@ def stages(builder: Any, vectors: list[Any]) -> list[Any]:
                 out[i], out[i + distance] = least(builder, low, high), greatest(builder, low, high)
         distance //= 2
     return out
+
+
+def _folded(
+    builder: Any, lists: tuple[Any, Any], target: Any, plus: Any, n: Any, stride: Any, rows: int, combine: Any
+) -> None:
+    """One pass over two lists of n sums, the second one backwards and with `plus` added.
+
+    At every step below `stride`, sums of `rows` places a stride apart are taken from each, combined, sorted, and
+    written to `target` a stride apart.
+    """
+    left, right = lists
+    stride_bytes = bytes_of(builder, stride)
+    end = builder.add(right, bytes_of(builder, builder.sub(n, const(1))))
+
+    def body(step: Any, state: list[Any]) -> list[Any]:
+        offset = bytes_of(builder, step)
+        up, down = builder.add(left, offset), builder.sub(end, offset)
+        out = builder.add(target, offset)
+        lows, highs = [], []
+        for _ in range(rows):
+            lows.append(load(builder, up))
+            highs.append(builder.add(load(builder, down), plus))
+            up, down = builder.add(up, stride_bytes), builder.sub(down, stride_bytes)
+        for value in stages(builder, combine(lows, highs)):
+            store(builder, value, out)
+            out = builder.add(out, stride_bytes)
+        return state
+
+    loop(builder, stride, [], body)
 
 
 def make_grow(n: int) -> Any:
@@ -81,26 +111,12 @@ def make_first(radix: int) -> Any:
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         source, target, keys, n = args
-        plus = load(builder, keys)
+
+        def lower(lows: list[Any], highs: list[Any]) -> list[Any]:
+            return [least(builder, low, high) for low, high in zip(lows, highs, strict=True)]
+
         stride = builder.udiv(n, const(radix))
-        stride_bytes = bytes_of(builder, stride)
-        end = builder.add(source, bytes_of(builder, builder.sub(n, const(1))))
-
-        def body(step: Any, state: list[Any]) -> list[Any]:
-            offset = bytes_of(builder, step)
-            up, down = builder.add(source, offset), builder.sub(end, offset)
-            out = builder.add(target, offset)
-            low = []
-            for _ in range(radix):
-                shifted = builder.add(load(builder, down), plus)
-                low.append(least(builder, load(builder, up), shifted))
-                up, down = builder.add(up, stride_bytes), builder.sub(down, stride_bytes)
-            for value in stages(builder, low):
-                store(builder, value, out)
-                out = builder.add(out, stride_bytes)
-            return state
-
-        loop(builder, stride, [], body)
+        _folded(builder, (source, source), target, load(builder, keys), n, stride, radix, lower)
         return context.get_dummy_value()
 
     @intrinsic
@@ -192,26 +208,8 @@ def make_join(radix: int) -> Any:
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         left, right, target, shift, n = args
-        plus = load(builder, shift)
         stride = builder.udiv(builder.mul(n, const(2)), const(radix))
-        stride_bytes = bytes_of(builder, stride)
-        end = builder.add(right, bytes_of(builder, builder.sub(n, const(1))))
-
-        def body(step: Any, state: list[Any]) -> list[Any]:
-            offset = bytes_of(builder, step)
-            up, down = builder.add(left, offset), builder.sub(end, offset)
-            out = builder.add(target, offset)
-            lows, highs = [], []
-            for _ in range(radix // 2):
-                lows.append(load(builder, up))
-                highs.append(builder.add(load(builder, down), plus))
-                up, down = builder.add(up, stride_bytes), builder.sub(down, stride_bytes)
-            for value in stages(builder, lows + highs):
-                store(builder, value, out)
-                out = builder.add(out, stride_bytes)
-            return state
-
-        loop(builder, stride, [], body)
+        _folded(builder, (left, right), target, load(builder, shift), n, stride, radix // 2, operator.add)
         return context.get_dummy_value()
 
     @intrinsic

@@ -19,7 +19,7 @@ import numba
 import numpy as np
 from numba import types
 
-from slth.subsetsum.kernels.arith import EXACT_SCALE, answer, better, gather, inner, quantise
+from slth.subsetsum.kernels.arith import EXACT_SCALE, answer, better, gather, inner, quantise, scattered
 from slth.subsetsum.kernels.stamp import source_stamp
 
 _VALUE_BITS = 57
@@ -164,10 +164,7 @@ def _make(stamp: int) -> Callable[..., int]:
                     if masks[c] != winner and better(base, m, target, scale, masks[c], winner, parts):
                         winner = masks[c]
             sums[p], errors[p] = answer(base, m, winner, target, scale, parts)
-            picked = np.uint64(0)
-            for k in range(m):
-                picked |= ((winner >> np.uint64(k)) & np.uint64(1)) << np.uint64(place[k])
-            selected[p] = picked
+            selected[p] = scattered(winner, m, place)
             flags[p] = 0
         return stamp
 
