@@ -136,10 +136,7 @@ def verify(
     """
     begin = time.perf_counter()
     box = Domain.parse(domain)
-    if eps is not None and not (math.isfinite(eps) and eps > 0):
-        raise ArgumentError("eps", str(eps), "a number above 0")
-    if eps is not None and not box.bounded:
-        raise ArgumentError("eps", "no domain to prove it on", "a domain", "--domain 0,1")
+    _check_eps(eps, box)
     target = model if isinstance(model, Target) else _trace(model, ticket, example_input)
     target = _named_alike(ticket, target)
     hidden = deepen(target, ticket.extra_depth)
@@ -153,20 +150,12 @@ def verify(
     reasons += _check_probes(ticket, target)
     if box.bounded:
         reasons += _check_domain(ticket, box)
-    signs = hidden.input_signs(box.sign)
-    ours = folded_module(ticket, realised, torch.float64, signs)
-    if any(layer.bend.activation is not None or not layer.serves(signs[name]) for name, layer in realised.items()):
-        # Folded, such an activation would be the lines that it is near to.
-        ours = module(ticket, "sparse", torch.float64)
+    ours = _network(ticket, realised, hidden.input_signs(box.sign))
     theirs = target_module(target, torch.float64)
     with fitting_threads(target.n_weights):
         observed, n_outside = _observe(ours, theirs, target.graph.input_shape, box, inputs, seed, on_progress)
     reasons += _check_outputs(bound, observed, eps)
-    accuracies: tuple[float | None, float | None] = (None, None)
-    if data is not None and inputs is not None and data.labels is not None:
-        # The networks that a person runs: in the target's own precision.
-        x = inputs.to(target.dtype)
-        accuracies = tuple(data.accuracy(network.to(target.dtype), x) for network in (theirs, ours))  # type: ignore[assignment]
+    of_theirs, of_ours = (_accuracy(network, data, inputs, target.dtype) for network in (theirs, ours))
     return Verification(
         holds=not reasons,
         reasons=tuple(reasons),
@@ -175,14 +164,38 @@ def verify(
         observed_error=observed,
         max_weight_error=max(layer.max_weight_error for layer in layers),
         missed=sum(layer.missed for layer in layers),
-        accuracy_target=accuracies[0],
-        accuracy_ticket=accuracies[1],
+        accuracy_target=of_theirs,
+        accuracy_ticket=of_ours,
         domain=box.describe(),
         n_data=0 if inputs is None else len(inputs),
         n_outside=n_outside,
         seconds=time.perf_counter() - begin,
         layers=tuple(layers),
     )
+
+
+def _check_eps(eps: float | None, box: Domain) -> None:
+    if eps is not None and not (math.isfinite(eps) and eps > 0):
+        raise ArgumentError("eps", str(eps), "a number above 0")
+    if eps is not None and not box.bounded:
+        raise ArgumentError("eps", "no domain to prove it on", "a domain", "--domain 0,1")
+
+
+def _network(ticket: Ticket, realised: Mapping[str, RealisedLayer], signs: Mapping[str, Sign]) -> torch.nn.Module:
+    """The ticket in float64: folded, unless the activations between its source layers bend what they pass on."""
+    if any(layer.bend.activation is not None or not layer.serves(signs[name]) for name, layer in realised.items()):
+        # Folded, such an activation would be the lines that it is near to.
+        return module(ticket, "sparse", torch.float64)
+    return folded_module(ticket, realised, torch.float64, signs)
+
+
+def _accuracy(
+    network: torch.nn.Module, data: Data | None, inputs: torch.Tensor | None, dtype: torch.dtype
+) -> float | None:
+    """Percent of the labelled data that a network classifies right, in the precision in which a person runs it."""
+    if data is None or inputs is None or data.labels is None:
+        return None
+    return data.accuracy(network.to(dtype), inputs.to(dtype))
 
 
 def _trace(model: torch.nn.Module, ticket: Ticket, example_input: torch.Tensor | None) -> Target:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 
 import torch
 
@@ -129,24 +129,33 @@ def lower(
             continue
         operator = _BY_ATEN[call.op]
         attributes = operator.lower(call, shapes[here])
-        name = (_module_path(call, names) if isinstance(operator, WeightOperator) else "") or call.name
         if isinstance(operator, WeightOperator):
-            if name in weights:
-                raise UnsupportedError(
-                    f"layer {name!r}",
-                    "a weight that two layers share",
-                    "one use of each weight",
-                    "copying the layer",
-                )
+            name = _layer_name(call, names, weights)
             weights[name] = (call.weight, call.bias)
         else:
-            while name in taken or name in shapes:
-                name += "_"
+            name = _free_name(call.name, taken | shapes.keys())
         node = Node(name, operator.name, here, attributes, _shape(name, operator, attributes, shapes[here]))
         nodes.append(node)
         shapes[name] = node.shape
         value_of[call.name] = name
     return _cut(Graph(input_shape, tuple(nodes)), value_of.get(output_name, "")), weights
+
+
+def _layer_name(call: Call, names: Mapping[str, str], others: Container[str]) -> str:
+    """What a weight layer is called: by the path of its module, or like the call outside any."""
+    name = _module_path(call, names) or call.name
+    if name in others:
+        raise UnsupportedError(
+            f"layer {name!r}", "a weight that two layers share", "one use of each weight", "copying the layer"
+        )
+    return name
+
+
+def _free_name(name: str, taken: Container[str]) -> str:
+    """A name that no other node has."""
+    while name in taken:
+        name += "_"
+    return name
 
 
 def _taken_paths(calls: Sequence[Call], names: Mapping[str, str]) -> set[str]:

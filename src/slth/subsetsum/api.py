@@ -198,19 +198,23 @@ def solve(
     if check is None:
         given.check(0, given.n_problems)
     run = Run(n_threads, on_progress, device or "cpu", scratch_bytes, check, seconds=time_limit)
+    return _complete(_answers(chosen, given, objective, tolerance, run), tolerance)
+
+
+def _answers(chosen: Solver, given: Given, objective: Objective, tolerance: float | None, run: Run) -> Answers:
+    """Of all problems, batch by batch."""
     answers = Answers.empty(0)
     for first, batch in given.batches():
         part = chosen.run(batch, objective, tolerance, _shifted(run, first))
         if batch.n_problems == given.n_problems:
-            answers = part
-            break
+            return part
         if first == 0:
             answers = Answers.empty(given.n_problems)
             answers = replace(answers, unproved=np.zeros(given.n_problems, np.bool_))
         for name in ("selected", "sums", "errors", "unproved"):
             if getattr(part, name) is not None:
                 getattr(answers, name)[first : first + batch.n_problems] = getattr(part, name)
-    return _complete(answers, tolerance)
+    return answers
 
 
 def _check(
