@@ -122,6 +122,7 @@ class _Band:
 
     @property
     def cut(self) -> bool:
+        """Whether the time is over."""
         return time.perf_counter() >= self.end
 
     def closest_within(self, distance: int, size: int = 0, solutions: int = _MANY) -> int | None:
@@ -145,6 +146,7 @@ class _Band:
         return best if least <= distance else None
 
     def closest(self) -> int:
+        """The subset of least error, looked for in bands that grow until one holds any; the empty one if time is over."""
         spread = math.sqrt(float((self.elements.astype(np.float64) ** 2).sum()))
         distance = int(_GAPS * spread / 2.0 ** len(self.elements)) + 1
         while not self.cut:
@@ -155,6 +157,7 @@ class _Band:
         return 0
 
     def fewest_within(self, distance: int) -> int | None:
+        """The closest subset at most so far off, of the fewest elements; None where there is none or time is over."""
         if abs(self.target) <= distance:
             return 0
         for size in range(1, len(self.elements) + 1):

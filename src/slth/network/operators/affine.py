@@ -83,6 +83,8 @@ class WeightOperator(Operator):
 
 
 class _Padded(torch.nn.Sequential):
+    """A layer behind padding of its own, which torch's layers cannot have on one side alone."""
+
     def __init__(self, padding: tuple[int, ...], layer: torch.nn.Module) -> None:
         super().__init__()
         self.pad, self.layer = Padding(padding), layer

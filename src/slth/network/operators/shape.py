@@ -47,11 +47,14 @@ class Reshape(Operator):
 
 
 class _Reshape(torch.nn.Module):
+    """Every input to one shape."""
+
     def __init__(self, shape: tuple[int, ...]) -> None:
         super().__init__()
         self.shape = shape
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(batch, ...) -> (batch, *shape)."""
         return x.reshape(x.shape[0], *self.shape)
 
 

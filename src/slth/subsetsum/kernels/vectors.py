@@ -21,36 +21,44 @@ UINT = types.uint64
 
 
 def const(value: int) -> Any:
+    """A whole number of 64 bits."""
     return ir.Constant(I64, value)
 
 
 def load(builder: Any, address: Any, byte_offset: int = 0) -> Any:
+    """The vector at an address, which is a multiple of its size."""
     pointer = builder.inttoptr(builder.add(address, const(byte_offset)), VECTOR.as_pointer())
     return builder.load(pointer, align=BYTES)
 
 
 def store(builder: Any, value: Any, address: Any, byte_offset: int = 0) -> None:
+    """Write a vector to such an address."""
     pointer = builder.inttoptr(builder.add(address, const(byte_offset)), VECTOR.as_pointer())
     builder.store(value, pointer, align=BYTES)
 
 
 def least(builder: Any, a: Any, b: Any) -> Any:
+    """Lane by lane, the lower of two."""
     return builder.select(builder.icmp_signed("<", a, b), a, b)
 
 
 def greatest(builder: Any, a: Any, b: Any) -> Any:
+    """Lane by lane, the higher of two."""
     return builder.select(builder.icmp_signed(">", a, b), a, b)
 
 
 def bytes_of(builder: Any, count: Any) -> Any:
+    """Of so many vectors."""
     return builder.mul(count, const(BYTES))
 
 
 def pick(builder: Any, address: Any, kind: Any = I32) -> Any:
+    """The single number at an address."""
     return builder.load(builder.inttoptr(address, kind.as_pointer()), align=4)
 
 
 def element(i: int) -> Any:
+    """The place of a lane, as LLVM's vector instructions want it."""
     return ir.Constant(I32, i)
 
 
