@@ -146,7 +146,7 @@ class _Band:
         return best if least <= distance else None
 
     def closest(self) -> int:
-        """The subset of least error, looked for in bands that grow until one holds any; the empty one if time is over."""
+        """The subset of least error, looked for in bands that grow; the empty one if time is over."""
         spread = math.sqrt(float((self.elements.astype(np.float64) ** 2).sum()))
         distance = int(_GAPS * spread / 2.0 ** len(self.elements)) + 1
         while not self.cut:
