@@ -58,7 +58,13 @@ def connected(graph: Graph, sources: Sequence[SourceLayer]) -> tuple[SourceLayer
     first, last = sources
     if not (isinstance(first, CandidateSource) and isinstance(last, OutputSource)):
         raise ArgumentError("source layers", f"orders {first.order!r}, {last.order!r}", "'candidates', then 'outputs'")
-    wide = replace(first, outputs=last.n_groups, candidates=last.block_width, bias=first.bias or last.bias)
+    wide = replace(
+        first,
+        outputs=last.n_groups,
+        candidates=last.block_width,
+        constants=last.outputs if last.bias else 0,
+        bias=first.bias or last.bias,
+    )
     for source in (wide, last):
         if source.n_weights > LARGEST_SOURCE:
             got = f"{source.n_weights:.2e} weights in the source of layer {source.index}"
@@ -103,16 +109,15 @@ def check_masks(sources: Sequence[SourceLayer], masks: Sequence[Mask]) -> None:
     TicketError
     """
     (first, last), (rows, weights) = sources, masks
-    assert isinstance(rows, CandidateMask) and isinstance(weights, OutputMask) and isinstance(last, OutputSource)
+    assert isinstance(rows, CandidateMask) and isinstance(weights, OutputMask) and isinstance(first, CandidateSource)
     read, kept = weights.candidate(last), rows.candidate(first)
     group = np.flatnonzero((kept != NONE) & (kept != read))
     if len(group):
         got = f"candidate {kept[group[0]]} of group {group[0]} in the first layer"
         raise TicketError("mask", got, "the candidate that the output keeps")
-    n_hidden = last.inputs_per_group
+    channel = rows.expand(first).channel
     for piece in rows.entries(first):
-        constant = piece.output % last.groups_per_output == n_hidden
-        if (rows.expand(first).channel[piece.kept[constant]] != BIAS).any():
+        if (channel[piece.kept[first.is_constant(piece.output)]] != BIAS).any():
             raise TicketError("mask", "a constant that reads an input", "constants made of biases alone")
 
 
@@ -134,11 +139,11 @@ def own_graph(graph: Graph, outputs: int) -> Graph:
 def realise_own(graph: Graph, layers: Sequence[tuple[SourceLayer, Mask]]) -> dict[str, RealisedLayer]:
     """Rows and output weights as they are in the source, by layer; each an :class:`OwnLayer`."""
     (source, mask), (last, weights) = layers
-    assert isinstance(last, OutputSource) and isinstance(weights, OutputMask)
+    assert isinstance(source, CandidateSource) and isinstance(last, OutputSource) and isinstance(weights, OutputMask)
     first_node, last_node = (node for node in graph if node.op in WEIGHT_OPERATORS)
     wide = realise(source, mask)
     n_hidden = last.inputs_per_group
-    constant = np.arange(last.n_groups) % last.groups_per_output == n_hidden
+    constant = source.is_constant(np.arange(last.n_groups))
     bias, bias_size = (None if part is None else part[~constant] for part in (wide.bias, wide.bias_size))
     if bias is not None and not (first_node.attributes["bias"] or bias.any()):
         bias, bias_size = None, None

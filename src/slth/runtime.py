@@ -10,10 +10,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from slth.candidate_layers import SparseOutputs, masked_outputs
+from slth.candidates import has_candidates, own_graph
 from slth.copies import CopiedLayer, is_copied, realise_all, widened
 from slth.copy_layers import SparseCopies, kept_weights, masked_copies, prune_layer
 from slth.errors import ArgumentError
-from slth.mask import BIAS, CopyMask, KernelMask, Mask, UnivariateMask, univariate
+from slth.mask import BIAS, CandidateMask, CopyMask, KernelMask, Mask, OutputMask, UnivariateMask, univariate
 from slth.network.graph import Graph, Node, Sign
 from slth.network.operators import OPERATORS, WEIGHT_OPERATORS
 from slth.network.operators.affine import WeightOperator
@@ -172,6 +174,8 @@ def sparse_layer(node: Node, source: SourceLayer, mask: Mask, dtype: torch.dtype
         return SparseCopies(node, source, mask, dtype)
     if isinstance(mask, KernelMask):
         return SparseKernels(node, source, mask, dtype)
+    if isinstance(mask, OutputMask):
+        return SparseOutputs(source, mask, dtype)
     return SparseLayer(node, source, univariate(mask), dtype)
 
 
@@ -186,7 +190,8 @@ def module(ticket: Ticket, form: str = "folded", dtype: torch.dtype | None = Non
         them out. ``"sparse"``: the surviving neurons and weights alone. ``"folded"``: the target's own architecture
         with the realised weights; where the input's sign is not known and the slopes differ, a layer has two branches.
         Of copies (``one-for-one``), which agree up to their errors only, the network of the copies with the first two
-        source layers in one: averaging them would compute something else.
+        source layers in one: averaging them would compute something else. So with a source of depth three, where every
+        output has hidden neurons of its own; with one output that is the target's own architecture.
     dtype : torch.dtype, optional
         Default: the target's (float32 for half precisions).
 
@@ -216,6 +221,8 @@ def module(ticket: Ticket, form: str = "folded", dtype: torch.dtype | None = Non
 def _own_graph(ticket: Ticket) -> Graph:
     """The target's, with its extra depth, or that with copies."""
     sources, graph = ticket.spec.layers, ticket.hidden_graph
+    if has_candidates(sources):
+        return own_graph(graph, sources[-1].outputs)
     return widened(graph, sources).graph if is_copied(sources) else graph
 
 
@@ -261,20 +268,22 @@ def _masked(node: Node, source: SourceLayer, mask: Mask, dtype: torch.dtype) -> 
     operator = WEIGHT_OPERATORS[node.op]
     if isinstance(source, CopySource) and isinstance(mask, CopyMask):
         return masked_copies(node, source, mask, dtype)
+    if isinstance(mask, OutputMask):
+        return masked_outputs(node, source, mask, dtype)
     if isinstance(mask, KernelMask):
         width = (source.n_neurons, source.inputs_per_group, *source.kernel)
         expand = operator.layer(node.attributes, width, source.bias)
         combine = operator.pointwise(node.attributes, source.outputs, source.neurons_per_group, False)
         flags = mask.dense(source)
     else:
-        width = (source.outputs, source.neurons_per_group, *source.kernel)
+        width = (source.combine_rows, source.neurons_per_group, *source.kernel)
         expand = operator.pointwise(node.attributes, source.n_neurons, source.inputs_per_group, source.bias)
         combine = operator.layer(node.attributes, width, False)
         flags = _dense(source, univariate(mask))
     prune_layer(expand, "weight", source.expand_weight(), flags[0], dtype)
     if source.bias:
         prune_layer(expand, "bias", source.expand_bias(), flags[1], dtype)
-    prune_layer(combine, "weight", source.combine_weight(0, source.outputs), flags[2], dtype)
+    prune_layer(combine, "weight", source.combine_weight(0, source.combine_rows), flags[2], dtype)
     sequence = torch.nn.Sequential()
     padding = operator.padding(node.attributes)
     if any(padding):
@@ -297,7 +306,7 @@ def _dense(source: SourceLayer, mask: UnivariateMask) -> tuple[NDArray[np.bool_]
     neuron = kept.neuron % source.neurons_per_group
     for piece in mask.entries(source):
         combine[piece.output, neuron[piece.kept], piece.tap] = True
-    return expand, bias, combine
+    return expand, bias, mask.spread(source, combine) if isinstance(mask, CandidateMask) else combine
 
 
 def _folded(node: Node, realised: RealisedLayer, sign: Sign, dtype: torch.dtype) -> torch.nn.Module:

@@ -27,9 +27,12 @@ class CandidateSource(PoolSource):
     ----------
     candidates : int
         Rows of each group.
+    constants : int
+        Outputs whose last group is a constant's: all of the target's, or none.
     """
 
     candidates: int = 1
+    constants: int = 0
 
     order = "candidates"
 
@@ -42,6 +45,13 @@ class CandidateSource(PoolSource):
     def n_weights(self) -> int:
         """All weights and biases of the first layer and all weights of the second."""
         return self.n_neurons * (self.inputs_per_group + int(self.bias)) + self.combine_rows * self.n_neurons
+
+    def is_constant(self, group: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Whether groups stand for a constant, which reads no input."""
+        if not self.constants:
+            return np.zeros(group.shape, np.bool_)
+        last: NDArray[np.bool_] = (group + 1) % (self.outputs // self.constants) == 0
+        return last
 
     def chosen(self, candidate: NDArray[np.int64]) -> CandidateSource:
         """The same source with one row for each group, (groups,): what is said of output g is of its candidate."""
