@@ -72,6 +72,27 @@ def test_how_long_the_search_took_is_not_in_the_file() -> None:
     assert to_bytes(SMALL) == to_bytes(dataclasses.replace(SMALL, seconds=1e9))
 
 
+def test_tickets_are_equal_where_their_files_are() -> None:
+    again = Case(mlp((2, 3, 1)), (2,), {"base_set_size": 3, "domain": (0, 1)}).find()
+    assert SMALL == again == from_bytes(to_bytes(SMALL)) and hash(again) == hash(SMALL) and SMALL != "a ticket"
+    assert dataclasses.replace(SMALL, seconds=1e9) == SMALL and SMALL in {again: 1}
+    neurons = SMALL.masks[0].neurons.copy()
+    neurons[0] ^= True
+    mask, probes = dataclasses.replace(SMALL.masks[0], neurons=neurons), SMALL.probe_outputs.copy()
+    probes[0, 0] += 1
+    for change in (
+        {"masks": (mask, *SMALL.masks[1:])},
+        {"masks": SMALL.masks[:1]},
+        {"probe_outputs": probes},
+        {"probe_outputs": SMALL.probe_outputs.astype(np.float64)},
+        {"tolerance": 0.5},
+        {"domain": None},
+        {"spec": dataclasses.replace(SMALL.spec, seed=1)},
+        {"facts": SMALL.facts[::-1]},
+    ):
+        assert dataclasses.replace(SMALL, **change) != SMALL
+
+
 def test_a_whole_number_is_read_as_it_was_written() -> None:
     for change in ({"tolerance": 1}, {"tolerance": 1.0}, {"domain": (0, 1)}):
         content = to_bytes(dataclasses.replace(SMALL, **change))  # type: ignore[arg-type]

@@ -85,13 +85,6 @@ def _check_storable(ticket: Ticket) -> None:
             )
 
 
-def _tensors(ticket: Ticket) -> dict[str, NDArray[Any]]:
-    tensors: dict[str, NDArray[Any]] = {"probe_outputs": np.ascontiguousarray(ticket.probe_outputs)}
-    for index, mask in enumerate(ticket.masks):
-        tensors |= {f"layers.{index}.{name}": tensor for name, tensor in mask.tensors().items()}
-    return tensors
-
-
 def _fields(ticket: Ticket) -> dict[str, Any]:
     _check_storable(ticket)
     deeper = {"extra_depth": ticket.extra_depth} if ticket.extra_depth else {}
@@ -279,4 +272,4 @@ def _mask(construction: str, source: SourceLayer, index: int, tensors: dict[str,
         raise TicketError(f"mask of layer {index}", error.got, error.need, error.remedy) from error
 
 
-TICKETS = Format("slth-ticket", 1, _fields, _tensors, _ticket)
+TICKETS = Format("slth-ticket", 1, _fields, Ticket.tensors, _ticket)

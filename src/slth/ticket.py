@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,9 +53,11 @@ ERROR_EDGES = tuple(10.0 ** (k / 4) for k in range(-48, 5))
 """Inner edges of :attr:`LayerFacts.error_histogram`, two open bins at the ends."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Ticket:
     """A strong lottery ticket: a random network by its specification, and the mask under which it is the target.
+
+    Two tickets are equal if all that a file holds of them is.
 
     Attributes
     ----------
@@ -140,6 +142,27 @@ class Ticket:
     def max_weight_error(self) -> float:
         """Largest |weight - realised weight| of all layers."""
         return max(facts.max_weight_error for facts in self.facts)
+
+    def tensors(self) -> dict[str, NDArray[Any]]:
+        """The arrays that a file holds, by name."""
+        tensors: dict[str, NDArray[Any]] = {"probe_outputs": np.ascontiguousarray(self.probe_outputs)}
+        for index, mask in enumerate(self.masks):
+            tensors |= {f"layers.{index}.{name}": tensor for name, tensor in mask.tensors().items()}
+        return tensors
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Ticket):
+            return NotImplemented
+        plain = [entry.name for entry in fields(self) if entry.compare and entry.name not in ("masks", "probe_outputs")]
+        if any(getattr(self, name) != getattr(other, name) for name in plain):
+            return False
+        ours, theirs = self.tensors(), other.tensors()
+        return ours.keys() == theirs.keys() and all(
+            tensor.dtype == theirs[name].dtype and np.array_equal(tensor, theirs[name]) for name, tensor in ours.items()
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.target_digest, self.construction, self.spec.seed, self.facts))
 
     def save(self, path: str | Path) -> int:
         """Write the ticket to a file, atomically; returns its size in bytes. See :func:`slth.artifact.save`."""

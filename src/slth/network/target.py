@@ -18,7 +18,7 @@ from slth.network.operators import OPERATORS, WEIGHT_OPERATORS
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class WeightLayer:
     """One affine layer of the target.
 
@@ -56,9 +56,12 @@ class WeightLayer:
         return None if self.bias is None else self.bias.detach().to(torch.float64).numpy()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Target:
-    """A trained network: ``layers`` in order of evaluation and the ``graph`` around them."""
+    """A trained network: ``layers`` in order of evaluation and the ``graph`` around them.
+
+    Two targets are the same network if their :meth:`digest` is the same; ``==`` only asks whether they are one object.
+    """
 
     graph: Graph
     layers: tuple[WeightLayer, ...]

@@ -40,7 +40,7 @@ class Status(enum.IntEnum):
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SubsetSums:
     """The chosen subsets of a batch of P problems.
 
@@ -65,7 +65,7 @@ class SubsetSums:
     status: NDArray[np.uint8]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Batch:
     """P problems: problem p has the base set ``values[starts[p]:starts[p] + sizes[p]]``, which others may share.
 
@@ -93,7 +93,7 @@ class Batch:
         return self.values[start : start + self.sizes[p]].tolist(), float(self.targets[p])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Answers:
     """What a solver fills in; the rest of :class:`SubsetSums` follows from it.
 
