@@ -29,7 +29,8 @@ from slth.subsetsum import solve
 from slth.summary import summarise
 from zoo import LeNet5Features, convnet, inputs, mlp, shake
 
-DENSE = {"malach-2.1", "malach-a6", "orseau-3-repaired", "orseau-30", "orseau-3-or-30", "pensia-1"}
+ORSEAU = {f"orseau-{name}" for name in ("3-repaired", "30", "3-or-30", "12", "12-loglog", "14")}
+DENSE = {"malach-2.1", "malach-a6", "pensia-1", *ORSEAU}
 BURKHOLZ = {"burkholz-2.5", "burkholz-2.6", "burkholz-2.9"}
 
 

@@ -13,6 +13,7 @@ from decimal import Decimal
 from typing import Literal
 
 from slth.bounds.exact import Number, ceiling, count, exact, floating, log, positive, precise, probability, ratio
+from slth.bounds.recycling import HYPERBOLIC, LOG, LOGLOG, neurons_of_a_round, place_bins, shelves
 from slth.bounds.theorem import (
     Assumption,
     Constants,
@@ -264,8 +265,20 @@ def _width_30(weights: int, longest: int, bins_: Decimal, total: int, failure: D
     return ceiling(2 * bins_ * (weights + 4 * longest * log(2 * bins_ * total / failure)))
 
 
+_SOURCE_LAWS = {
+    HYPERBOLIC: "hyperbolic: density 1 / (2 |w| ln(β/α)) on α <= |w| <= β",
+    LOG: "hyperbolic-log: density ln(1/γ) / (2 |w| ln² |w|) on |w| <= γ, which knows no eps",
+    LOGLOG: "hyperbolic-loglog: density ~ 1 / (|w| s ln² s), s = ln(3/|w|), on |w| <= γ, which knows no eps",
+}
+
+
 def _bound(
-    shape: Shape, theorem: str, eps_w: Decimal, hidden: Sequence[int], extra: tuple[Assumption, ...] = ()
+    shape: Shape,
+    theorem: str,
+    eps_w: Decimal,
+    hidden: Sequence[int],
+    extra: tuple[Assumption, ...] = (),
+    law: str = _SOURCE_LAWS[HYPERBOLIC],
 ) -> WidthBound:
     widths, weights = two_layer_source(shape, hidden)
     return WidthBound(
@@ -273,7 +286,7 @@ def _bound(
         paper=PAPER,
         assumptions=(dense(shape), no_biases(shape), relu_network(shape), *extra),
         norm="sup over the domain of the 2-norm",
-        source_law="hyperbolic: density 1 / (2 |w| ln(β/α)) on α <= |w| <= β",
+        source_law=law,
         widths=widths,
         weights=weights,
         target_weights=shape.weights,
@@ -374,6 +387,85 @@ def theorem_3_or_30(
     recycled = theorem_30(shape, eps, delta, constants, ticket=ticket)
     hidden = [min(pair) for pair in zip(batch.widths[1::2], recycled.widths[1::2], strict=True)]
     return _bound(shape, "Theorems 3 and 30", tolerance(shape, eps, ticket), hidden)
+
+
+@precise
+def theorem_30_free(
+    shape: Shape,
+    eps: Number,
+    delta: Number,
+    constants: Constants = None,
+    *,
+    law: str = LOG,
+    scheduled: bool = False,
+    ticket: TicketNorms = "a priori",
+) -> WidthBound:
+    """Theorem 30 for a source that does not know eps (Remark 12), or w_max (Remark 14), or both.
+
+    M_i = max(n_i, n_{i-1}) (m + 2 k min(n_i, n_{i-1})): Algorithm 1 holds m samples in each of max(n_i, n_{i-1}) rounds
+    and uses up 2 k for each weight. m is the least number with 2 Σ_b (1 - p_b / 4)^m <= delta / N*, p_b the probability
+    of bin b for products of two weights (:mod:`slth.bounds.recycling`), 1/4 for their signs. With a schedule samples of
+    the scale 2^j serve the bins between w = 2^(j-1) and 2^j, those of scale 1 all below, and there are 2^(j+1) times as
+    many samples as there must be of the scale 2^j, for the j that asks for most.
+
+    Parameters
+    ----------
+    shape, eps, delta, constants, ticket
+        As in :func:`theorem_3`.
+    law : {"hyperbolic-log", "hyperbolic-loglog", "hyperbolic"}
+        Remark 12's two densities, or the theorem's own, made for w_max = 1.
+    scheduled : bool
+        Remark 14.
+
+    Notes
+    -----
+    Differs: the paper's remarks speak of single samples and of their least likely bin; products have other bins, each
+    is counted as likely as it is, and with a schedule small weights do not wait for large scales. For Theorem 30's own
+    law the count is within 1 % of its closed form.
+    """
+    failure = probability("delta", delta)
+    choose(constants)
+    eps_w = tolerance(shape, eps, ticket)
+    largest = exact(max(layer.largest for layer in shape.layers)) or Decimal(1)
+    k = max(1, pieces(eps_w / 2, largest))
+    # Made for w_max = 1, such a law must reach down far enough for scales that are twice as large to go on above.
+    n_bins = bins(min(eps_w / 2, Decimal(1) / 2)) if scheduled else max(Decimal(1), bins(eps_w / 2, largest))
+    placed = place_bins(law, floating(GAMMA), k, floating(n_bins), _log2(max(largest, eps_w)) if scheduled else None)
+    log_failure = floating(log(failure / shape.weights))
+    hidden = []
+    for layer in shape.layers:
+        rounds, steps = max(layer.outputs, layer.fan_in), min(layer.outputs, layer.fan_in)
+        parts = shelves(placed.powers, lambda part: placed.held(part, 2, log_failure), 2 * steps)
+        hidden.append(rounds * neurons_of_a_round(parts, scheduled))
+    remarks = [name for name, applies in (("12", law != HYPERBOLIC), ("14", scheduled)) if applies]
+    name = "Theorem 30" + (f", Remark{'s' * (len(remarks) - 1)} {' and '.join(remarks)}" if remarks else "")
+    unknown = ", times 2^j for odd multiples of 2^j" if scheduled else ""
+    return _bound(shape, name, eps_w, hidden, law=_SOURCE_LAWS[law] + unknown)
+
+
+def _log2(value: Decimal) -> float:
+    return floating(log(value) / log(Decimal(2)))
+
+
+def remark_12_log(
+    shape: Shape, eps: Number, delta: Number, constants: Constants = None, *, ticket: TicketNorms = "a priori"
+) -> WidthBound:
+    """:func:`theorem_30_free` with Remark 12's first density."""
+    return theorem_30_free(shape, eps, delta, constants, ticket=ticket)
+
+
+def remark_12_loglog(
+    shape: Shape, eps: Number, delta: Number, constants: Constants = None, *, ticket: TicketNorms = "a priori"
+) -> WidthBound:
+    """:func:`theorem_30_free` with Remark 12's second density."""
+    return theorem_30_free(shape, eps, delta, constants, law=LOGLOG, ticket=ticket)
+
+
+def remark_14_unknown(
+    shape: Shape, eps: Number, delta: Number, constants: Constants = None, *, ticket: TicketNorms = "a priori"
+) -> WidthBound:
+    """:func:`theorem_30_free` with the theorem's own law and Remark 14's scales."""
+    return theorem_30_free(shape, eps, delta, constants, law=HYPERBOLIC, scheduled=True, ticket=ticket)
 
 
 @precise
