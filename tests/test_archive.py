@@ -49,6 +49,15 @@ def test_a_saved_program_is_the_traced_module(tmp_path_factory: pytest.TempPathF
         assert torch.equal(one.weight, other.weight) and one.name == other.name
 
 
+def test_pooling_with_indices_is_the_traced_one(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Conv1d(2, 3, 1), nn.AdaptiveMaxPool1d(4), nn.AdaptiveMaxPool1d(2), nn.Linear(2, 1))
+    read, target = read_archive(export(model, (2, 8), tmp_path / "net.pt2")), Case(model, (2, 8), {}).target()
+    assert read.graph == target.graph and [node.name for node in read.graph] == ["0", "max_pool", "max_pool_", "3"]
+    wrong = nn.Sequential(nn.Conv1d(2, 3, 1), nn.MaxPool1d(2, return_indices=True))
+    with pytest.raises(UnsupportedError, match="2 outputs"):
+        read_archive(export(wrong, (2, 8), tmp_path / "net.pt2"))
+
+
 def test_a_program_with_a_symbolic_batch_is_the_same(archive: Path, tmp_path: Path) -> None:
     dynamic = export(convnet(), (4, 6, 6), tmp_path / "net.pt2", dynamic=True)
     assert read_archive(dynamic).digest() == read_archive(archive).digest()

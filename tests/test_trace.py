@@ -66,6 +66,7 @@ def test_layers_keep_their_names_and_weights() -> None:
     assert sum(layer.n_weights for layer in target.layers[:2]) == 2572
 
 
+POOLED_LAYERS: dict[str, nn.Module] = {"a": nn.Conv1d(2, 2, 1), "b": Linear(2, 1)}
 SPELLINGS: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
     "functions": (Forward(lambda m, x: m.b(relu(m.a(x))), a=Linear(5, 4), b=Linear(4, 2)), (5,)),
     "a method": (Forward(lambda m, x: m.b(m.a(x).relu()), a=Linear(5, 4), b=Linear(4, 2)), (5,)),
@@ -102,6 +103,16 @@ SPELLINGS: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
     ),
     "a layer called paths": (Forward(lambda m, x: m.paths(x), paths=Linear(5, 4)), (5,)),
     "adaptive to a divisor": (nn.Sequential(nn.Conv2d(2, 3, 3), nn.AdaptiveAvgPool2d((2, None)), nn.ReLU()), (2, 6, 6)),
+    "adaptive maximum": (nn.Sequential(nn.Conv2d(2, 3, 3), nn.AdaptiveMaxPool2d((2, None)), nn.ReLU()), (2, 6, 6)),
+    "adaptive maxima": (
+        nn.Sequential(nn.AdaptiveMaxPool1d(6), nn.Conv1d(2, 2, 1), nn.AdaptiveMaxPool1d(3), nn.AdaptiveMaxPool1d(1)),
+        (2, 12),
+    ),
+    "adaptive maximum in space": (nn.Sequential(nn.Conv3d(1, 2, 1), nn.AdaptiveMaxPool3d(2)), (1, 4, 2, 6)),
+    "maxima with indices": (
+        Forward(lambda m, x: m.b(nn.functional.max_pool1d(m.a(x), 2, return_indices=True)[0]), **POOLED_LAYERS),
+        (2, 4),
+    ),
     "another shape": (nn.Sequential(Linear(4, 3), nn.ReLU(), Linear(3, 2)), (5, 4)),
 }
 
@@ -143,6 +154,12 @@ REFUSED: dict[str, tuple[nn.Module, tuple[int, ...], str]] = {
         "padding with 0",
     ),
     "pooling that does not divide": (nn.Sequential(nn.Conv1d(2, 2, 1), nn.AdaptiveAvgPool1d(3)), (2, 7), "divides"),
+    "maxima that do not divide": (nn.Sequential(nn.Conv1d(2, 2, 1), nn.AdaptiveMaxPool1d(3)), (2, 7), "divides"),
+    "indices of maxima": (
+        Forward(lambda m, x: m.b(nn.functional.max_pool1d(m.a(x), 2, return_indices=True)[1].float()), **POOLED_LAYERS),
+        (2, 4),
+        "return_indices",
+    ),
     "a divisor": (nn.Sequential(nn.Conv2d(2, 2, 1), nn.AvgPool2d(2, divisor_override=3)), (2, 4, 4), "divisor"),
     "a weight that is computed": (nn.utils.parametrizations.weight_norm(Linear(2, 2)), (2,), "remov|norm|parametri"),
     "an input that does not fit": (Linear(3, 2), (2,), "fits the network"),

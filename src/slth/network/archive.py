@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from slth.errors import TargetError, UnsupportedError
-from slth.network.calls import Call, Reference
+from slth.network.calls import WITH_INDICES, Call, Reference
 from slth.network.lower import lower, place, refuse
 from slth.network.target import Target
 
@@ -146,8 +146,10 @@ def _call(
 
 
 def _is_tensor(node: Mapping[str, Any]) -> bool:
-    """Whether a call gives a single tensor."""
-    return len(node["outputs"]) == 1 and "as_tensor" in node["outputs"][0]
+    """Whether a call gives a single tensor, or stands for its first."""
+    outputs, op = node["outputs"], str(node["target"])
+    single = len(outputs) == 1 or any(name in WITH_INDICES for name in op.split("."))
+    return single and "as_tensor" in outputs[0]
 
 
 def _place(node: Mapping[str, Any]) -> str:

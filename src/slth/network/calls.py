@@ -10,6 +10,9 @@ import torch
 
 from slth.errors import UnsupportedError
 
+WITH_INDICES = frozenset(name for n in (1, 2, 3) for name in (f"adaptive_max_pool{n}d", f"max_pool{n}d_with_indices"))
+"""Operations that give two tensors: pooled entries, and where they were. Such a call stands for the first alone."""
+
 
 @dataclass(frozen=True)
 class Reference:

@@ -8,7 +8,7 @@ import torch
 
 from slth.activations import ACTIVATIONS
 from slth.errors import UnsupportedError
-from slth.network.calls import Call, Reference
+from slth.network.calls import WITH_INDICES, Call, Reference
 from slth.network.graph import INPUT, Attribute, Graph, Node
 from slth.network.operators import OPERATORS, Operator, WeightOperator
 
@@ -122,8 +122,7 @@ def lower(
     nodes: list[Node] = []
     weights: dict[str, tuple[torch.Tensor, torch.Tensor | None]] = {}
     for call in calls:
-        (source,) = _single_source(call, places)
-        here = value_of[source]
+        here = value_of[_single_source(call, places, value_of)]
         if call.op in IDENTITIES:
             value_of[call.name] = here
             continue
@@ -133,7 +132,7 @@ def lower(
             name = _layer_name(call, names, weights)
             weights[name] = (call.weight, call.bias)
         else:
-            name = _free_name(call.name, taken | shapes.keys())
+            name = _free_name(operator.name if call.op in WITH_INDICES else call.name, taken | shapes.keys())
         node = Node(name, operator.name, here, attributes, _shape(name, operator, attributes, shapes[here]))
         nodes.append(node)
         shapes[name] = node.shape
@@ -188,11 +187,14 @@ def _cut(graph: Graph, output: str) -> Graph:
     return Graph(graph.input_shape, tuple(reversed(chain)))
 
 
-def _single_source(call: Call, places: Mapping[str, str]) -> list[str]:
+def _single_source(call: Call, places: Mapping[str, str], values: Container[str]) -> str:
     sources = call.tensors
     if len(sources) != 1:
         raise refuse(places[call.name], call.op)
-    return sources
+    if sources[0] not in values:
+        got, need = "a value other than those of the layers, such as indices of pooled entries", "one chain of layers"
+        raise UnsupportedError(places[call.name], got, need, "pooling with return_indices=False")
+    return sources[0]
 
 
 def _module_path(call: Call, names: Mapping[str, str]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import operator
 import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import torch
 
 from slth.errors import ArgumentError, TargetError, UnsupportedError
-from slth.network.calls import Call, Reference
+from slth.network.calls import WITH_INDICES, Call, Reference
 from slth.network.lower import lower, place, refuse
 from slth.network.target import Target
 
@@ -67,10 +68,8 @@ def from_program(program: torch.export.ExportedProgram) -> Target:
         )
     nodes = {node.name: node for node in program.graph.nodes}
     shape = [_size(size) for size in nodes[str(inputs[0])].meta["val"].shape]
-    calls = [
-        _call(node, shape[0], parameters) for node in program.graph.nodes if node.op not in ("placeholder", "output")
-    ]
-    calls = [call for call in calls if call is not None]
+    operations = [node for node in program.graph.nodes if node.op not in ("placeholder", "output")]
+    calls = [call for node in operations if (call := _call(node, shape[0], parameters)) is not None]
     if any(size is None for size in shape[1:]):
         raise UnsupportedError("network", f"an input of shape {shape}", "sizes that are fixed, but for the batch")
     graph, weights = lower(
@@ -84,8 +83,14 @@ def from_program(program: torch.export.ExportedProgram) -> Target:
     return Target.build(graph, weights)
 
 
-def _call(node: torch.fx.Node, batch: int | None, parameters: Mapping[str, torch.Tensor]) -> Any:
-    value = node.meta.get("val")
+def _call(node: torch.fx.Node, batch: int | None, parameters: Mapping[str, torch.Tensor]) -> Call | None:
+    name, value, pooling = node.name, node.meta.get("val"), node.args[0] if node.target is operator.getitem else None
+    if isinstance(pooling, torch.fx.Node) and _has_indices(pooling):
+        if node.args[1] != 0:
+            return None
+        node = pooling
+    elif _has_indices(node):
+        return None
     if node.op != "call_function" or not isinstance(node.target, torch._ops.OpOverload):
         if isinstance(value, torch.Tensor):
             raise refuse(_place(node), str(getattr(node.target, "__name__", node.target)))
@@ -97,13 +102,18 @@ def _call(node: torch.fx.Node, batch: int | None, parameters: Mapping[str, torch
     schema = node.target._schema
     arguments = dict(zip((argument.name for argument in schema.arguments), node.args, strict=False)) | dict(node.kwargs)
     return Call(
-        name=node.name,
+        name=name,
         op=schema.name.split("::")[-1],
         arguments={key: _argument(entry) for key, entry in arguments.items()},
         shape=[_size(size) for size in value.shape],
         batch=batch,
         parameters=parameters,
     )
+
+
+def _has_indices(node: torch.fx.Node) -> bool:
+    target = node.target
+    return isinstance(target, torch._ops.OpOverload) and target._schema.name.split("::")[-1] in WITH_INDICES
 
 
 def _place(node: torch.fx.Node) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from slth.errors import UnsupportedError
-from slth.network.calls import Call
+from slth.network.calls import WITH_INDICES, Call
 from slth.network.graph import Attribute
 from slth.network.operators.base import Operator, slide, spatial
 
@@ -38,7 +38,7 @@ def _pooled(attributes: Mapping[str, Any], shape: tuple[int, ...]) -> tuple[int,
 
 
 def _window(call: Call, shape: tuple[int, ...]) -> tuple[int, dict[str, Attribute]]:
-    n = int(call.op[-2])
+    n = next(int(letter) for letter in call.op if letter.isdigit())
     if call.op.startswith("adaptive"):
         kernel = _adaptive_kernel(call, shape, n)
         return n, {"kernel": kernel, "stride": kernel, "padding": (0,) * n, "ceil_mode": False}
@@ -56,7 +56,7 @@ class MaxPool(Operator):
     """Largest entry of each window; padding never wins."""
 
     name = "max_pool"
-    aten = tuple(f"{kind}max_pool{n}d" for kind in ("", "adaptive_") for n in (1, 2, 3))
+    aten = (*(f"max_pool{n}d" for n in (1, 2, 3)), *sorted(WITH_INDICES))
     kinds = {"kernel": tuple, "stride": tuple, "padding": tuple, "dilation": tuple, "ceil_mode": bool}
 
     def lower(self, call: Call, shape: tuple[int, ...]) -> dict[str, Attribute]:
