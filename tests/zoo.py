@@ -42,6 +42,22 @@ def convnet(seed: int = 0) -> nn.Sequential:
     )
 
 
+def convnet_in_one_group(seed: int = 0) -> nn.Sequential:
+    """As :func:`convnet` with less, without groups; input (2, 6, 6)."""
+    return shake(
+        nn.Sequential(
+            nn.Conv2d(2, 3, 3, padding=1),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(3, 2, (1, 3), stride=(1, 2), padding=(0, 1), bias=False),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(12, 3),
+        ),
+        seed,
+    )
+
+
 class LeNet5(nn.Module):
     """The target of da Cunha et al. 2022, section 5; input (1, 28, 28) in [0, 1]."""
 

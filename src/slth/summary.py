@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from slth.copies import is_copied, widened
 from slth.mask import Mask
 from slth.mask.slots import slots_per_group
 from slth.network.graph import Sign
+from slth.source.candidates import OutputSource
 from slth.source.copies import CopySource
 from slth.source.kernels import KernelSource
 from slth.source.spec import BlockSource, SourceLayer
@@ -25,7 +27,8 @@ class LayerSummary:
     """One row of the closing table.
 
     ``base_set_size`` is the mean number of usable elements of the layer's base sets as drawn, ``base_set_range`` the
-    smallest and the largest; ``order`` says which of the two source layers has the target's kernel.
+    smallest and the largest; ``order`` says which of the two source layers has the target's kernel. ``copies`` and
+    ``constants`` are what the layer makes: copies of every output, and constant channels besides.
     """
 
     name: str
@@ -40,6 +43,8 @@ class LayerSummary:
     missed: int
     max_weight_error: float
     mean_weight_error: float
+    copies: int = 1
+    constants: int = 0
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,7 @@ class TicketSummary:
     domain: tuple[float, float] | None
     target_digest: str
     extra_depth: int
+    source_depth: int
     target_weights: int
     source_weights: int
     kept_weights: int
@@ -64,6 +70,11 @@ class TicketSummary:
     seconds: float | None
     ticket_bytes: int | None
     layers: tuple[LayerSummary, ...]
+
+    @property
+    def copied(self) -> bool:
+        """Whether layers read copies of one another's outputs."""
+        return any(layer.order == CopySource.order for layer in self.layers)
 
     @property
     def rerouted(self) -> tuple[str, ...]:
@@ -80,6 +91,12 @@ class TicketSummary:
 def summarise(ticket: Ticket, ticket_bytes: int | None = None) -> TicketSummary:
     """Count what a ticket holds."""
     layers = tuple(_layer(source, mask, facts) for source, mask, facts in ticket.layers)
+    if is_copied(ticket.spec.layers):
+        layouts = widened(ticket.hidden_graph, ticket.spec.layers).layouts
+        layers = tuple(
+            replace(layer, copies=layout.copies_out, constants=layout.constants_out)
+            for layer, layout in zip(layers, layouts, strict=True)
+        )
     return TicketSummary(
         construction=ticket.construction,
         initialisation=ticket.spec.initialisation,
@@ -90,6 +107,7 @@ def summarise(ticket: Ticket, ticket_bytes: int | None = None) -> TicketSummary:
         domain=ticket.domain,
         target_digest=ticket.target_digest,
         extra_depth=ticket.extra_depth,
+        source_depth=ticket.spec.depth,
         target_weights=ticket.n_target_weights,
         source_weights=ticket.spec.n_weights,
         kept_weights=ticket.n_kept,
@@ -125,7 +143,7 @@ def base_set_sizes(source: SourceLayer, sign: Sign) -> NDArray[np.int64]:
 
     With kernels first, of every weight and bias. With the looks-linear initialisation every mirrored pair is one usable
     element, and so is every copy of an input. Where neurons serve one weight each, the number of neurons that the
-    source has for each.
+    source has for each; of the output layer of depth three, the number of candidates.
     """
     if isinstance(source, KernelSource):
         (branch,) = sign.branches
@@ -133,6 +151,8 @@ def base_set_sizes(source: SourceLayer, sign: Sign) -> NDArray[np.int64]:
         return np.concatenate([source.base_sets(*outputs, branch)[1].sum(axis=2).ravel() for outputs in ranges])
     if isinstance(source, CopySource):
         return np.full(source.inputs_per_group, source.block_width, np.int64)
+    if isinstance(source, OutputSource):
+        return np.array([source.block_width])
     if not isinstance(source, BlockSource):
         return np.array([source.neurons_per_group // slots_per_group(source)])
     n_blocks = source.groups * source.blocks_per_group

@@ -97,10 +97,19 @@ def progress_bar(enabled: bool) -> Iterator[Bar]:
 
 
 def order_lines(summary: TicketSummary) -> list[str]:
-    """Which layers have another order than the construction's own, and why; nothing if none has."""
-    if not summary.rerouted:
-        return []
-    return [f"univariate neurons first, as the input may have either sign: {', '.join(summary.rerouted)}"]
+    """Which layers have another order than the construction's own, and why; what copies there are; extra depth."""
+    lines = []
+    if summary.rerouted:
+        lines.append(f"univariate neurons first, as the input may have either sign: {', '.join(summary.rerouted)}")
+    if summary.copied:
+        made = [
+            f"{layer.name} {layer.copies}" + (f" and {layer.constants} constants" if layer.constants else "")
+            for layer in summary.layers
+        ]
+        lines.append(f"copies that layers make of their outputs: {', '.join(made)}")
+    if summary.extra_depth:
+        lines.append(f"extra depth: {summary.extra_depth} identity layers besides the target's")
+    return lines
 
 
 def ticket_table(summary: TicketSummary) -> Table:

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from slth.mask import BIAS, CopyMask, Entries, KernelMask, Mask, UnivariateMask, univariate
+from slth.mask import BIAS, CopyMask, Entries, KernelMask, Mask, OutputMask, UnivariateMask, univariate
+from slth.mask.candidates import outputs as output_source
 from slth.network.graph import Node, Sign
+from slth.source.candidates import CandidateSource
 from slth.source.spec import SourceLayer
 from slth.ticket import Ticket
 
@@ -23,7 +25,7 @@ LARGEST_PROBE_COST = 2 << 34
 """Multiplications that are spent on the probes; networks that need more are shown on fewer probes."""
 
 FEWEST_PROBES = 4
-_EASY_TO_READ = 5
+EASY_TO_READ = 5
 """Elements that the worked example should have (chosen)."""
 
 
@@ -42,10 +44,12 @@ def subset_sizes(source: SourceLayer, mask: Mask, sign: Sign) -> dict[str, NDArr
     dict
         Under :data:`POSITIVE` and :data:`NEGATIVE` (where the sign occurs) arrays (outputs, inputs per group, taps),
         under :data:`BIAS_NAME` (where the layer has one) an array (outputs,). Where a layer has copies, rows of the
-        source take the place of outputs.
+        source take the place of outputs, and so do hidden neurons of their own for every output.
     """
     if isinstance(mask, CopyMask):
         return _copied_sizes(source, mask, sign)
+    if isinstance(mask, OutputMask):
+        return _output_sizes(source, mask)
     shape = (source.outputs, source.inputs_per_group, source.taps)
     names = {1: POSITIVE, -1: NEGATIVE}
     sizes: dict[str, NDArray[np.uint16]] = {names[branch]: np.zeros(shape, np.uint16) for branch in sign.branches}
@@ -68,7 +72,22 @@ def subset_sizes(source: SourceLayer, mask: Mask, sign: Sign) -> dict[str, NDArr
         if source.bias:
             here = (channel == BIAS) & (u > 0)
             sizes[BIAS_NAME][piece.start : piece.stop] = np.bincount(row[here], minlength=n_rows)
+    if isinstance(source, CandidateSource):
+        constant = source.is_constant(np.arange(source.outputs))
+        # Where no hidden neuron has a bias, the pools for it are there for the constants alone.
+        biases = constant if source.bias and not sizes[BIAS_NAME][~constant].any() else np.ones_like(constant)
+        sizes = {name: part[biases if name == BIAS_NAME else ~constant] for name, part in sizes.items()}
     return sizes
+
+
+def _output_sizes(source: SourceLayer, mask: OutputMask) -> dict[str, NDArray[np.uint16]]:
+    """One output weight for each of the target's that is kept, and one for each output's constant."""
+    source = output_source(source)
+    kept = np.zeros(source.n_groups, np.uint16)
+    kept[mask.kept(source)[0]] = 1
+    table = kept.reshape(source.outputs, source.groups_per_output)
+    sizes = {POSITIVE: table[:, : source.inputs_per_group, None]}
+    return {**sizes, BIAS_NAME: table[:, -1]} if source.bias else sizes
 
 
 def _copied_sizes(source: SourceLayer, mask: CopyMask, sign: Sign) -> dict[str, NDArray[np.uint16]]:
@@ -163,11 +182,33 @@ def _paths(
 
 
 def worked_example(ticket: Ticket, layer: int, sizes: dict[str, NDArray[np.uint16]]) -> WorkedExample:
-    """A weight of a layer's first output whose subsets are short enough to read, the first of the best."""
-    rows = [sizes[name][0].astype(np.int64) for name in (POSITIVE, NEGATIVE) if name in sizes]
-    distance = np.max([np.abs(row - _EASY_TO_READ) for row in rows], axis=0)
+    """A weight whose subsets are short enough to read, the first of the best of the first output that keeps any."""
+    tables = [sizes[name].astype(np.int64) for name in (POSITIVE, NEGATIVE) if name in sizes]
+    number = int(np.any([table.any(axis=(1, 2)) for table in tables], axis=0).argmax())
+    distance = np.max([np.abs(table[number] - EASY_TO_READ) for table in tables], axis=0)
     channel, tap = np.unravel_index(int(distance.argmin()), distance.shape)
-    return spell_out(ticket, layer, 0, int(channel), int(tap))
+    source = ticket.spec.layers[layer]
+    if isinstance(source, CandidateSource):
+        number = int(np.flatnonzero(~source.is_constant(np.arange(source.outputs)))[number])
+    return spell_out(ticket, layer, number, int(channel), int(tap))
+
+
+@dataclass(frozen=True)
+class Reader:
+    """With depth three: which ``output`` of the target reads which ``hidden`` neuron, and with which ``weight``."""
+
+    output: int
+    hidden: int
+    weight: float
+
+
+def reader(ticket: Ticket, group: int) -> Reader:
+    """Who reads the candidate that stands for a group."""
+    source, mask = ticket.spec.layers[-1], ticket.masks[-1]
+    assert isinstance(mask, OutputMask)
+    output, hidden = divmod(group, output_source(source).groups_per_output)
+    groups, weights = mask.kept(source)
+    return Reader(output, hidden, float(weights[groups == group].sum()))
 
 
 @dataclass(frozen=True)
@@ -227,7 +268,7 @@ def mask_picture(ticket: Ticket) -> MaskPicture | None:
 
 def _corner(source: SourceLayer, mask: Mask) -> tuple[int, int, int]:
     """Rows and columns that would be shown, and cells in all; of layers without neurons of their own nothing is."""
-    if isinstance(mask, CopyMask):
+    if isinstance(mask, CopyMask | OutputMask):
         return 0, 0, 0
     _, block = _columns(source, mask)
     rows = source.outputs_per_group * source.combine_taps

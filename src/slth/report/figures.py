@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -161,11 +162,10 @@ def mask_figure(picture: MaskPicture, rows: str, inputs: str = "inputs") -> str:
             axes.spines[:].set_color(MUTED)
         upper.set_ylabel(inputs)
         lower.set_ylabel(rows)
-        middles = [(a + b) / 2 - 0.5 for a, b in zip(picture.starts, picture.starts[1:], strict=False)]
         step = max(1, math.ceil(n_blocks / 24))
         names = [name if k % step == 0 or name == BIAS_NAME else "" for k, name in enumerate(picture.blocks)]
         upper.tick_params(labeltop=True, labelbottom=False)
-        upper.set_xticks(middles, names)
+        upper.set_xticks(_middles(picture.starts), names)
         lower.tick_params(labelbottom=False)
         lower.set_xlabel("neurons of the random network")
         return to_svg(plot, "Mask of one layer")
@@ -179,24 +179,61 @@ def _draw_cells(axes: Any, cells: NDArray[np.uint8], height: int) -> None:
     axes.imshow(pixels, extent=box, aspect="auto", interpolation="none")
 
 
+def copies_figure(
+    cells: NDArray[np.uint8], rows: Sequence[int], columns: Sequence[int], names: Sequence[str], layer: int
+) -> str:
+    """A corner of the mask of a layer that reads copies, with the borders of its blocks of rows and of columns."""
+    n_rows = len(cells)
+    height = n_rows * max(4, min(12, 240 // n_rows))
+    with drawing(f"copies {layer}"):
+        plot = figure(WHOLE, height + 64)
+        axes = plot.add_subplot()
+        _draw_cells(axes, cells, height)
+        for starts, line in ((columns, axes.axvline), (rows, axes.axhline)):
+            for start in starts[1:-1]:
+                line(start - 0.5, color=PANEL, linewidth=3.5)
+                line(start - 0.5, color=MUTED, linewidth=0.7)
+        axes.grid(visible=False)
+        axes.spines[:].set_visible(True)
+        axes.spines[:].set_color(MUTED)
+        axes.tick_params(labeltop=True, labelbottom=False)
+        step = max(1, math.ceil(len(names) / 24))
+        shown = [name if k % step == 0 or name == BIAS_NAME else "" for k, name in enumerate(names)]
+        axes.set_xticks(_middles(columns), shown)
+        axes.set_yticks(_middles(rows), [f"y{number}" for number in range(len(rows) - 1)])
+        axes.set_xlabel("copies of the inputs")
+        axes.set_ylabel("copies of the outputs")
+        return to_svg(plot, "Mask of a layer that reads copies")
+
+
+def _middles(starts: Sequence[int]) -> list[float]:
+    return [(a + b) / 2 - 0.5 for a, b in itertools.pairwise(starts)]
+
+
 def running_sum(example: WorkedExample, branch: str, wanted: float | None) -> str:
     """Products one after another, each from where the last one ended."""
     products = [term.product for term in example.terms[branch]]
-    ends = np.cumsum([0.0, *products])
-    with drawing(f"sum {branch}"):
-        plot = figure(HALF, 84 + 22 * (len(products) + 1))
+    labels = [f"v{k + 1}·u{k + 1}" for k in range(len(products))]
+    return running_total(products, labels, wanted, f"sum for {branch}".replace(">", "above").replace("<", "below"))
+
+
+def running_total(terms: Sequence[float], labels: Sequence[str], wanted: float | None, name: str) -> str:
+    """Numbers one after another, each from where the last one ended."""
+    ends = np.cumsum([0.0, *terms])
+    with drawing(name):
+        plot = figure(HALF, 84 + 22 * (len(terms) + 1))
         axes = plot.add_subplot()
         axes.grid(axis="y", visible=False)
-        for row, product in enumerate(products):
-            axes.barh(row, product, 0.66, ends[row], color=FIRST if product > 0 else SECOND, linewidth=0)
+        for row, term in enumerate(terms):
+            axes.barh(row, term, 0.66, ends[row], color=FIRST if term > 0 else SECOND, linewidth=0)
             axes.plot([ends[row + 1]] * 2, [row - 0.33, row + 1.33], color=MUTED, linewidth=0.9)
-        axes.barh(len(products), ends[-1], 0.66, color=INK, linewidth=0)
+        axes.barh(len(terms), ends[-1], 0.66, color=INK, linewidth=0)
         axes.axvline(0, color=MUTED, linewidth=0.9)
         if wanted is not None:
             axes.axvline(wanted, color=THIRD, linewidth=1.2, linestyle=(0, (4, 3)))
-        axes.set_yticks(range(len(products) + 1), [*(f"v{k + 1}·u{k + 1}" for k in range(len(products))), "sum"])
-        axes.set_ylim(len(products) + 0.6, -0.6)
+        axes.set_yticks(range(len(terms) + 1), [*labels, "sum"])
+        axes.set_ylim(len(terms) + 0.6, -0.6)
         axes.spines[:].set_visible(False)
         axes.margins(x=0.04)
         axes.locator_params(axis="x", nbins=6)
-        return to_svg(plot, f"Running sum for {branch.replace('>', 'above').replace('<', 'below')}")
+        return to_svg(plot, f"Running {name}")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from slth.network.deepen import deepen
 from slth.report.facts import subset_sizes
 from slth.report.style import CSS
 from slth.report.words import escaped, number, percent, plural, size
@@ -58,9 +59,11 @@ def render(
         If the ticket was made for another target.
     """
     from slth.report import sections
+    from slth.report.copies import later_layers
 
     if target is not None:
         _check_same(ticket, target)
+        target = deepen(target, ticket.extra_depth)
     sizes = [subset_sizes(source, mask, facts.input_sign) for source, mask, facts in ticket.layers]
     parts = [
         _head(title),
@@ -71,6 +74,7 @@ def render(
         sections.weights(ticket, sizes),
         sections.mask(ticket),
         sections.example(ticket, sizes, target),
+        later_layers(ticket, target),
         sections.outputs(ticket),
         sections.usage(ticket, title),
         f"<footer>Written by slth {escaped(ticket.generator_version)}. This page loads nothing from the network."
@@ -179,13 +183,22 @@ def _layers(ticket: Ticket) -> str:
         f"<td>{'–' if ticket.tolerance is None else f'{ticket.missed:,}'}</td></tr>"
     )
     return (
-        "<section><h2>Layer by layer</h2><p>Two layers of the random network stand for each layer of the trained one. "
+        f"<section><h2>Layer by layer</h2><p>{_layers_in_words(ticket)} "
         "A base set is the random products that one trained weight could be put together from.</p>"
         '<div class="panel"><div class="scroll"><table><thead><tr><th class=left>Layer</th><th class=left>Kind</th>'
         "<th>Input</th><th>Weights</th><th>Base set<br>mean (range)</th><th>Random<br>weights</th><th>Kept</th>"
         f"<th>Density</th><th>Worst<br>error</th><th>Missed</th></tr></thead><tbody>{''.join(rows)}</tbody>"
         f"<tfoot>{total}</tfoot></table></div></div></section>"
     )
+
+
+def _layers_in_words(ticket: Ticket) -> str:
+    """Which random layers stand for which trained ones."""
+    depths = {source.depth for source in ticket.spec.layers}
+    if depths == {2}:
+        return "Two layers of the random network stand for each layer of the trained one."
+    others = "the other" if len(ticket.spec.layers) == 2 else "each of the others"
+    return f"Two layers of the random network stand for the first layer of the trained one, and one for {others}."
 
 
 def _range(usable: NDArray[np.int64]) -> str:

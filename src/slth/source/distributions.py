@@ -50,6 +50,11 @@ class Uniform(Distribution):
         return uniform(words)
 
     @property
+    def spread(self) -> float:
+        """1."""
+        return 1.0
+
+    @property
     def best_half_width(self) -> float:
         """1."""
         return 1.0
