@@ -18,7 +18,7 @@ from slth.constructions import CONSTRUCTIONS
 from slth.domain import Domain
 from slth.errors import ArgumentError, SlthError
 from slth.pipeline import draw_source
-from slth.plan import make_plan
+from slth.plan import Wishes, make_plan
 from slth.realise import survivors_digest
 from slth.source.spec import SourceSpec
 from zoo import Case, cases, convnet, mlp, shake
@@ -30,7 +30,7 @@ def test_the_source_is_drawn_before_any_subset_sum(case: Case) -> None:
     target = case.target()
     options = dict(case.options)
     seed, domain = options.pop("seed"), Domain.parse(options.pop("domain"))
-    plan = make_plan(target, CONSTRUCTIONS["two-for-one"], **options, domain=domain)
+    plan = make_plan(target, CONSTRUCTIONS["two-for-one"], Wishes(**options, domain=domain))
     assert case.find(target).spec == draw_source(target, plan, seed)
 
 

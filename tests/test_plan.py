@@ -17,7 +17,7 @@ from slth.errors import SlthError
 from slth.network.graph import Sign
 from slth.network.trace import trace
 from slth.pipeline import find_ticket
-from slth.plan import make_plan
+from slth.plan import Wishes, make_plan
 from zoo import Case, convnet, mlp
 
 TARGET = Case(convnet(), (4, 6, 6)).target()
@@ -31,7 +31,7 @@ def plan(target: Any = TARGET, **changes: Any):
         "initialisation": "uniform",
         "domain": Domain(),
     }
-    return make_plan(target, CONSTRUCTIONS["two-for-one"], **{**wishes, **changes})
+    return make_plan(target, CONSTRUCTIONS["two-for-one"], Wishes(**{**wishes, **changes}))
 
 
 def test_a_plan_says_what_each_layer_needs() -> None:

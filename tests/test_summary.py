@@ -13,7 +13,7 @@ from slth.constructions import CONSTRUCTIONS
 from slth.constructions.two_for_one import TwoForOne
 from slth.domain import Domain
 from slth.network.target import Target
-from slth.plan import make_plan
+from slth.plan import Wishes, make_plan
 from slth.summary import base_set_sizes, summarise
 from zoo import Case, mlp
 
@@ -43,7 +43,7 @@ def test_base_set_sizes_are_those_of_the_problems_solved(domain: object, initial
     """At 40 elements some draws have more than the solver takes, and those do not count."""
     target = Case(mlp((4, 1)), (4,)).target()
     wishes = {"base_set_size": size, "initialisation": initialisation, "domain": Domain.parse(domain)}
-    plan = make_plan(target, CONSTRUCTIONS["two-for-one"], tolerance=None, objective="best", **wishes)
+    plan = make_plan(target, CONSTRUCTIONS["two-for-one"], Wishes(**wishes))
     method = TwoForOne()
     for seed in range(5):
         source = method.source_layer(plan, plan.layers[0], target.layers[0], seed, 0)
@@ -73,6 +73,8 @@ def test_json_is_plain_and_complete(ticket: slth.Ticket) -> None:
         "missed",
         "max_weight_error",
         "mean_weight_error",
+        "copies",
+        "constants",
     }
 
 

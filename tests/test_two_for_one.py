@@ -16,7 +16,7 @@ from slth.constructions import CONSTRUCTIONS
 from slth.constructions.two_for_one import TwoForOne
 from slth.domain import Domain
 from slth.pipeline import draw_source
-from slth.plan import make_plan
+from slth.plan import Wishes, make_plan
 from slth.realise import realise
 from slth.source.spec import ENOUGH_ELEMENTS
 from slth.subsetsum import MAX_ELEMENTS
@@ -160,10 +160,8 @@ def test_the_ticket_does_not_depend_on_the_size_of_the_pieces(case: Case, elemen
 @pytest.mark.parametrize(("base_set_size", "largest"), [(30, ENOUGH_ELEMENTS), (40, 40)])
 def test_rich_blocks_are_used_up_to_what_is_enough(base_set_size: int, largest: int) -> None:
     target = Case(mlp((3, 2), bias=True), (3,)).target()
-    wishes = {"tolerance": None, "objective": "best", "initialisation": "uniform"}
-    plan = make_plan(
-        target, CONSTRUCTIONS["two-for-one"], base_set_size=base_set_size, **wishes, domain=Domain.parse((0, 1))
-    )
+    wishes = Wishes(base_set_size=base_set_size, domain=Domain.parse((0, 1)))
+    plan = make_plan(target, CONSTRUCTIONS["two-for-one"], wishes)
     method = TwoForOne()
     sizes = []
     for seed in range(30):

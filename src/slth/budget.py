@@ -1,126 +1,222 @@
-"""An error allowed on the network's output, split over its layers so that the source is as small as it can be.
+"""An error on the network's output, split over its layers: which base sets keep to it at the least cost.
 
-If every weight of layer l is off by e_l on average, the output is off by about the sum over l of G_l e_l: G_l says what
-that does to the layer's outputs (the magnitudes of its inputs, added up) and what the layers behind make of it (the
-absolute values of their weights, multiplied along all paths). This is the recursion of section 0.3 to first order, with
-the network's own weights and magnitudes instead of norms.
+To first order a layer whose weights are each off by e changes the output by at most G e, its *gain* G being the largest
+row of |W_L| ... |W_{l+1}| |x_{l-1}| over the domain, with the network's own weights (0.3 of the theory, linearised).
+Layer l with base sets of m elements is foreseen to use up
 
-A base set of m elements leaves an error of about c_l 2^(-m) (with a basis a little below 2 where its size varies), and
-costs a_l source weights an element. The sum of a_l m_l is least, for a given sum of G_l c_l 2^(-m_l), where the shares
-of the error are in proportion to a_l: a layer with many weights is given much of the error and saves elements.
+    E_l(m) = G (SAFETY mean error + tail error / weights of an output),
 
-What is computed here plans, and proves nothing: the certificate of the ticket does.
+where the tail error is the one that no more than a few weights are expected to exceed: the errors of base sets are
+heavy-tailed, and one weight that misses can weigh more than all others together. The cheapest sizes whose E_l add up to
+at most eps are looked for, layers at a time (:func:`allocate`).
+
+A construction whose weights are off by no more than a tolerance, whatever is drawn, gets a tolerance for each layer
+instead, in proportion to what the layers cost: its sources grow with log(1 / tolerance).
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from slth.bounds.base_sets import choose_scale, mean_error
 from slth.domain import Domain
 from slth.errors import ArgumentError
-from slth.network.graph import INPUT, Node
+from slth.network.graph import INPUT, Node, Sign
 from slth.network.operators import OPERATORS, WEIGHT_OPERATORS
 from slth.network.operators.activation import Elementwise
 from slth.network.target import Target, WeightLayer
-from slth.plan import magnitudes
+from slth.plan import Goal, Wishes, magnitudes
 
 SAFETY = 1.2
-"""How many times the expected error a layer is planned for (chosen): errors of base sets are heavy-tailed."""
+"""How many times the expected error a layer is planned for (chosen)."""
 
 SPLITS = ("own", "uniform")
 
 
 @dataclass(frozen=True)
 class LayerBudget:
-    """What one layer is given.
+    """What one layer may do to the output.
 
     Attributes
     ----------
     name : str
+        The layer's.
     gain : float
-        G: largest output error for weights that are off by 1.
+        Largest change of the output, to first order, when its weights and biases change by 1 each, in any direction.
     share : float
-        Part of the output error that the layer may make.
-    weight_error : float
-        Mean error of its weights with which it keeps to that.
-    base_set_size : int
-        Fewest elements with which it is expected to.
+        Part of the output error that it is foreseen to use up.
+    goal : Goal
+        The base sets with which it does, and the error of a single weight that it counts with.
     source_weights : int
+        Of its source layers; 0 where only the tolerance says how many there are.
     """
 
     name: str
     gain: float
     share: float
-    weight_error: float
-    base_set_size: int
+    goal: Goal
     source_weights: int
 
 
+class Foreseeing(Protocol):
+    """The part of a construction that a budget needs."""
+
+    name: str
+    largest_size: int
+    keeps_tolerance: bool
+
+    def element_cost(self, layer: WeightLayer, sign: Sign) -> int:
+        """Source weights of a layer for each element of its base sets."""
+
+    def foresee(self, layer: WeightLayer, wishes: Wishes, size: int) -> tuple[float, float] | None:
+        """Mean error of a weight, and the error that hardly any weight is expected to exceed."""
+
+
 def allocate(
-    target: Target, domain: Domain, eps: float, *, mirrored: bool = False, split: str = "own", largest: int = 40
+    target: Target, method: Foreseeing, wishes: Wishes, eps: float, *, split: str = "own"
 ) -> tuple[LayerBudget, ...]:
-    """Base-set sizes, layer by layer, with which the output is expected to be within ``eps`` over the domain.
+    """Goals, layer by layer, with which the output is expected to be within ``eps`` over the domain.
 
     Parameters
     ----------
     target : Target
-    domain : Domain
-        A box.
+    method : Foreseeing
+        The construction.
+    wishes : Wishes
+        With a box as domain, and neither base-set size nor tolerance.
     eps : float
         Largest |ticket output - target output|.
-    mirrored : bool
-        Whether base sets are made of mirrored pairs.
     split : {"own", "uniform"}
-        The error in proportion to what layers cost, or in equal parts.
-    largest : int
-        Size that no base set may exceed.
+        Sizes that cost least, or the error in equal parts.
 
     Raises
     ------
     ArgumentError
-        If eps is not a number above 0, the domain is all reals, or a layer would need larger base sets.
+        If eps is not a number above 0, the domain is all reals, the construction's errors are not foreseen, or a layer
+        would need larger base sets.
     """
     if not (eps > 0 and math.isfinite(eps)):
         raise ArgumentError("eps", str(eps), "a number above 0", "--eps 0.1")
     if split not in SPLITS:
         raise ArgumentError("split", repr(split), " or ".join(SPLITS))
-    gains = output_gains(target, domain)
-    costs = [element_cost(layer) for layer in target]
+    if wishes.base_set_size is not None:
+        raise ArgumentError(
+            "eps", f"base sets of {wishes.base_set_size} besides", "one of the two: eps says how large they are"
+        )
+    if wishes.objective != "best":
+        need = "the objective best, whose errors are foreseen"
+        raise ArgumentError("eps", f"the objective {wishes.objective}", need, "--objective best")
+    gains = output_gains(target, wishes.domain)
+    signs = target.input_signs(wishes.domain.sign)
+    costs = [method.element_cost(layer, signs[layer.name]) for layer in target]
+    if method.keeps_tolerance:
+        return _tolerances(target, gains, costs, eps, split)
+    tables = [_table(layer, method, wishes, gain, cost) for layer, gain, cost in zip(target, gains, costs, strict=True)]
+    errors = [t.errors for t in tables]
+    levels = _cheapest(errors, [t.costs for t in tables], eps) if split == "own" else _equal(errors, eps)
+    if levels is None:
+        worst = max(tables, key=lambda t: float(t.errors[-1]))
+        raise ArgumentError(
+            f"layer {worst.name!r}",
+            f"an error of {eps:g} on the output",
+            f"at least {sum(float(t.errors[-1]) for t in tables):.2g}, what base sets of {method.largest_size} leave",
+            "a larger --eps, or a smaller domain",
+        )
+    return tuple(
+        LayerBudget(
+            t.name,
+            gain,
+            float(t.errors[k]),
+            Goal(int(t.sizes[k]), float(t.tails[k]) or None),
+            int(t.costs[k]),
+        )
+        for t, gain, k in zip(tables, gains, levels, strict=True)
+    )
+
+
+@dataclass(frozen=True)
+class _Table:
+    """Of one layer: what its base sets of some sizes cost, and the output error that they are foreseen to use up."""
+
+    name: str
+    sizes: NDArray[np.int64]
+    errors: NDArray[np.float64]
+    tails: NDArray[np.float64]
+    costs: NDArray[np.int64]
+
+
+def _table(layer: WeightLayer, method: Foreseeing, wishes: Wishes, gain: float, cost: int) -> _Table:
+    sizes = _sizes(method.largest_size)
+    foreseen = np.zeros((len(sizes), 2))
+    if magnitudes(layer).any() and gain:
+        for k, size in enumerate(sizes):
+            pair = method.foresee(layer, wishes, int(size))
+            if pair is None:
+                need = "a construction whose errors are foreseen before anything is drawn"
+                raise ArgumentError("eps", f"the construction {method.name!r}", need, "--construction two-for-one")
+            foreseen[k] = pair
+    per_output = layer.weight[0].numel() + (layer.bias is not None)
+    errors = gain * (SAFETY * foreseen[:, 0] + foreseen[:, 1] / per_output)
+    return _Table(layer.name, sizes, errors, foreseen[:, 1], sizes * cost)
+
+
+def _sizes(largest: int) -> NDArray[np.int64]:
+    """Sizes to choose from: all, up to a few tens, and then some 19 % apart."""
+    powers = 2.0 ** (np.arange(4 * math.ceil(math.log2(largest)) + 1) / 4)
+    return np.unique(np.concatenate([np.arange(1, min(largest, 64) + 1), np.minimum(powers, largest).astype(np.int64)]))
+
+
+def _equal(errors: Sequence[NDArray[np.float64]], eps: float) -> list[int] | None:
+    """The first level of each layer whose error is within an equal part of eps; None if one has none."""
+    within = [error <= eps / len(errors) for error in errors]
+    return [int(flags.argmax()) for flags in within] if all(flags.any() for flags in within) else None
+
+
+def _cheapest(
+    errors: Sequence[NDArray[np.float64]], costs: Sequence[NDArray[np.int64]], eps: float
+) -> list[int] | None:
+    """Levels, one a layer, whose errors add up to at most eps, at about the least cost; None if there are none.
+
+    Greedy: of all larger levels of all layers the one that saves most error for its cost, until eps is kept to; then
+    whatever turns out to be more than needed is given back, the dearest first. On convex tables the first half is
+    optimal up to its last step.
+    """
+    levels = [0] * len(errors)
+    while sum(float(e[k]) for e, k in zip(errors, levels, strict=True)) > eps:
+        best, choice = 0.0, None
+        for number, (error, cost, k) in enumerate(zip(errors, costs, levels, strict=True)):
+            if k + 1 < len(error):
+                ratios = (error[k] - error[k + 1 :]) / (cost[k + 1 :] - cost[k])
+                step = int(ratios.argmax())
+                if ratios[step] > best:
+                    best, choice = float(ratios[step]), (number, k + 1 + step)
+        if choice is None:
+            return None
+        levels[choice[0]] = choice[1]
+    total = sum(float(e[k]) for e, k in zip(errors, levels, strict=True))
+    for number in sorted(range(len(levels)), key=lambda n: -int(costs[n][-1])):
+        error = errors[number]
+        within = np.flatnonzero(total - error[levels[number]] + error[: levels[number] + 1] <= eps)
+        if within.size:
+            total += float(error[within[0]] - error[levels[number]])
+            levels[number] = int(within[0])
+    return levels
+
+
+def _tolerances(
+    target: Target, gains: Sequence[float], costs: Sequence[int], eps: float, split: str
+) -> tuple[LayerBudget, ...]:
     total = sum(costs)
-    layers = []
-    for layer, gain, cost in zip(target, gains, costs, strict=True):
-        share = eps * (cost / total if split == "own" else 1.0 / len(costs))
-        error = share / (SAFETY * gain) if gain else math.inf
-        size = _smallest(layer, error, mirrored, largest, eps)
-        layers.append(LayerBudget(layer.name, gain, share, error, size, 2 * size * cost))
-    return tuple(layers)
-
-
-def element_cost(layer: WeightLayer) -> int:
-    """Source weights that one more neuron in every block of a layer costs."""
-    outputs, inputs, *kernel = layer.weight.shape
-    groups = WEIGHT_OPERATORS[layer.node.op].groups(layer.node.attributes)
-    blocks = inputs + (layer.bias is not None)
-    return blocks * (groups * (inputs + (layer.bias is not None)) + outputs * math.prod(kernel))
-
-
-def _smallest(layer: WeightLayer, error: float, mirrored: bool, largest: int, eps: float) -> int:
-    values = magnitudes(layer)
-    if not values.any():
-        return 1
-    for size in range(1, largest + 1):
-        if mean_error(size, mirrored) * choose_scale(values, size, mirrored) <= error:
-            return size
-    raise ArgumentError(
-        f"layer {layer.name!r}",
-        f"an error of {error:.2g} for its weights, for {eps:g} on the output",
-        f"at least what base sets of {largest} leave",
-        "a larger --eps, or a smaller domain",
+    shares = [eps * (cost / total if split == "own" else 1.0 / len(costs)) for cost in costs]
+    return tuple(
+        LayerBudget(layer.name, gain, share, Goal(1, share / gain if gain else eps), 0)
+        for layer, gain, share in zip(target, gains, shares, strict=True)
     )
 
 

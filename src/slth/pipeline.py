@@ -22,7 +22,7 @@ from slth.errors import ArgumentError
 from slth.mask import Mask
 from slth.network.target import Target, WeightLayer
 from slth.network.trace import trace
-from slth.plan import LARGEST_SEED, LayerPlan, Plan, make_plan
+from slth.plan import LARGEST_SEED, LayerPlan, Plan, Wishes, make_plan
 from slth.probes import target_probe_outputs
 from slth.realise import survivors_digest
 from slth.source.distributions import parse as parse_law
@@ -121,28 +121,20 @@ def find_ticket(
     if box.bounded:
         box.bounds(target.graph.input_shape)
     method = CONSTRUCTIONS[construction]
-    sizes = None
-    if eps is not None:
-        _check_budget(construction, base_set_size)
-        budget = allocate(
-            target, box, eps, mirrored=initialisation == "looks-linear", split=split, largest=method.largest_size
-        )
-        sizes = [layer.base_set_size for layer in budget]
-    plan = make_plan(
-        target,
-        method,
-        base_set_size=base_set_size,
-        tolerance=tolerance,
-        objective=objective,
-        initialisation=initialisation,
-        domain=box,
-        delta=delta,
-        activation=parse_activation(source_activation) if isinstance(source_activation, str) else source_activation,
-        activation_error=activation_error,
-        law=parse_law(distribution) if isinstance(distribution, str) else distribution,
-        sizes=sizes,
-        settings=settings,
+    wishes = Wishes(
+        base_set_size,
+        tolerance,
+        objective,
+        initialisation,
+        box,
+        delta,
+        parse_activation(source_activation) if isinstance(source_activation, str) else source_activation,
+        activation_error,
+        parse_law(distribution) if isinstance(distribution, str) else distribution,
+        settings or {},
     )
+    goals = None if eps is None else [layer.goal for layer in allocate(target, method, wishes, eps, split=split)]
+    plan = make_plan(target, method, wishes, goals)
     spec = draw_source(target, plan, int(seed))
     masks, facts = _find_layers(method, plan, target, spec, threads, on_progress)
     return Ticket(
@@ -191,15 +183,6 @@ def _check(seed: int, construction: str, threads: int | None) -> None:
         raise ArgumentError("construction", construction, " or ".join(CONSTRUCTIONS))
     if threads is not None and threads < 1:
         raise ArgumentError("threads", str(threads), "at least 1", f"--threads {os.cpu_count()}")
-
-
-def _check_budget(construction: str, base_set_size: int | None) -> None:
-    if construction != "two-for-one":
-        raise ArgumentError("eps", f"the construction {construction!r}", "two-for-one, whose errors are foreseen")
-    if base_set_size is not None:
-        raise ArgumentError(
-            "eps", f"base sets of {base_set_size} besides", "one of the two: eps says how large they are"
-        )
 
 
 def _find_layers(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, cast, get_args
 
 import numpy as np
@@ -43,6 +44,8 @@ class LayerPlan:
         Its groups.
     input_sign : Sign
         What is known of its input: a sign that cannot occur needs no subset sums.
+    tolerance : float or None
+        Error of a weight that its source is made for.
     block_width : int
         Intermediate neurons a block.
     scale : float
@@ -58,6 +61,7 @@ class LayerPlan:
     name: str
     groups: int
     input_sign: Sign
+    tolerance: float | None
     block_width: int
     scale: float
     law: Distribution
@@ -83,13 +87,13 @@ class Plan:
 
 @dataclass(frozen=True)
 class Wishes:
-    """What a person asks for, checked.
+    """What a person asks for.
 
     Attributes
     ----------
-    base_set_size : int or None
+    base_set_size : int, optional
         None leaves it to the construction.
-    tolerance : float or None
+    tolerance : float, optional
         Largest |weight - realised weight| that counts as found.
     objective : {"best", "sparsest"}
     initialisation : {"uniform", "looks-linear"}
@@ -102,31 +106,39 @@ class Wishes:
         How far the activation may be from its lines, relative to them, wherever inputs may be.
     law : Distribution
         Of the source's weights, where the construction leaves it open.
-    reaches : mapping of str to float
-        For each layer a bound on the magnitude of its input; infinite without a domain.
     settings : mapping
         What the construction alone knows, checked by it.
+    reaches : mapping of str to float
+        For each layer a bound on the magnitude of its input; infinite without a domain. :func:`make_plan` knows it.
     n_weights : int
-        Of the whole target, over which a probability of failure is split.
+        Of the whole target, over which a probability of failure is split. :func:`make_plan` knows it.
     """
 
-    base_set_size: int | None
-    tolerance: float | None
-    objective: Objective
-    initialisation: str
-    domain: Domain
-    delta: float
-    activation: Activation
-    activation_error: float
-    law: Distribution
-    reaches: Mapping[str, float]
-    settings: Mapping[str, Any]
-    n_weights: int
+    base_set_size: int | None = None
+    tolerance: float | None = None
+    objective: str = "best"
+    initialisation: str = "uniform"
+    domain: Domain = dataclasses.field(default_factory=Domain)
+    delta: float = 0.05
+    activation: Activation = dataclasses.field(default_factory=relu)
+    activation_error: float = 1e-6
+    law: Distribution = PLAIN
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    reaches: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    n_weights: int = 0
 
     @property
     def mirrored(self) -> bool:
         """Whether neurons come in mirrored pairs."""
         return self.initialisation == "looks-linear"
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What is asked of one layer: the size of its base sets, and the error of a weight that they should reach."""
+
+    base_set_size: int
+    tolerance: float | None = None
 
 
 @dataclass(frozen=True)
@@ -153,77 +165,69 @@ class Sizing(Protocol):
     def check(self, target: Target, wishes: Wishes, size: int) -> None:
         """Refuse wishes that no draw can fulfil."""
 
-    def sizes(self, target: Target, signs: Mapping[str, Sign], wishes: Wishes, sizes: Sequence[int]) -> list[Size]:
+    def sizes(self, target: Target, signs: Mapping[str, Sign], wishes: Wishes, goals: Sequence[Goal]) -> list[Size]:
         """Block width, scale and law of every layer's source."""
 
 
-def make_plan(
-    target: Target,
-    sizing: Sizing,
-    *,
-    base_set_size: int | None = None,
-    tolerance: float | None = None,
-    objective: str = "best",
-    initialisation: str = "uniform",
-    domain: Domain,
-    delta: float = 0.05,
-    activation: Activation | None = None,
-    activation_error: float = 1e-6,
-    law: Distribution | None = None,
-    sizes: Sequence[int] | None = None,
-    settings: Mapping[str, Any] | None = None,
-) -> Plan:
+def make_plan(target: Target, sizing: Sizing, wishes: Wishes, goals: Sequence[Goal] | None = None) -> Plan:
     """Block widths and scales of the source, layer by layer.
 
-    ``sizes`` are base-set sizes for each layer, in place of the one for all.
+    Parameters
+    ----------
+    target : Target
+    sizing : Sizing
+        The construction.
+    wishes : Wishes
+    goals : sequence of Goal, optional
+        One for each layer, in place of the same for all.
 
     Raises
     ------
     ArgumentError
-        If an argument is out of range, or no draw could reach the tolerance for every weight.
+        If a wish is out of range, or no draw could reach the tolerance for every weight.
     """
-    size = max(sizes) if sizes else sizing.default_size if base_set_size is None else base_set_size
-    _check(sizing, size, tolerance, objective, initialisation, delta)
-    phi, law = activation or relu(), law or PLAIN
-    _check_source(sizing, phi, activation_error, law)
-    reaches = input_reaches(target, domain)
-    wishes = Wishes(
-        base_set_size,
-        tolerance,
-        cast(Objective, objective),
-        initialisation,
-        domain,
-        delta,
-        phi,
-        activation_error,
-        law,
-        reaches,
-        _own_settings(sizing, settings or {}),
-        target.n_weights,
+    size = sizing.default_size if wishes.base_set_size is None else wishes.base_set_size
+    size = max(goal.base_set_size for goal in goals) if goals else size
+    _check(sizing, size, wishes)
+    wishes = replace(
+        wishes,
+        reaches=input_reaches(target, wishes.domain),
+        settings=_own_settings(sizing, wishes.settings),
+        n_weights=target.n_weights,
     )
-    signs = target.input_signs(domain.sign)
+    goals = goals or [Goal(int(size), wishes.tolerance)] * len(target.layers)
+    signs = target.input_signs(wishes.domain.sign)
     sizing.check(target, wishes, size)
-    layers = []
-    all_made = sizing.sizes(target, signs, wishes, sizes or [int(size)] * len(target.layers))
-    for layer, made in zip(target, all_made, strict=True):
-        _check_scale(layer.name, float(magnitudes(layer).max(initial=0.0)), made.scale)
-        groups = WEIGHT_OPERATORS[layer.node.op].groups(layer.node.attributes)
-        layers.append(
-            LayerPlan(
-                layer.name, groups, signs[layer.name], made.block_width, made.scale, made.law, phi, made.expand_scale
-            )
-        )
+    made = sizing.sizes(target, signs, wishes, goals)
     return Plan(
         sizing.name,
         size,
-        tolerance,
-        wishes.objective,
-        initialisation,
-        domain,
-        delta,
+        wishes.tolerance,
+        cast(Objective, wishes.objective),
+        wishes.initialisation,
+        wishes.domain,
+        wishes.delta,
         wishes.settings,
         target.n_weights,
-        tuple(layers),
+        tuple(
+            _layer_plan(layer, signs[layer.name], wishes, goal, size)
+            for layer, goal, size in zip(target, goals, made, strict=True)
+        ),
+    )
+
+
+def _layer_plan(layer: WeightLayer, sign: Sign, wishes: Wishes, goal: Goal, size: Size) -> LayerPlan:
+    _check_scale(layer.name, float(magnitudes(layer).max(initial=0.0)), size.scale)
+    return LayerPlan(
+        name=layer.name,
+        groups=WEIGHT_OPERATORS[layer.node.op].groups(layer.node.attributes),
+        input_sign=sign,
+        tolerance=goal.tolerance,
+        block_width=size.block_width,
+        scale=size.scale,
+        law=size.law,
+        activation=wishes.activation,
+        expand_scale=size.expand_scale,
     )
 
 
@@ -234,9 +238,8 @@ def magnitudes(layer: WeightLayer) -> NDArray[np.float64]:
     return np.abs(np.concatenate(parts))
 
 
-def _check(
-    sizing: Sizing, size: int, tolerance: float | None, objective: str, initialisation: str, delta: float
-) -> None:
+def _check(sizing: Sizing, size: int, wishes: Wishes) -> None:
+    tolerance, objective, initialisation = wishes.tolerance, wishes.objective, wishes.initialisation
     if isinstance(size, bool) or not isinstance(size, int | np.integer):
         raise ArgumentError("base_set_size", repr(size), "a whole number")
     if not 1 <= size <= sizing.largest_size:
@@ -253,8 +256,9 @@ def _check(
     if initialisation not in sizing.initialisations:
         need = f"{' or '.join(sizing.initialisations)} with the construction {sizing.name!r}"
         raise ArgumentError("initialisation", initialisation, need, "--construction two-for-one")
-    if not 0 < delta < 1:
-        raise ArgumentError("delta", str(delta), "a probability above 0 and below 1", "0.05")
+    if not 0 < wishes.delta < 1:
+        raise ArgumentError("delta", str(wishes.delta), "a probability above 0 and below 1", "0.05")
+    _check_source(sizing, wishes.activation, wishes.activation_error, wishes.law)
 
 
 def _own_settings(sizing: Sizing, given: Mapping[str, Any]) -> dict[str, Any]:

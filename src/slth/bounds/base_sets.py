@@ -24,6 +24,9 @@ scale s (fitted to simulated base sets of 10 to 30 elements)."""
 ALLOWED_MISSES, ALLOWED_SHARE = 0.3, 1e-4
 """Without a tolerance the scale makes that error least which this many weights, and this share, exceed (chosen)."""
 
+ALLOWED_TAIL = 0.1
+"""Expected number of weights, besides a share of ALLOWED_SHARE, beyond the tail error of a layer (chosen)."""
+
 _LEVELS = 64
 _SCALES = 160
 _ERRORS = 160
@@ -154,6 +157,36 @@ def choose_scale(
     good = np.flatnonzero(missed[:, column] <= 1.1 * least[column] + 0.01)
     with np.errstate(over="ignore"):
         return float(np.float32(scales[good[0]]))
+
+
+def foreseen_errors(
+    magnitudes: NDArray[np.float64], base_set_size: int, mirrored: bool, n_mean: float
+) -> tuple[float, float]:
+    """What base sets of a size can be expected to leave, at the best scale: mean error, and the tail's.
+
+    The tail error is the one that ALLOWED_TAIL weights and a share of ALLOWED_SHARE are expected to exceed; the best
+    scale makes ``n_mean`` mean errors and one tail error least.
+
+    Parameters
+    ----------
+    magnitudes, base_set_size, mirrored
+        As in :func:`expected_misses`.
+    n_mean : float
+        How many weights of about the mean error go with one of the tail's.
+    """
+    top = float(magnitudes.max())
+    scales = top * np.geomspace(0.5, 64.0, num=_SCALES // 4)
+    errors = top * np.geomspace(1e-14, 1.0, num=_ERRORS)
+    missed = expected_misses(magnitudes, base_set_size, mirrored, scales, errors)
+    # With the largest weight itself as the error, nothing is missed: it may be left at 0.
+    within = missed <= ALLOWED_TAIL + ALLOWED_SHARE * magnitudes.size
+    tails = np.where(within.any(axis=1), errors[within.argmax(axis=1)], top)
+    # The mean of an error is the integral of the probabilities of larger ones.
+    missed = np.minimum(missed, magnitudes.size)
+    steps = np.diff(errors, prepend=0.0)
+    means = (missed * steps).sum(axis=1) / magnitudes.size
+    best = int((n_mean * means + tails).argmin())
+    return float(means[best]), float(tails[best])
 
 
 def covering_size(magnitude: float, tolerance: float) -> int:

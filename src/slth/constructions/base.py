@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from slth.mask import Mask
 from slth.network.graph import Graph, Sign
+from slth.network.operators import WEIGHT_OPERATORS
 from slth.network.target import Target, WeightLayer
-from slth.plan import LayerPlan, Plan, Size, Wishes
+from slth.plan import Goal, LayerPlan, Plan, Size, Wishes
 from slth.source.spec import SourceLayer
 
 
@@ -68,6 +69,8 @@ class Construction(ABC):
         Whether the source may have another activation than ReLU between its layers, or another law than it prescribes.
     settings : mapping of str to object
         What it alone knows, with the defaults.
+    keeps_tolerance : bool
+        Whether every weight is within the tolerance that its source is made for, but for a probability of delta.
     """
 
     name: str
@@ -79,7 +82,12 @@ class Construction(ABC):
     even_width: bool = False
     any_activation: bool = False
     any_law: bool = False
+    keeps_tolerance: bool = False
     settings: Mapping[str, Any] = MappingProxyType({})
+
+    def hidden(self, target: Target, settings: Mapping[str, Any]) -> Target:
+        """The network that the source hides: the target, or one that computes the same."""
+        return target
 
     @abstractmethod
     def check(self, target: Target, wishes: Wishes, size: int) -> None:
@@ -92,8 +100,20 @@ class Construction(ABC):
         """
 
     @abstractmethod
-    def size(self, layer: WeightLayer, sign: Sign, wishes: Wishes, size: int) -> Size:
+    def size(self, layer: WeightLayer, sign: Sign, wishes: Wishes, goal: Goal) -> Size:
         """Block width, scale and law of a layer's source; nothing random is seen."""
+
+    def foresee(self, layer: WeightLayer, wishes: Wishes, size: int) -> tuple[float, float] | None:
+        """Mean error of a weight with base sets of a size, and the error that hardly any is expected to exceed.
+
+        None if that is not known.
+        """
+        return None
+
+    def element_cost(self, layer: WeightLayer, sign: Sign) -> int:
+        """Source weights of a layer for each usable element of its base sets: those of two neurons a block."""
+        wide, narrow = (self._shaped(layer, sign, block_width=width) for width in (4, 2))
+        return wide.n_weights - narrow.n_weights
 
     def layout(self, order: str) -> type[SourceLayer]:
         """The source's type by the order of its two layers, for constructions that have both orders."""
@@ -109,15 +129,11 @@ class Construction(ABC):
 
     def source_layer(self, plan: Plan, layer_plan: LayerPlan, layer: WeightLayer, seed: int, index: int) -> SourceLayer:
         """Shape and law of the source layers for one target layer; knows the target's shape and nothing more."""
-        outputs, inputs_per_group, *kernel = layer.weight.shape
-        return self.layout(self.order(layer_plan.input_sign))(
+        return self._shaped(
+            layer,
+            layer_plan.input_sign,
             seed=seed,
             index=index,
-            inputs_per_group=inputs_per_group,
-            outputs=outputs,
-            groups=layer_plan.groups,
-            kernel=tuple(kernel),
-            bias=layer.bias is not None,
             block_width=layer_plan.block_width,
             scale=layer_plan.scale,
             initialisation=plan.initialisation,
@@ -126,9 +142,17 @@ class Construction(ABC):
             expand_scale=layer_plan.expand_scale,
         )
 
-    def sizes(self, target: Target, signs: Mapping[str, Sign], wishes: Wishes, sizes: Sequence[int]) -> list[Size]:
-        """Block width, scale and law of every layer's source, given the sizes of the base sets."""
-        return [self.size(layer, signs[layer.name], wishes, own) for layer, own in zip(target, sizes, strict=True)]
+    def _shaped(self, layer: WeightLayer, sign: Sign, **own: Any) -> SourceLayer:
+        """Source layers for a target layer's shape."""
+        outputs, inputs_per_group, *kernel = layer.weight.shape
+        shape: dict[str, Any] = {"seed": 0, "index": 0, "scale": 1.0, "initialisation": "uniform"}
+        shape |= {"inputs_per_group": inputs_per_group, "outputs": outputs, "kernel": tuple(kernel)}
+        shape |= {"groups": WEIGHT_OPERATORS[layer.node.op].groups(layer.node.attributes)}
+        return self.layout(self.order(sign))(**{**shape, "bias": layer.bias is not None, **own})
+
+    def sizes(self, target: Target, signs: Mapping[str, Sign], wishes: Wishes, goals: Sequence[Goal]) -> list[Size]:
+        """Block width, scale and law of every layer's source."""
+        return [self.size(layer, signs[layer.name], wishes, goal) for layer, goal in zip(target, goals, strict=True)]
 
     def connect(self, graph: Graph, sources: tuple[SourceLayer, ...]) -> tuple[SourceLayer, ...]:
         """The source's layers as they are where each knows of the others; made one by one they know their own shape.

@@ -36,7 +36,7 @@ from slth.constructions.two_for_one import LARGEST_BASE_SET, TwoForOne
 from slth.mask import BlockMask, KernelMask, Mask
 from slth.network.graph import Sign
 from slth.network.target import Target, WeightLayer
-from slth.plan import LayerPlan, Plan, Size, Wishes
+from slth.plan import Goal, LayerPlan, Plan, Size, Wishes
 from slth.source.kernels import KernelSource
 from slth.source.spec import BlockSource, SourceLayer
 
@@ -60,9 +60,13 @@ class Conv(SubsetSumConstruction):
         """Refuse a base set too small to reach the tolerance for every weight."""
         _POINTWISE_FIRST.check(target, wishes, size)
 
-    def size(self, layer: WeightLayer, sign: Sign, wishes: Wishes, size: int) -> Size:
+    def size(self, layer: WeightLayer, sign: Sign, wishes: Wishes, goal: Goal) -> Size:
         """Blocks of 2m channels for an expected m usable ones; scales as for any product of two weights."""
-        return _POINTWISE_FIRST.size(layer, sign, wishes, size)
+        return _POINTWISE_FIRST.size(layer, sign, wishes, goal)
+
+    def foresee(self, layer: WeightLayer, wishes: Wishes, size: int) -> tuple[float, float]:
+        """As for any product of two weights."""
+        return _POINTWISE_FIRST.foresee(layer, wishes, size)
 
     def layout(self, order: str) -> type[SourceLayer]:
         """The source's type by the order of its two layers."""

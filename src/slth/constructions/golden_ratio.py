@@ -37,7 +37,7 @@ from slth.mask import BIAS, SlotMask
 from slth.mask.slots import slot_targets, slots_per_group
 from slth.network.graph import Sign
 from slth.network.target import Target, WeightLayer
-from slth.plan import LayerPlan, Plan, Size, Wishes, magnitudes
+from slth.plan import Goal, LayerPlan, Plan, Size, Wishes, magnitudes
 from slth.source.hyperbolic import Hyperbolic
 from slth.source.spec import WholeSource
 from slth.subsetsum.schedule import count_threads
@@ -116,10 +116,11 @@ class GoldenRatio(Construction):
     default_size = 1
     largest_size = 1
     initialisations = ("uniform",)
+    keeps_tolerance = True
     settings = MappingProxyType({"gamma": GAMMA, "sampling": "recycled"})
 
     def check(self, target: Target, wishes: Wishes, size: int) -> None:
-        """The width follows from the tolerance alone, so there must be one; and gamma must not be below 1 / phi."""
+        """Gamma must not be below 1 / phi."""
         gamma, sampling = wishes.settings["gamma"], wishes.settings["sampling"]
         if not (isinstance(gamma, float) and LEAST_GAMMA <= gamma < 1.0):
             raise ArgumentError(
@@ -127,13 +128,10 @@ class GoldenRatio(Construction):
             )
         if sampling not in SAMPLINGS:
             raise ArgumentError("sampling", repr(sampling), " or ".join(SAMPLINGS), "--set sampling=recycled")
-        if wishes.tolerance is None:
-            need = "the error allowed of a weight, from which the source's width follows"
-            raise ArgumentError("tolerance", "none", need, "--tolerance 0.01")
 
-    def size(self, layer: WeightLayer, sign: Sign, wishes: Wishes, size: int) -> Size:
+    def size(self, layer: WeightLayer, sign: Sign, wishes: Wishes, goal: Goal) -> Size:
         """Theorem 30's width, and weights hyperbolic on [gamma eps / w_max, 1] times a scale."""
-        eps = _eps(wishes.tolerance)
+        eps = _eps(goal.tolerance)
         top = max(float(magnitudes(layer).max(initial=0.0)), eps)
         groups = max(1, _groups(layer))
         gamma = wishes.settings["gamma"]
@@ -151,7 +149,7 @@ class GoldenRatio(Construction):
 
     def find(self, source: Any, layer: WeightLayer, plan: Plan, layer_plan: LayerPlan, work: Work) -> Found:
         """Round after round, all of them side by side; or one batch and its matching."""
-        eps, gamma = _eps(plan.tolerance), plan.settings["gamma"]
+        eps, gamma = _eps(layer_plan.tolerance), plan.settings["gamma"]
         sizes = numbers(layer, source.groups, layer_plan.input_sign, eps, plan.delta / plan.n_weights, gamma)
         top = max(float(magnitudes(layer).max(initial=0.0)), eps)
         edges = _powers(top, gamma, sizes.n_bits)
@@ -180,7 +178,9 @@ class GoldenRatio(Construction):
 
 
 def _eps(tolerance: float | None) -> float:
-    assert tolerance is not None, "checked before anything is planned"
+    if tolerance is None:
+        need = "the error allowed of a weight, from which the source's width follows"
+        raise ArgumentError("tolerance", "none", need, "--tolerance 0.01")
     return tolerance
 
 

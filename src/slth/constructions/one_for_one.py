@@ -16,9 +16,16 @@ biases, each a subset sum near some number above 0, and every later layer makes 
 reads. A bias is a subset sum over w c with c the constants as they came out, behind the target's activation, so that
 their errors do not add up.
 
+With the looks-linear initialisation the neurons of source layer 1 come in mirrored pairs, so that any activation may
+lie between the first two layers (Theorem 2.6). Later layers have independent weights.
+
+Extra depth: the target is given identity layers first (:mod:`slth.network.deepen`), each of which is then one more
+layer of the source.
+
 Differs: convolutions, where a base set belongs to one tap, and constants are read at a tap that sees no padding; base
-sets have a size and not a theorem's width; weights are drawn from U[-s, s] with s from the layer's largest weight, and
-the constants are aimed at what half of their base sets can reach, at most 1.
+sets have a size and not a theorem's width; weights are drawn from U[-s, s] with s from the layer's largest weight, or
+from another law of the same variance, and the constants are aimed at what half of their base sets can reach, at most 1;
+later layers are not laid out as [[M, -M], [-M, M]] (Assumption 2.2), as copies of -x serve no weight there.
 """
 
 from __future__ import annotations
@@ -26,12 +33,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from slth.activations import Activation
 from slth.constructions.base import Found, Work
 from slth.constructions.subset_sums import Chosen, Piece, SubsetSumConstruction
 from slth.constructions.two_for_one import LARGEST_BASE_SET, TwoForOne
@@ -39,10 +48,11 @@ from slth.copies import NONE, Constants, first_constants, next_constants, widene
 from slth.errors import ArgumentError
 from slth.mask import BlockMask, CopyMask, Mask
 from slth.mask.copies import pack
+from slth.network.deepen import deepen
 from slth.network.graph import Graph, Sign
 from slth.network.target import Target, WeightLayer
 from slth.network.widen import CopyLayout, Widened, widen
-from slth.plan import LayerPlan, Plan, Size, Wishes, magnitudes
+from slth.plan import INITIALISATIONS, Goal, LayerPlan, Plan, Size, Wishes, magnitudes
 from slth.source.copies import CopySource
 from slth.source.spec import BlockSource, SourceLayer
 
@@ -80,32 +90,38 @@ class OneForOne(SubsetSumConstruction):
     mask_type = BlockMask
     default_size = 20
     largest_size = LARGEST_BASE_SET
-    initialisations = ("uniform",)
+    initialisations = INITIALISATIONS
     any_activation = True
+    any_law = True
+    settings = MappingProxyType({"extra_depth": 0})
+
+    def hidden(self, target: Target, settings: Mapping[str, Any]) -> Target:
+        """The target with the identity layers of its extra depth."""
+        return deepen(target, settings.get("extra_depth", 0))
 
     def check(self, target: Target, wishes: Wishes, size: int) -> None:
         """Refuse a graph in which copies cannot be carried, and base sets too small to reach the tolerance."""
         widen(target.graph, [size] * len(target.layers))
         _FIRST.check(target, wishes, size)
 
-    def size(self, layer: WeightLayer, sign: Sign, wishes: Wishes, size: int) -> Size:
+    def size(self, layer: WeightLayer, sign: Sign, wishes: Wishes, goal: Goal) -> Size:
         """Of the first layer; see :meth:`sizes`."""
-        return _FIRST.size(layer, sign, wishes, size)
+        return _FIRST.size(layer, sign, wishes, goal)
 
-    def sizes(self, target: Target, signs: Mapping[str, Sign], wishes: Wishes, sizes: Sequence[int]) -> list[Size]:
+    def sizes(self, target: Target, signs: Mapping[str, Sign], wishes: Wishes, goals: Sequence[Goal]) -> list[Size]:
         """Blocks of the first layer as in two-for-one; then m copies, and scales that reach weights and biases."""
+        sizes = [goal.base_set_size for goal in goals]
         wide = widen(target.graph, sizes)
         first = target.layers[0]
-        made = [self.size(_repeated(first, wide.layouts[0].copies_out), signs[first.name], wishes, sizes[0])]
-        reach = made[0].scale * abs(float(wishes.activation.value(made[0].expand_scale / 2))) * made[0].block_width
-        constant = _aim(reach / 8)
+        made = [self.size(_repeated(first, wide.layouts[0].copies_out), signs[first.name], wishes, goals[0])]
+        constant = _aim(_first_reach(made[0], wishes.activation, wishes.mirrored))
         for number in range(1, len(sizes)):
             layer = target.layers[number]
             constant = abs(float(_constant(constant).through(wide.between[number - 1]).values[0]))
             # Copies differ, and what they differ by counts with the sum of the kept weights: no scale beyond need.
-            scale = _float32_above(float(magnitudes(layer).max(initial=0.0))) or 1.0
-            made.append(Size(int(sizes[number]), scale))
-            constant = _aim(sizes[number] * made[-1].scale * constant / 4)
+            scale = _float32_above(float(magnitudes(layer).max(initial=0.0)) / wishes.law.spread) or 1.0
+            made.append(Size(int(sizes[number]), scale, wishes.law))
+            constant = _aim(sizes[number] * scale * wishes.law.spread * constant / 4)
         return made
 
     def connect(self, graph: Graph, sources: tuple[SourceLayer, ...]) -> tuple[SourceLayer, ...]:
@@ -113,6 +129,8 @@ class OneForOne(SubsetSumConstruction):
         for source in sources[1:]:
             if not 1 <= source.block_width <= self.largest_size:
                 raise ArgumentError("block_width", str(source.block_width), f"1 to {self.largest_size} copies")
+        if sources[0].mirrored and sources[0].block_width % 2:
+            raise ArgumentError("block_width", str(sources[0].block_width), "an even number, for mirrored pairs")
         wide = widened(graph, sources)
         return tuple(_connected(source, layout) for source, layout in zip(sources, wide.layouts, strict=True))
 
@@ -150,7 +168,7 @@ class OneForOne(SubsetSumConstruction):
         """One problem a copy of a weight, then one a copy of a bias; those of the constants are the last piece."""
         targets, bias = layer.weight_array(), layer.bias_array()
         constants: Constants = layer.constants
-        reach = source.scale * float(np.abs(constants.values).sum()) / 4
+        reach = source.scale * source.law.spread * float(np.abs(constants.values).sum()) / 4
         for start, stop in source.ranges(elements):
             weight = source.weight(start, stop)
             base_sets, sizes, wanted = [np.zeros(0)], [np.zeros(0, np.int64)], [np.zeros(0)]
@@ -200,6 +218,17 @@ def _constant(value: float) -> Constants:
     return Constants(np.array([value]), np.zeros(1))
 
 
+def _first_reach(sizes: Size | SourceLayer, activation: Activation, mirrored: bool) -> float:
+    """What the elements of one sign of a bias block are expected to add up to.
+
+    About a quarter of its neurons serve one, those with a positive bias and an element of the right sign, and an element
+    is about half of the scale times what the activation makes of half of the biases' scale.
+    """
+    middle = sizes.expand_scale * sizes.law.spread / 2
+    passed = float(activation.value(middle)) - (float(activation.value(-middle)) if mirrored else 0.0)
+    return sizes.scale * sizes.law.spread * abs(passed) * sizes.block_width / 8
+
+
 def _aim(reach: float) -> float:
     """What constants are aimed at, given what the elements of one sign are expected to add up to."""
     return min(1.0, reach)
@@ -243,8 +272,7 @@ def _find_first(
     bias = None
     if source.bias:
         own = data.weight.new_zeros(len(data.weight)) if data.bias is None else data.bias
-        # About half of a bias block's neurons are used, those with a positive bias and an element of the right sign.
-        reach = source.scale * abs(float(source.activation.value(source.expand_scale / 2))) * source.block_width / 8
+        reach = _first_reach(source, source.activation, source.mirrored)
         constants = own.new_full((layout.constants_out,), _aim(reach))
         bias = torch.cat([own, constants])
     found = _FIRST.find(source, WeightLayer(node, weight, bias), plan, layer_plan, work)

@@ -11,41 +11,42 @@ close as the paper's rule (|u - w| <= eps and |v - 1| <= eps, or both negated). 
 nothing, and so do weights to which 0 is closer than any product. Biases, which the paper has none of, are served by
 pools of neurons that keep their bias b > 0 alone, v relu(b) = v b.
 
+A target of two layers may have a source of three instead, :mod:`slth.constructions.pairs_three`.
+
 Differs: combining weights are drawn from U[-scale, scale], so that weights above 1 need no normalisation (the paper
 multiplies the output instead, Remark 2.2).
 """
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from slth.bounds.base_sets import ALLOWED_TAIL
+from slth.candidates import check_masks, connected, has_candidates
 from slth.constructions.base import Construction, Found, Work
-from slth.mask import BIAS, SlotMask
-from slth.mask.slots import places, slot_targets, slots_per_group
-from slth.network.graph import Sign
+from slth.constructions.pairs_three import PARTS, as_part, find_layers
+from slth.constructions.pairs_three import check as check_three
+from slth.constructions.pairs_three import sizes as sizes_three
+from slth.constructions.pools import HEADROOM, search_pools
+from slth.errors import ArgumentError
+from slth.mask import CandidateMask, Mask, OutputMask, SlotMask
+from slth.mask.slots import slot_targets
+from slth.network.graph import Graph, Sign
 from slth.network.target import Target, WeightLayer
-from slth.plan import LayerPlan, Plan, Size, Wishes, magnitudes
-from slth.source.spec import PoolSource
-from slth.subsetsum.schedule import count_threads
+from slth.plan import Goal, LayerPlan, Plan, Size, Wishes, magnitudes
+from slth.source.candidates import CandidateSource, OutputSource
+from slth.source.spec import PoolSource, SourceLayer
 
-_CANDIDATES_AT_ONCE = 1 << 19
-"""Neurons looked at in one go by one thread (chosen): their weights stay in the cache."""
+_LEVELS = 256
+"""Weights of a layer, at most about, that a forecast of errors looks at."""
 
-HEADROOM = 1.5
-"""Scale over the largest weight (chosen): products of two uniform numbers thin out towards the ends of their range."""
-
-
-@dataclass(frozen=True)
-class _Choice:
-    """For some slots and one sign: the neuron of each slot's pool that is kept (-1: none), and the error."""
-
-    neuron: NDArray[np.int64]
-    error: NDArray[np.float64]
+DOUBLE, THREE = "double", "three"
+"""Depths of the source: two layers for each of the target's, or three for a target of two."""
 
 
 class Pairs(Construction):
@@ -58,71 +59,86 @@ class Pairs(Construction):
     largest_size = 1 << 24
     initialisations = ("uniform",)
 
-    def check(self, target: Target, wishes: Wishes, size: int) -> None:
-        """Any pool may turn out to reach any tolerance."""
+    settings = MappingProxyType({"depth": DOUBLE, "candidates": None})
 
-    def size(self, layer: WeightLayer, sign: Sign, wishes: Wishes, size: int) -> Size:
+    def check(self, target: Target, wishes: Wishes, size: int) -> None:
+        """Any pool may turn out to reach any tolerance; but depth three is for targets of two layers."""
+        depth = wishes.settings["depth"]
+        if depth not in (DOUBLE, THREE):
+            raise ArgumentError("depth", repr(depth), f"{DOUBLE} or {THREE}", f"--set depth={DOUBLE}")
+        if _is_three(wishes.settings):
+            check_three(target, wishes)
+        elif wishes.settings["candidates"] is not None:
+            raise ArgumentError("candidates", f"depth={DOUBLE}", "a source that has candidates", f"--set depth={THREE}")
+
+    def sizes(self, target: Target, signs: Mapping[str, Sign], wishes: Wishes, goals: Sequence[Goal]) -> list[Size]:
+        """Layer by layer, or of depth three both together."""
+        if _is_three(wishes.settings):
+            return sizes_three(target, wishes, goals)
+        return super().sizes(target, signs, wishes, goals)
+
+    def size(self, layer: WeightLayer, sign: Sign, wishes: Wishes, goal: Goal) -> Size:
         """Pools of the size asked for; a scale that reaches the layer's largest weight."""
         top = float(magnitudes(layer).max(initial=0.0))
         with np.errstate(over="ignore"):
-            return Size(size, float(np.float32(HEADROOM * top)) if top else 1.0)
+            return Size(goal.base_set_size, float(np.float32(HEADROOM * top)) if top else 1.0)
+
+    def foresee(self, layer: WeightLayer, wishes: Wishes, size: int) -> tuple[float, float] | None:
+        """From the density of products near a weight, -ln(|w| / scale) / (4 scale) for either sign of u."""
+        if _is_three(wishes.settings):
+            return None
+        values = magnitudes(layer)
+        scale = HEADROOM * float(values.max())
+        values = np.sort(values[values > 0])[:: max(1, values.size // _LEVELS)]
+        hits = -np.log(values / scale) / (2 * scale) * size
+        # Of the neurons within e of w there are hits e on average, so none with probability exp(-hits e); the worse of two
+        # signs is then off by 1.5 / hits on average.
+        return float(np.minimum(1.5 / hits, values).mean()), float(math.log(values.size / ALLOWED_TAIL) / hits.min())
+
+    def element_cost(self, layer: WeightLayer, sign: Sign) -> int:
+        """Source weights for one neuron in each pool."""
+        return super().element_cost(layer, sign) // 2
+
+    def layout(self, order: str) -> type[SourceLayer]:
+        """Of depth three by its two parts, else pools."""
+        return next((part for part in PARTS if part.order == order), PoolSource)
+
+    def mask_layout(self, source: SourceLayer) -> type[Mask]:
+        """The mask's type that fits a source layer."""
+        if isinstance(source, CandidateSource):
+            return CandidateMask
+        return OutputMask if isinstance(source, OutputSource) else SlotMask
+
+    def source_layer(self, plan: Plan, layer_plan: LayerPlan, layer: WeightLayer, seed: int, index: int) -> SourceLayer:
+        """Pools, or of depth three one part for each of the two target layers."""
+        made = super().source_layer(plan, layer_plan, layer, seed, index)
+        return as_part(made, index) if _is_three(plan.settings) else made
+
+    def connect(self, graph: Graph, sources: tuple[SourceLayer, ...]) -> tuple[SourceLayer, ...]:
+        """Of depth three the first part with the groups that the second has."""
+        return connected(graph, sources) if has_candidates(sources) else sources
+
+    def check_masks(self, graph: Graph, sources: Sequence[SourceLayer], masks: Sequence[Mask]) -> None:
+        """Of depth three the two masks have to keep the same candidates."""
+        if has_candidates(sources):
+            check_masks(sources, masks)
+
+    def find_layers(
+        self, target: Target, sources: Sequence[SourceLayer], plan: Plan, work: Callable[[WeightLayer], Work]
+    ) -> Iterator[Found]:
+        """Layer after layer, or of depth three both together."""
+        if has_candidates(sources):
+            return find_layers(target, sources, plan, work)
+        return super().find_layers(target, sources, plan, work)
 
     def find(self, source: Any, layer: WeightLayer, plan: Plan, layer_plan: LayerPlan, work: Work) -> Found:
         """Look through every pool."""
         targets = slot_targets(source, layer)
-        step = max(1, _CANDIDATES_AT_ONCE // source.block_width)
-        starts = range(0, len(targets), step)
-        neurons: list[NDArray[np.int64]] = []
-        errors: list[NDArray[np.float64]] = []
-
-        def search(start: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-            return _search(source, targets, start, min(start + step, len(targets)), plan, layer_plan.input_sign)
-
-        with ThreadPoolExecutor(count_threads(work.threads)) as pool:
-            try:
-                for start, (chosen, error) in zip(starts, pool.map(search, starts), strict=True):
-                    neurons.append(chosen)
-                    errors.append(error)
-                    work.report(min(start + step, len(targets)), len(targets))
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
-        # One column a sign; ascending within a slot, as the mask wants them.
-        table = np.sort(np.concatenate(neurons), axis=1)
-        return Found(SlotMask.build(source, (table >= 0).sum(axis=1), table[table >= 0]), np.concatenate(errors))
+        least = np.full(len(targets), layer_plan.tolerance or 0.0)
+        pools = search_pools(source, targets, least, layer_plan.input_sign, work)
+        return Found(SlotMask.build(source, pools.counts, pools.neurons), pools.errors)
 
 
-def _search(
-    source: PoolSource, targets: NDArray[np.float64], start: int, stop: int, plan: Plan, sign: Sign
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Neurons kept, (slots, signs), and errors, (slots,), of the slots from `start` up to `stop`."""
-    slot = np.arange(start, stop)
-    output, channel, tap = (place[:, None] for place in places(source, slot))
-    member = np.arange(source.block_width)
-    neuron = slot[:, None] * source.block_width + member
-    u = source.expand_at(neuron, np.broadcast_to(channel, neuron.shape)).astype(np.float64)
-    local = slot[:, None] % slots_per_group(source) * source.block_width + member
-    products = source.combine_at(output, local, tap).astype(np.float64) * u
-    target = targets[start:stop]
-    none = np.zeros(len(slot), np.bool_) if plan.tolerance is None else np.abs(target) <= plan.tolerance
-    is_bias = channel[:, 0] == BIAS
-    choices: list[_Choice] = []
-    for branch in sign.branches:
-        # A bias needs one neuron, whatever the signs of the input: the first branch has it.
-        wanted = np.where(is_bias, 1, branch)
-        choice = _closest(products, u * wanted[:, None] > 0, target, none)
-        if choices:
-            choice = _Choice(np.where(is_bias, -1, choice.neuron), choice.error)
-        choices.append(choice)
-    return np.stack([choice.neuron for choice in choices], axis=1), np.max([c.error for c in choices], axis=0)
-
-
-def _closest(
-    products: NDArray[np.float64], usable: NDArray[np.bool_], target: NDArray[np.float64], none: NDArray[np.bool_]
-) -> _Choice:
-    """The usable product closest to each target, or nothing where 0 is as close."""
-    distance = np.where(usable, np.abs(products - target[:, None]), np.inf)
-    best = distance.argmin(axis=1)
-    error = distance[np.arange(len(best)), best]
-    empty = none | (error >= np.abs(target))
-    return _Choice(np.where(empty, -1, best), np.where(empty, np.abs(target), error))
+def _is_three(settings: Mapping[str, Any]) -> bool:
+    """Whether the source is to have depth three."""
+    return bool(settings.get("depth", DOUBLE) == THREE)

@@ -37,14 +37,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slth.activations import Activation
-from slth.bounds.base_sets import choose_scale, covering_size, sufficient_size
+from slth.bounds.base_sets import choose_scale, covering_size, foreseen_errors, sufficient_size
 from slth.constructions.subset_sums import Chosen, Piece, SubsetSumConstruction
 from slth.errors import ArgumentError
 from slth.mask import BlockMask
 from slth.network.graph import Sign
 from slth.network.target import Target, WeightLayer
-from slth.plan import INITIALISATIONS, LayerPlan, Size, Wishes, magnitudes
-from slth.source.distributions import Uniform
+from slth.plan import INITIALISATIONS, Goal, LayerPlan, Size, Wishes, magnitudes
 from slth.source.spec import BlockSource
 
 LARGEST_BASE_SET = 40
@@ -100,27 +99,30 @@ class TwoForOne(SubsetSumConstruction):
             by_layer = {layer.name: magnitudes(layer) for layer in target}
             _check_reach(by_layer, size, wishes.tolerance, wishes.mirrored)
 
-    def size(self, layer: WeightLayer, sign: Sign, wishes: Wishes, size: int) -> Size:
+    def size(self, layer: WeightLayer, sign: Sign, wishes: Wishes, goal: Goal) -> Size:
         """Blocks for an expected m usable elements, and the scales that serve the layer's weights best.
 
         Half of the uniform draws have the sign that a branch needs, so a block has 2m neurons; with the looks-linear
         initialisation those are m mirrored pairs, each usable. Where one subset sum serves both signs of the input, m
         neurons (2m, if m is odd one more) are enough.
         """
-        phi = wishes.activation
+        phi, size = wishes.activation, goal.base_set_size
         if phi.d != 0 and not wishes.mirrored:
             got = f"{phi.text}, which is {phi.d:.3g} at 0, with independent weights"
             raise ArgumentError(
                 "source activation", got, "mirrored pairs, in which that cancels", "--initialisation looks-linear"
             )
         every = wishes.mirrored or phi.one_sum
-        scale = choose_scale(magnitudes(layer), size, every, wishes.tolerance)
+        scale = choose_scale(magnitudes(layer), size, every, goal.tolerance)
         expand = _expand_scale(layer.name, wishes)
-        uniform = wishes.law.name == Uniform.name
-        spread = 1.0 if uniform else float(wishes.law.sample(_EVEN_WORDS).astype(np.float64).std()) / _UNIFORM_SPREAD
         with np.errstate(over="ignore"):
-            scale = float(np.float32(scale / (expand * _factor(phi, wishes.mirrored, sign) * spread**2)))
+            scale = float(np.float32(scale / (expand * _factor(phi, wishes.mirrored, sign) * wishes.law.spread**2)))
         return Size(size + size % 2 if phi.one_sum and not wishes.mirrored else 2 * size, scale, wishes.law, expand)
+
+    def foresee(self, layer: WeightLayer, wishes: Wishes, size: int) -> tuple[float, float]:
+        """From the law of products of two uniform numbers."""
+        every = wishes.mirrored or wishes.activation.one_sum
+        return foreseen_errors(magnitudes(layer), size, every, layer.weight[0].numel())
 
     def pieces(self, source: BlockSource, layer: WeightLayer, plan: LayerPlan, elements: int) -> Iterator[Piece]:
         """One problem a weight and sign of its input, then one a bias, for some rows of one group at a time."""
@@ -175,8 +177,6 @@ class TwoForOne(SubsetSumConstruction):
 
 
 _ANYWHERE = 2.0**100
-_UNIFORM_SPREAD = 1.0 / math.sqrt(3.0)
-_EVEN_WORDS = (np.arange(1 << 12, dtype=np.uint64) * (1 << 20) + (1 << 19)).astype(np.uint32)
 
 
 def _expand_scale(name: str, wishes: Wishes) -> float:
