@@ -9,8 +9,9 @@ import torch
 from numpy.typing import NDArray
 
 from slth.domain import Domain
+from slth.errors import TargetError
 from slth.network.target import Target
-from slth.runtime import evaluate
+from slth.runtime import target_module
 from slth.source.distributions import uniform
 from slth.source.philox import stream_key, words
 from slth.threads import fitting_threads
@@ -37,11 +38,35 @@ def target_probe_outputs(target: Target, seed: int, domain: Domain) -> NDArray[n
     """The target's first outputs on the probes, (probes, outputs), in float64 rounded to float32.
 
     One thread, so that the same sums are added in the same order whatever the machine is told to use.
+
+    Raises
+    ------
+    TargetError
+        If an output is beyond float32, or none at all because a layer's values were beyond float64.
     """
     box = None
     if domain.lower is not None and domain.upper is not None:
         box = (float(domain.lower.min()), float(domain.upper.max()))
     inputs = probe_inputs(target.graph.input_shape, seed, *probe_range(box))
-    with fitting_threads(0):
-        outputs = evaluate(target, inputs)
-    return outputs.reshape(N_PROBES, -1)[:, :N_OUTPUTS].to(torch.float32).numpy()
+    with fitting_threads(0), torch.no_grad():
+        outputs = target_module(target, torch.float64)(inputs).to(torch.float32)
+        if not outputs.isfinite().all():
+            raise _beyond(target, inputs, probe_range(box))
+    return np.asarray(outputs.reshape(N_PROBES, -1)[:, :N_OUTPUTS].numpy())
+
+
+def _beyond(target: Target, inputs: torch.Tensor, between: tuple[float, float]) -> TargetError:
+    """Which layer's values are the first that are no numbers of float32."""
+    weights = {layer.name: float(layer.weight.abs().max()) for layer in target}
+    where, largest = "", 0.0
+    for name, values in target_module(target, torch.float64).steps(inputs):
+        if name in weights:
+            where, largest = name, weights[name]
+        if not values.to(torch.float32).isfinite().all():
+            break
+    return TargetError(
+        f"layer {where!r}",
+        f"values beyond float32 on inputs from {between[0]:g} to {between[1]:g}, from weights up to {largest:.4g}",
+        "a network whose values are numbers",
+        "a smaller domain, or another checkpoint",
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -51,9 +51,15 @@ class Network(torch.nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """The network's output, (batch, *output shape)."""
-        for path in self._order:
-            x = self.get_submodule(".".join(_safe_path(path)))(x)
+        for _, values in self.steps(x):
+            x = values
         return x
+
+    def steps(self, x: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
+        """Every node's name and values, in the order of evaluation."""
+        for name in self._order:
+            x = self.get_submodule(".".join(_safe_path(name)))(x)
+            yield name, x
 
 
 def _safe_path(name: str) -> list[str]:
@@ -337,7 +343,7 @@ def _filled(
     return layer
 
 
-def target_module(target: Target, dtype: torch.dtype | None = None) -> torch.nn.Module:
+def target_module(target: Target, dtype: torch.dtype | None = None) -> Network:
     """The target rebuilt from its graph and weights, in evaluation mode."""
     layers = {layer.name: layer for layer in target}
 
