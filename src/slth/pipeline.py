@@ -99,7 +99,8 @@ def find_ticket(
     split : {"own", "uniform"}
         How ``eps`` is split: by what the layers cost, or in equal parts.
     settings : mapping, optional
-        What a construction alone knows: ``gamma`` and ``sampling`` of golden-ratio.
+        What a construction alone knows: ``gamma``, ``sampling``, ``law`` and ``schedule`` of golden-ratio,
+        ``extra_depth`` of one-for-one.
     threads : int, optional
         Default: all cores. The ticket is the same on any number.
     on_progress : callable, optional
@@ -133,10 +134,12 @@ def find_ticket(
         parse_law(distribution) if isinstance(distribution, str) else distribution,
         settings or {},
     )
-    goals = None if eps is None else [layer.goal for layer in allocate(target, method, wishes, eps, split=split)]
-    plan = make_plan(target, method, wishes, goals)
-    spec = draw_source(target, plan, int(seed))
-    masks, facts = _find_layers(method, plan, target, spec, threads, on_progress)
+    hidden = method.hidden(target, wishes.settings)
+    goals = None if eps is None else [layer.goal for layer in allocate(hidden, method, wishes, eps, split=split)]
+    plan = make_plan(hidden, method, wishes, goals)
+    spec = draw_source(hidden, plan, int(seed))
+    probe_outputs = target_probe_outputs(target, int(seed), box)
+    masks, facts = _find_layers(method, plan, hidden, spec, threads, on_progress)
     return Ticket(
         graph=target.graph,
         spec=spec,
@@ -149,8 +152,9 @@ def find_ticket(
         target_digest=target.digest(),
         target_dtype=str(target.dtype).removeprefix("torch."),
         generator_version=__version__,
-        probe_outputs=target_probe_outputs(target, int(seed), box),
+        probe_outputs=probe_outputs,
         domain=None if box.lower is None or box.upper is None else (float(box.lower.min()), float(box.upper.max())),
+        extra_depth=len(hidden.layers) - len(target.layers),
         seconds=time.perf_counter() - begin,
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -34,9 +35,13 @@ SETTINGS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "activation": ("source_activation", str),
     "activation-error": ("activation_error", float),
     "distribution": ("distribution", str),
+    "split": ("split", str),
     "delta": ("delta", float),
     "gamma": ("settings.gamma", float),
+    "law": ("settings.law", str),
+    "schedule": ("settings.schedule", str),
     "sampling": ("settings.sampling", str),
+    "extra-depth": ("settings.extra_depth", int),
 }
 """What ``--set`` knows: the argument of :func:`slth.find_ticket` that each key stands for, and how it is read."""
 
@@ -133,6 +138,7 @@ def find(
     from slth.pipeline import find_ticket
     from slth.summary import summarise
 
+    wishes = parse_settings(setting or [])
     with progress_bar(not quiet) as bar:
         ticket = find_ticket(
             loaded,
@@ -145,28 +151,47 @@ def find(
             construction=construction,
             threads=threads,
             eps=eps,
-            **parse_settings(setting or []),
+            **wishes,
             on_progress=lambda layer, done, total: bar.update(f"layer {layer}", done, total),
         )
     summary = summarise(ticket, ticket.save(output))
-    certified = None if eps is None else _certify(ticket, loaded, domain)
+    asked = None if eps is None else _Asked(eps, _certify(ticket, loaded, domain), _saving(ticket, loaded, domain, eps))
     if json:
-        print_json(summary.to_json() | ({} if certified is None else {"eps": eps, "certified_error": certified}))
+        print_json(summary.to_json() | (asked.to_json() if asked else {}))
     elif not quiet:
         lines = [f"{summary.seconds:.1f} s, {summary.ticket_bytes:,} bytes in {output}", *order_lines(summary)]
-        if certified is not None:
-            lines.append(f"certified: no output differs by more than {certified:.4g} ({eps:g} allowed) over {domain}")
-        print_table(ticket_table(summary), lines)
+        print_table(ticket_table(summary), lines + (asked.lines(domain) if asked else []))
     if ticket.missed and not quiet:
         typer.echo(
             f"warning: {ticket.missed:,} of {ticket.n_weights:,} weights missed the tolerance {tolerance:g} (worst "
             f"{ticket.max_weight_error:.3g}); try {_larger(ticket)} or another --seed",
             err=True,
         )
-    if certified is not None and eps is not None and not certified <= eps:
-        typer.echo(f"warning: the certified error {certified:.4g} is larger than {eps:g}; try another --seed", err=True)
+    if asked and not asked.certified <= asked.eps:
+        typer.echo(
+            f"warning: the certified error {asked.certified:.4g} is larger than {asked.eps:g}; try another --seed",
+            err=True,
+        )
         return 1
     return 1 if max_missed is not None and ticket.missed > max_missed else 0
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What became of an error that was asked for, and what its split saves of the source, where that is known."""
+
+    eps: float
+    certified: float
+    saved: float | None
+
+    def to_json(self) -> dict[str, Any]:
+        return {"eps": self.eps, "certified_error": self.certified, "saved_by_split": self.saved}
+
+    def lines(self, domain: str | None) -> list[str]:
+        lines = [f"certified: no output differs by more than {self.certified:.4g} ({self.eps:g} allowed) over {domain}"]
+        if self.saved is not None:
+            lines.append(f"splitting that error by cost saves {self.saved:.1%} of the source weights of equal parts")
+        return lines
 
 
 def _certify(ticket: Ticket, target: Target, domain: str | None) -> float:
@@ -174,9 +199,30 @@ def _certify(ticket: Ticket, target: Target, domain: str | None) -> float:
     from slth.certify.propagation import propagate
     from slth.copies import realise_all
     from slth.domain import Domain
+    from slth.network.deepen import deepen
 
-    realised = realise_all(ticket.graph, [(source, mask) for source, mask, _ in ticket.layers])
-    return propagate(target, realised, Domain.parse(domain)).output_error
+    hidden = deepen(target, ticket.extra_depth)
+    realised = realise_all(hidden.graph, [(source, mask) for source, mask, _ in ticket.layers])
+    return propagate(hidden, realised, Domain.parse(domain)).output_error
+
+
+def _saving(ticket: Ticket, target: Target, domain: str | None, eps: float) -> float | None:
+    """The share of the source weights of an equal split that the own one does without; None if no size is chosen."""
+    from slth.budget import allocate
+    from slth.constructions import CONSTRUCTIONS
+    from slth.domain import Domain
+    from slth.plan import Wishes
+
+    wishes = Wishes(
+        initialisation=ticket.spec.initialisation,
+        activation=ticket.spec.layers[0].activation,
+        domain=Domain.parse(domain),
+    )
+    costs = []
+    for split in ("own", "uniform"):
+        budget = allocate(target, CONSTRUCTIONS[ticket.construction], wishes, eps, split=split)
+        costs.append(sum(layer.source_weights for layer in budget))
+    return 1.0 - costs[0] / costs[1] if costs[1] else None
 
 
 def _larger(ticket: Ticket) -> str:
