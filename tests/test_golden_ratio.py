@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import slth
-from slth.constructions.golden_ratio import GAMMA, LEAST_GAMMA, numbers
-from slth.constructions.peel import peel, refill
+from slth.constructions.golden_numbers import GAMMA, Question, numbers
+from slth.constructions.golden_ratio import LEAST_GAMMA
+from slth.constructions.peel import peel, take, upcoming
 from slth.errors import ArgumentError
 from slth.source.hyperbolic import Hyperbolic
 from slth.source.spec import WholeSource
@@ -47,7 +48,7 @@ def test_each_neuron_serves_one_weight_of_one_round(case: Case) -> None:
     ticket, target = case.find(), case.target()
     for layer, (source, mask, facts) in zip(target, ticket.layers, strict=True):
         assert isinstance(source, WholeSource) and isinstance(source.law, Hyperbolic)
-        sizes = numbers(layer, source.groups, facts.input_sign, ticket.tolerance, 0.05 / ticket.n_weights)
+        sizes = numbers(layer, facts.input_sign, Question(ticket.tolerance, 0.05, ticket.n_weights))
         assert source.neurons_per_group == sizes.width
         kept = mask.expand(source)
         assert len(np.unique(kept.neuron)) == len(kept.neuron)
@@ -59,7 +60,7 @@ def test_each_neuron_serves_one_weight_of_one_round(case: Case) -> None:
             a = np.where(channel < 0, source.inputs_per_group, channel)
             b = piece.output % source.outputs_per_group * source.taps + piece.tap
             distance = (b - a) % n_out if n_in <= n_out else (a - b) % n_in
-            np.testing.assert_array_equal(neuron // (sizes.held + sizes.fresh), distance)
+            np.testing.assert_array_equal(neuron // sizes.per_round, distance)
 
 
 @given(st.integers(0, 2**32), st.floats(1e-3, 1.0), st.sampled_from([GAMMA, 0.6180339887498949, 0.8]))
@@ -72,15 +73,15 @@ def test_the_greedy_sum_leaves_between_nothing_and_the_last_edge(seed: int, w: f
     v = values.astype(np.float32)
     v = np.minimum(v, edges[:-1].astype(np.float32))
     inside = (v > edges[1:]) & (v <= edges[:-1])
-    first, value = np.full((1, 1, k), -1), np.zeros((1, 1, k))
-    chosen, rest = np.full((1, k), -1), np.zeros((1, 1))
+    found, value = np.full((1, 1, k), -1), np.zeros((1, 1, k))
+    chosen, rest = np.zeros((1, 1, k), bool), np.zeros((1, 1))
     more = peel(
-        np.ones((1, k), np.float32), v[None], np.array([w]), np.ones((1, 1), int), edges, 0, np.array([0]),
-        first, value, chosen, rest,
+        np.ones((1, k), np.float32), v[None], np.arange(k)[None], np.array([w]), np.ones((1, 1), int), edges, (0, k),
+        np.array([0]), found, value, chosen, rest,
     )  # fmt: skip
     if inside.all():
         assert not more[0] and 0.0 <= rest[0, 0] <= max(edges[k - 1], 0.0) + 1e-15
-        assert w - v[chosen[0][chosen[0] >= 0]].astype(float).sum() == pytest.approx(rest[0, 0], abs=1e-15)
+        assert w - v[chosen[0, 0]].astype(float).sum() == pytest.approx(rest[0, 0], abs=1e-15)
 
 
 def test_a_ratio_below_the_golden_one_leaves_more() -> None:
@@ -98,11 +99,17 @@ def test_a_ratio_below_the_golden_one_leaves_more() -> None:
     assert worst > 10 * edges[k - 1]
 
 
-def test_refill_keeps_the_order_and_takes_the_next_fresh_neurons() -> None:
-    members, following = np.array([[0, 1, 2, 3], [10, 11, 12, 13]]), np.array([4, 14])
-    refill(members, following, np.array([[1, -1, 3], [-1, -1, -1]]))
-    np.testing.assert_array_equal(members, [[0, 2, 4, 5], [10, 11, 12, 13]])
-    np.testing.assert_array_equal(following, [6, 14])
+@given(st.integers(0, 2**32), st.integers(1, 12))
+def test_a_round_goes_on_with_the_neurons_that_nobody_took(seed: int, count: int) -> None:
+    rng = np.random.default_rng(seed)
+    taken, cursor = np.zeros((3, 40), bool), np.array([0, 3, 2])
+    found, chosen = rng.integers(0, 12, (3, 2, 4)), rng.random((3, 2, 4)) < 0.5
+    take(taken, found, chosen, 1, 4)
+    for r in range(3):
+        assert set(np.flatnonzero(taken[r])) == set(found[r, :, 1:][chosen[r, :, 1:]].tolist())
+    free = [[n for n in range(start, 40) if not taken[r, n]][:count] for r, start in ((0, 0), (2, 2))]
+    np.testing.assert_array_equal(upcoming(taken, cursor, np.array([0, 2]), count), free)
+    assert cursor.tolist() == [free[0][-1] + 1, 3, free[1][-1] + 1]
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slth.bounds.recycling import Shelf
-from slth.constructions.greedy import peel, take, upcoming
+from slth.constructions.peel import peel, take, upcoming
 from slth.mask import BIAS
 from slth.mask.slots import slots_per_group
 from slth.network.graph import Sign
@@ -73,7 +73,7 @@ class Rounds:
     @property
     def steps(self) -> int:
         """Weights of a round."""
-        return min(self.table.shape)
+        return int(min(self.table.shape))
 
     def run(self, report: Callable[[int], None]) -> None:
         """Look for all weights of the rounds."""

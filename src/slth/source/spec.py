@@ -79,7 +79,8 @@ class SourceLayer(ABC):
     expand_scale: float = 1.0
 
     order: ClassVar[str] = ""
-    """Which of the two layers has the target's kernel, where a construction has both orders; empty: the combining."""
+    """Where a construction has several layouts, which this is: which of the two layers has the target's kernel, or in
+    which order weights are drawn. Empty: the combining layer has it, and its weights are drawn output by output."""
     depth: ClassVar[int] = 2
     """Layers of the source that this stands for."""
 
