@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, settings
 
 import slth
 from slth.network.target import Target
-from zoo import Case, convnet, mlp
+from zoo import Case, convnet, convnet_in_one_group, mlp
 
 # The same examples every time; HYPOTHESIS_PROFILE=explore looks further.
 _COMMON = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large]}
@@ -27,6 +27,8 @@ torch.set_num_threads(1)
 
 SHARED = Path(os.environ.get("SLTH_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 
+COPIES = {"construction": "one-for-one"}
+
 KINDS: dict[str, Case] = {
     "signed": Case(mlp(), (5,), {"base_set_size": 8}),
     "nonnegative": Case(mlp(), (5,), {"base_set_size": 10, "domain": (0, 1), "tolerance": 0.05}),
@@ -37,6 +39,17 @@ KINDS: dict[str, Case] = {
     "conv looks-linear": Case(convnet(), (4, 6, 6), {"base_set_size": 5, "initialisation": "looks-linear"}),
     "pairs": Case(mlp(), (5,), {"construction": "pairs", "base_set_size": 60, "tolerance": 0.05}),
     "pairs conv": Case(convnet(), (4, 6, 6), {"construction": "pairs", "base_set_size": 20, "domain": (-1, 1)}),
+    "pairs of depth three": Case(
+        mlp(),
+        (5,),
+        {
+            "construction": "pairs",
+            "settings": {"depth": "three", "candidates": 6},
+            "base_set_size": 14,
+            "tolerance": 0.05,
+            "domain": (-1, 1),
+        },
+    ),
     "golden": Case(mlp(), (5,), {"construction": "golden-ratio", "tolerance": 0.05, "domain": (-2, 0)}),
     "golden conv": Case(
         convnet(), (4, 6, 6), {"construction": "golden-ratio", "tolerance": 0.1, "delta": 0.9, "domain": (0, 1)}
@@ -44,6 +57,25 @@ KINDS: dict[str, Case] = {
     "kernels": Case(mlp(), (5,), {"construction": "conv", "base_set_size": 10, "domain": (-2, 0), "tolerance": 0.05}),
     "kernels conv": Case(convnet(), (4, 6, 6), {"construction": "conv", "base_set_size": 8, "domain": (0, 1)}),
     "kernels and neurons": Case(convnet(), (4, 6, 6), {"construction": "conv", "base_set_size": 6, "domain": (-1, 1)}),
+    "copies": Case(mlp(), (5,), {**COPIES, "base_set_size": 8, "domain": (-1, 1), "tolerance": 0.05}),
+    "copies conv": Case(convnet_in_one_group(), (2, 6, 6), {**COPIES, "base_set_size": 6, "domain": (0, 1)}),
+    "copies, deeper": Case(
+        mlp(), (5,), {**COPIES, "base_set_size": 6, "domain": (-2, 0), "settings": {"extra_depth": 2}}
+    ),
+    "copies of pairs, deeper conv": Case(
+        convnet_in_one_group(),
+        (2, 6, 6),
+        {
+            **COPIES,
+            "base_set_size": 5,
+            "domain": (-1, 1),
+            "initialisation": "looks-linear",
+            "distribution": "normal",
+            "source_activation": "sigmoid",
+            "activation_error": 0.1,
+            "settings": {"extra_depth": 1},
+        },
+    ),
     "conv nonnegative": Case(convnet(), (4, 6, 6), {"base_set_size": 6, "domain": (0, 1), "tolerance": 0.2}),
 }
 

@@ -56,7 +56,12 @@ class CopyReader(Reader):
                 own = {"weight_shape": [*shape, 1], "stride": [1], "padding": [0, 0], "dilation": [1], "groups": 1}
                 layer |= {"op": "conv", "attributes": {"bias": False, **own}}
             added += [layer, {**activation, "name": f"identity_{k}_{activation['op']}"}]
-        return nodes[: after + 1] + added + nodes[after + 1 :]
+        head = dict(nodes[min(k for k in weighted if k > after)])
+        if pairs:
+            outputs, inputs, *kernel = head["attributes"]["weight_shape"]
+            head["attributes"] = {**head["attributes"], "weight_shape": [outputs, 2 * inputs, *kernel]}
+        behind = [head if node["name"] == head["name"] else node for node in nodes[after + 1 :]]
+        return nodes[: after + 1] + added + behind
 
     def made(self, number: int) -> tuple[int, int]:
         """Copies of each output, and constants, that a weight layer makes."""

@@ -25,6 +25,8 @@ from slth.container import pack, unpack
 from slth.copies import CopiedLayer, realise_all, widened
 from slth.errors import ArgumentError, TicketError
 from slth.mask import BIAS, BlockMask, CopyMask
+from slth.network.deepen import deepen
+from slth.network.target import Target
 from slth.report.facts import POSITIVE, subset_sizes
 from slth.report.page import render
 from slth.runtime import target_module
@@ -80,6 +82,19 @@ CASES = {
     "no bias": Case(mlp((3, 4, 2), bias=False), (3,), options(10)),
     "one layer": Case(mlp((3, 2)), (3,), options(10)),
     "maps": Case(maps(), (2, 4, 8), options(11)),
+    "normal": Case(mlp((3, 4, 2)), (3,), options(12, distribution="normal")),
+    "pairs": Case(
+        reference(),
+        (3,),
+        options(12, initialisation="looks-linear", source_activation="sigmoid", activation_error=1e-4),
+    ),
+    "deeper": Case(
+        mlp((3, 4, 2)), (3,), options(11, settings={"extra_depth": 3}, objective="sparsest", tolerance=0.05)
+    ),
+    "deeper maps": Case(maps(), (2, 4, 8), options(9, settings={"extra_depth": 1})),
+    "deeper, leaky": Case(
+        reference(functools.partial(nn.LeakyReLU, 0.3)), (3,), options(12, settings={"extra_depth": 2})
+    ),
     "1-D": Case(shake(nn.Sequential(nn.Conv1d(2, 2, 3), nn.SiLU(), nn.Conv1d(2, 2, 2)), 0), (2, 6), options(11)),
 }
 FOUND = {name: functools.cache(case.find) for name, case in CASES.items()}
@@ -89,6 +104,64 @@ FOUND = {name: functools.cache(case.find) for name, case in CASES.items()}
 def name(request: pytest.FixtureRequest) -> str:
     found: str = request.param
     return found
+
+
+def hidden(name: str) -> Target:
+    """The case's target with the identity layers of its extra depth."""
+    return deepen(CASES[name].target(), FOUND[name]().extra_depth)
+
+
+def test_extra_depth_is_a_source_layer_for_each_identity_layer() -> None:
+    """Section 4.8: L_s > L_t + 1. Whatever the depth, the target is the person's own."""
+    ticket, target = FOUND["deeper"](), CASES["deeper"].target()
+    assert ticket.extra_depth == 3 and ticket.spec.depth == len(target.layers) + 1 + 3
+    assert ticket.graph == target.graph and ticket.target_digest == target.digest()
+    assert ticket.n_target_weights == target.n_weights == ticket.n_weights - 3 * 4 * 4
+    assert [facts.name for facts in ticket.facts] == ["0", "identity_1", "identity_2", "identity_3", "2"]
+    shapes = [tuple(v.shape) for key, v in ticket.module("masked").state_dict().items() if key.endswith("weight_orig")]
+    assert len(shapes) == ticket.spec.depth and shapes[2:5] == [(55, 55)] * 3
+    plain = dataclasses.replace(CASES["deeper"], options={**CASES["deeper"].options, "settings": {}}).find()
+    np.testing.assert_array_equal(ticket.probe_outputs, plain.probe_outputs)
+    sizes = [subset_sizes(source, mask, facts.input_sign)[POSITIVE] for source, mask, facts in ticket.layers[1:4]]
+    for size in sizes:
+        # Nothing is kept for the zeros of an identity.
+        diagonal = size.reshape(4, 11, 4)[range(4), :, range(4)]
+        assert size.sum() == diagonal.sum() and (diagonal > 0).all()
+
+
+@pytest.mark.parametrize("extra_depth", [-1, 257, 1.5, "2", True])
+def test_depths_that_are_none_are_refused(extra_depth: object) -> None:
+    with pytest.raises(ArgumentError, match="extra_depth"):
+        slth.find_ticket(mlp((3, 4, 2)), torch.zeros(1, 3), **options(8, settings={"extra_depth": extra_depth}))
+
+
+def test_extra_depth_is_refused_by_name_where_nothing_is_an_identity() -> None:
+    with pytest.raises(ArgumentError, match=r"(?s)extra_depth.*tanh"):
+        slth.find_ticket(reference(nn.Tanh), torch.zeros(1, 3), **options(8, settings={"extra_depth": 1}))
+    with pytest.raises(ArgumentError, match=r"(?s)extra_depth.*two-for-one"):
+        slth.find_ticket(mlp((3, 4, 2)), torch.zeros(1, 3), settings={"extra_depth": 1})
+
+
+def test_mirrored_pairs_are_exact_in_everything_but_the_remainder() -> None:
+    """B4: the weights of an input block add up to 0, so that nothing of the activation's d is left at 0."""
+    ticket = FOUND["pairs"]()
+    source = ticket.spec.layers[0]
+    state = ticket.module("masked", dtype=torch.float64).state_dict()
+    combine = state["0.combine.weight_orig"] * state["0.combine.weight_mask"]
+    inputs_end = source.inputs_per_group * source.block_width
+    by_block = combine[:, :inputs_end].unflatten(1, (source.inputs_per_group, source.block_width // 2, 2))
+    assert torch.equal(by_block.sum(dim=3), torch.zeros_like(by_block[..., 0])) and by_block.abs().sum() > 0
+
+
+def test_the_law_is_the_sources_of_every_layer() -> None:
+    """Weights of copies by the law, with the uniform one's variance."""
+    ticket, plain = FOUND["normal"](), FOUND["no bias"]()
+    drawn = np.concatenate([source.weight(0, source.rows).ravel() / source.scale for source in ticket.spec.layers[1:]])
+    assert np.abs(drawn).max() > 2 and abs(drawn.std() - 1) < 0.15
+    top = float(CASES["normal"].target().layers[1].weight.abs().max())
+    bias = float(CASES["normal"].target().layers[1].bias.abs().max())
+    assert ticket.spec.layers[1].scale == pytest.approx(max(top, bias) / np.sqrt(3), rel=1e-3)
+    assert plain.spec.distribution == "uniform" and ticket.spec.distribution == "normal"
 
 
 def test_depth_is_one_more_and_widths_are_m_times_one_more_than_the_targets() -> None:
@@ -104,7 +177,7 @@ def test_depth_is_one_more_and_widths_are_m_times_one_more_than_the_targets() ->
 
 def test_every_neuron_of_the_first_layer_keeps_one_weight(name: str) -> None:
     """B2: exactly one True a hidden neuron that lives, in its own block; constants are made of biases alone."""
-    ticket, case = FOUND[name](), CASES[name]
+    ticket, target = FOUND[name](), hidden(name)
     source, mask, _ = ticket.layers[0]
     assert isinstance(mask, BlockMask) and isinstance(source, BlockSource)
     expand = ticket.module("masked").get_submodule(ticket.facts[0].name).expand
@@ -112,8 +185,8 @@ def test_every_neuron_of_the_first_layer_keeps_one_weight(name: str) -> None:
     if source.bias:
         kept = kept + expand.bias_mask
     assert set(kept.tolist()) <= {0.0, 1.0} and int(kept.sum()) == int(mask.neurons.sum())
-    own = case.target().layers[0].weight.shape[0]
-    layout = widened(ticket.graph, ticket.spec.layers).layouts[0]
+    own = target.layers[0].weight.shape[0]
+    layout = widened(ticket.hidden_graph, ticket.spec.layers).layouts[0]
     channel = mask.expand(source).channel
     for piece in mask.entries(source):
         constant = piece.output >= own * layout.copies_out
@@ -143,7 +216,7 @@ def test_forms_are_one_function_and_no_input_errs_more_than_is_certified(name: s
 def test_copies_agree_as_far_as_their_weights_do_and_no_two_have_the_same_subsets(name: str) -> None:
     """B5: on every x copies of a neuron differ by no more than what each may be off."""
     ticket, case = FOUND[name](), CASES[name]
-    target, wide = case.target(), widened(ticket.graph, ticket.spec.layers)
+    target, wide = case.target(), widened(ticket.hidden_graph, ticket.spec.layers)
     bounds = {layer.name: layer.certified_error for layer in slth.verify(ticket, target, case.options["domain"]).layers}
     values: dict[str, torch.Tensor] = {}
     network = ticket.module("masked", dtype=torch.float64)
@@ -152,7 +225,7 @@ def test_copies_agree_as_far_as_their_weights_do_and_no_two_have_the_same_subset
         network.get_submodule(facts.name).register_forward_hook(keep)
     with torch.no_grad():
         network(inputs(case.shape, 50, case.options["domain"]))
-    for layer, layout, (source, mask, facts) in zip(target, wide.layouts, ticket.layers, strict=True):
+    for layer, layout, (source, mask, facts) in zip(hidden(name), wide.layouts, ticket.layers, strict=True):
         outputs = len(layer.weight)
         copies = values[facts.name][:, : outputs * layout.copies_out].unflatten(1, (outputs, layout.copies_out))
         spread = float((copies.amax(dim=2) - copies.amin(dim=2)).max())
@@ -160,7 +233,8 @@ def test_copies_agree_as_far_as_their_weights_do_and_no_two_have_the_same_subset
         if layout.constants_out:
             constants = values[facts.name][:, outputs * layout.copies_out :].reshape(50, layout.constants_out, -1)
             assert float((constants - constants[:1, :, :1]).abs().max()) <= 1e-12
-        if isinstance(mask, CopyMask) and layout.copies_out > 1:
+        # A row of an identity has one weight, and few subsets near 1.
+        if isinstance(mask, CopyMask) and layout.copies_out > 1 and not facts.name.startswith("identity"):
             pieces = [piece for piece in mask.pieces(source) if len(piece.flags)]
             rows = np.concatenate([piece.flags.reshape(len(piece.flags), -1) for piece in pieces])
             assert len(np.unique(rows, axis=0)) == len(rows)
@@ -170,7 +244,7 @@ def test_copies_agree_as_far_as_their_weights_do_and_no_two_have_the_same_subset
 def test_every_copy_keeps_to_its_own_bound(name: str) -> None:
     """Copy by copy, and none of the bounds is so wide that it could not be another copy's."""
     ticket, case = FOUND[name](), CASES[name]
-    target, wide = case.target(), widened(ticket.hidden_graph, ticket.spec.layers)
+    target, wide = hidden(name), widened(ticket.hidden_graph, ticket.spec.layers)
     realised = realise_all(ticket.hidden_graph, [(source, mask) for source, mask, _ in ticket.layers])
     lower, upper = slth.Domain.parse(case.options["domain"]).bounds(case.shape)
     state = State(lower, upper, torch.zeros_like(lower), bool((lower >= 0).all()), bool((upper <= 0).all()))

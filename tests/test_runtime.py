@@ -13,10 +13,14 @@ from hypothesis import given
 from torch import nn
 
 import slth
+from slth.copies import is_copied, widened
 from slth.errors import ArgumentError
 from slth.network.graph import Sign
+from slth.network.operators import WEIGHT_OPERATORS
 from slth.realise import realise
 from slth.runtime import evaluate, target_module
+from slth.source.candidates import OutputSource
+from slth.source.copies import CopySource
 from zoo import Case, cases, convnet, inputs, mlp, shake
 
 
@@ -86,7 +90,14 @@ def test_the_rebuilt_target_is_the_target(case: Case) -> None:
 def test_every_surviving_weight_is_the_sources_bit_for_bit(ticket: slth.Ticket) -> None:
     state = ticket.module("masked", dtype=torch.float32).state_dict()
     for source, _, facts in ticket.layers:
-        combine = source.combine_weight(0, source.outputs)
+        if isinstance(source, OutputSource):
+            assert state[f"{facts.name}.combine.weight_orig"].numpy().tobytes() == source.weight().tobytes()
+            continue
+        if isinstance(source, CopySource):
+            held = state[f"{facts.name}.combine.weight_orig"].numpy()
+            assert held.tobytes() == source.weight(0, source.rows).tobytes()
+            continue
+        combine = source.combine_weight(0, source.combine_rows)
         for key, values in (("expand.weight", source.expand_weight()), ("combine.weight", combine)):
             held = state[f"{facts.name}.{key}_orig"].numpy()
             assert held.tobytes() == values.tobytes()
@@ -99,9 +110,11 @@ def test_the_masked_form_is_laid_out_as_torchs_pruning_does(ticket: slth.Ticket)
     for source, mask, facts in ticket.layers:
         layer = network.get_submodule(facts.name)
         names = set(layer.state_dict())
-        expected = {f"{part}.weight_{kind}" for part in ("expand", "combine") for kind in ("orig", "mask")}
-        assert names == expected | ({"expand.bias_orig", "expand.bias_mask"} if source.bias else set())
-        for part in (layer.expand, layer.combine):
+        parts = ("expand", "combine") if source.depth == 2 else ("combine",)
+        expected = {f"{part}.weight_{kind}" for part in parts for kind in ("orig", "mask")}
+        biased = source.bias and source.depth == 2
+        assert names == expected | ({"expand.bias_orig", "expand.bias_mask"} if biased else set())
+        for part in map(layer.get_submodule, parts):
             assert nn.utils.prune.is_pruned(part)
             assert torch.equal(part.weight, part.weight_orig * part.weight_mask)
             assert set(part.weight_mask.unique().tolist()) <= {0.0, 1.0}
@@ -124,6 +137,12 @@ def test_the_sparse_form_holds_the_survivors_and_nothing_else(ticket: slth.Ticke
 
 def test_the_folded_form_is_the_targets_own_architecture(case: Case, ticket: slth.Ticket) -> None:
     folded = ticket.module("folded")
+    if is_copied(ticket.spec.layers):
+        widened_graph = widened(ticket.hidden_graph, ticket.spec.layers).graph
+        shapes = [node.attributes["weight_shape"] for node in widened_graph if node.op in WEIGHT_OPERATORS]
+        weights = [value for key, value in folded.state_dict().items() if key.endswith("weight") and "neg" not in key]
+        assert [tuple(weight.shape) for weight in weights] == shapes
+        return
     own = copy.deepcopy(case.model)
     one_branch = all(
         facts.input_sign is not Sign.SIGNED or realise(source, mask).one_branch for source, mask, facts in ticket.layers

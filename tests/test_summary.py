@@ -26,7 +26,8 @@ def test_counts_are_those_of_the_masked_module(target: Target, ticket: slth.Tick
     assert summary.source_weights == sum(value.numel() for value in originals)
     assert summary.kept_weights == sum(int(value.sum()) for value in masks) == ticket.n_kept
     assert summary.density == summary.kept_weights / summary.source_weights
-    assert summary.target_weights == target.n_weights == ticket.n_weights
+    assert summary.target_weights == target.n_weights == ticket.n_target_weights
+    assert sum(layer.weights for layer in summary.layers) == ticket.n_weights
     assert summary.missed == sum(layer.missed for layer in summary.layers) == ticket.missed
     assert summary.max_weight_error == max(layer.max_weight_error for layer in summary.layers)
     assert (summary.ticket_bytes, summary.seed) == (1234, ticket.spec.seed)
