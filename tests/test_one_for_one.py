@@ -401,6 +401,20 @@ def test_hostile_files_are_refused(change: Callable[[dict[str, Any], dict[str, A
         from_bytes(_damaged(ticket, change))
 
 
+@pytest.mark.parametrize("depth", [10**9, 257, 4, 2, 0, -3, 3.0, True, "3", None, [3]])
+def test_files_with_another_extra_depth_are_refused(depth: object) -> None:
+    changed = _damaged(FOUND["deeper"](), lambda header, tensors: header.update(extra_depth=depth))
+    with pytest.raises(TicketError):
+        from_bytes(changed)
+
+
+def test_only_copies_have_extra_depth_and_only_where_there_is_some() -> None:
+    other = Case(mlp((3, 4, 2)), (3,), {"base_set_size": 4}).find()
+    for ticket, depth in ((other, 1), (FOUND["deep, tanh"](), 1), (FOUND["deeper"](), 0)):
+        with pytest.raises(TicketError):
+            from_bytes(_damaged(ticket, lambda header, tensors, depth=depth: header.update(extra_depth=depth)))
+
+
 def test_a_changed_bit_does_not_verify() -> None:
     ticket, target = FOUND["reference"](), CASES["reference"].target()
     mask = ticket.masks[1]
@@ -469,3 +483,17 @@ def test_command_line_and_page(tmp_path: Path) -> None:
     assert found.status == 0, found.err
     assert run("show", "net.ticket", cwd=tmp_path).status == 0
     assert run("show", "net.ticket", "--html", "net.html", cwd=tmp_path).status == 0
+
+
+def test_extra_depth_on_the_command_line(tmp_path: Path) -> None:
+    save_file(mlp((3, 4, 2)).state_dict(), tmp_path / "net.safetensors")
+    arguments = ["find", "net.safetensors", "-o", "net.ticket", "--construction", "one-for-one", "--domain", "0,1"]
+    arguments += ["--base-set-size", "8", "--set", "extra-depth=2"]
+    found = run(*arguments, cwd=tmp_path)
+    assert found.status == 0 and "extra depth: 2 identity layers" in found.out
+    assert "copies that layers make of their outputs: 0 8 and 8 constants, identity_1 8 and 8 constants" in found.out
+    assert run("verify", "net.ticket", "--target", "net.safetensors", "--domain", "0,1", cwd=tmp_path).status == 0
+    assert "extra depth: 2 identity layers" in run("show", "net.ticket", cwd=tmp_path).out
+    for words in (["--set", "extra-depth=x"], ["--set", "extra-depth=-1"], ["--activation", "tanh"]):
+        refused = run(*arguments, *words, cwd=tmp_path)
+        assert refused.status == 2 and "extra" in refused.err

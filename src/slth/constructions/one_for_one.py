@@ -221,8 +221,8 @@ def _constant(value: float) -> Constants:
 def _first_reach(sizes: Size | SourceLayer, activation: Activation, mirrored: bool) -> float:
     """What the elements of one sign of a bias block are expected to add up to.
 
-    About a quarter of its neurons serve one, those with a positive bias and an element of the right sign, and an element
-    is about half of the scale times what the activation makes of half of the biases' scale.
+    About a quarter of its neurons serve one, those with a positive bias and an element of the right sign. An element is
+    about half of the scale, times what the activation makes of half of the biases' scale.
     """
     middle = sizes.expand_scale * sizes.law.spread / 2
     passed = float(activation.value(middle)) - (float(activation.value(-middle)) if mirrored else 0.0)
