@@ -56,7 +56,7 @@ def test_tables_are_plain_and_say_what_was_found(folder: Path) -> None:
         result = slth(*words, cwd=folder)
         assert (result.status, result.err) == (0, "")
         assert "training" in result.out and "test" in result.out and "bound: " in result.out
-    assert "6,000 neurons: 20 blocks of 300" in found.out and "tau 0.25: kept 2" in found.out
+    assert "12,000 neurons: 20 blocks of 600" in found.out and "tau 0.25: kept 2" in found.out
 
 
 def test_a_ticket_that_lies_does_not_hold(folder: Path) -> None:
@@ -68,7 +68,7 @@ def test_a_ticket_that_lies_does_not_hold(folder: Path) -> None:
     dataclasses.replace(ticket, mask=mask).save(folder / "lie.ticket")
     result = slth("verify", "lie.ticket", "--data", "r.npz", cwd=folder)
     assert result.status == 1 and result.err == ""
-    assert "3 of 6,000 mask bits" in result.out and "kept weights DIFFER" in result.out and "holds (" not in result.out
+    assert "3 of 12,000 mask bits" in result.out and "kept weights DIFFER" in result.out and "holds (" not in result.out
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,8 @@ def test_bad_arguments_are_refused(words: tuple[str, ...], said: tuple[str, ...]
         (("verify", "r.ticket", "--data", "c.npz"), ("c.npz", "digest")),
         (("verify", "r.ticket", "--data", "r.npz", "--domain", "0,1"), ("--domain", "neurons")),
         (("verify", "r.ticket", "--target", "r.npz"), ("--target", "r.npz")),
-        (("show", "r.ticket", "--html", "page.html"), ("--html", "page.html")),
+        (("show", "r.ticket", "--html", "missing/page.html"), ("missing folder",)),
+        (("show", "r.ticket", "--html", "r.ticket"), ("r.ticket", "the file that the command reads")),
         (("find", "net.pt", "--data", "digits", "-o", "o.ticket"), ("--data", "--construction neurons")),
     ],
     ids=lambda value: " ".join(value),

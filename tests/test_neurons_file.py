@@ -38,6 +38,9 @@ SMALL = small()
 HEADER, TENSORS = NEURON_TICKETS.header(SMALL), NEURON_TICKETS.tensors(SMALL)
 
 
+NAMED = find_neurons(X, np.array(["cat", "dog", "emu"])[LABELS], features=2, blocks=2, block_samples=9, ridge=1.0)
+
+
 def forge(header: dict[str, Any], tensors: dict[str, np.ndarray] | None = None) -> bytes:
     """A container whose digest is right, whatever it holds."""
     tensors = TENSORS if tensors is None else tensors
@@ -154,11 +157,39 @@ def test_every_hostile_value_of_every_field_is_refused(path: tuple[str, ...]) ->
         # What is not refused is another ticket, sound in itself: its file is the same again.
         assert to_bytes(loaded) == forge(header)
         allowed = {"seed", "generator_version", "survivors_digest", "test", "digest", "law", "input_scale", "constant"}
-        assert path[-1] in {*allowed, "ridge", "samples", "outside"} or "error" in path[-1] or "difference" in path[-1]
-    for change in (drop, lambda holder, key: holder.update({key + "_": 1})):
+        allowed |= {"ridge", "samples", "outside", "spread", "block_samples"}
+        assert path[-1] in allowed or "error" in path[-1] or "difference" in path[-1]
+    # What older files lack may be left out: then it is not known.
+    drops = () if path[-1] in ("spread", "labels", "block_samples") else (drop,)
+    for change in (*drops, lambda holder, key: holder.update({key + "_": 1})):
         with pytest.raises(TicketError):
             from_bytes(forge(changed(HEADER, path, change)))
     assert time.perf_counter() - begin < 2
+
+
+@pytest.mark.parametrize(
+    ("field", "values"),
+    [
+        ("labels", [["cat", "dog"], ["cat", "dog", "dog"], ["cat", "dog", 1.0], [0, 1, 2], [1, 2, True], [1, 2, None]]),
+        ("labels", [["cat", "dog", "x" * 201], "cat", {"cat": 1}, [1, 2, 2**64], [["cat"], 1, 2]]),
+        ("block_samples", [0, -1, 25, 10**9, 9.0, True, "9", [9]]),
+    ],
+)
+def test_names_of_classes_and_samples_a_block_are_checked(field: str, values: list[Any]) -> None:
+    header, tensors = NEURON_TICKETS.header(NAMED), NEURON_TICKETS.tensors(NAMED)
+    assert header[field] == {"labels": ["cat", "dog", "emu"], "block_samples": 9}[field]
+    loaded = from_bytes(to_bytes(NAMED))
+    assert loaded.classes == ("cat", "dog", "emu") and loaded.block_samples == 9
+    for value in values:
+        with pytest.raises(TicketError):
+            from_bytes(forge({**header, field: value}, tensors))
+
+
+def test_a_file_that_does_not_hold_what_older_ones_lack_is_read() -> None:
+    header = {**HEADER, "train": {key: value for key, value in HEADER["train"].items() if key != "spread"}}
+    old = from_bytes(forge(header, {name: TENSORS[name] for name in ("mask", "largest")}))
+    assert old.aims is None and old.train is not None and old.train.spread is None and old.train.explained is None
+    assert slth.verify_neurons(old, (X, LABELS), (X[:5], LABELS[:5])).holds
 
 
 def test_tensors_that_do_not_belong_are_refused() -> None:
@@ -176,11 +207,14 @@ def test_tensors_that_do_not_belong_are_refused() -> None:
         {"largest": largest * np.inf},
         {"largest": largest[:-1]},
         {"besides": largest},
+        {"aims": TENSORS["aims"].astype(np.int32)},
+        {"aims": TENSORS["aims"][:-1]},
+        {"aims": np.full_like(TENSORS["aims"], -(2**15))},
     ]
     for change in wrong:
         with pytest.raises(TicketError):
             from_bytes(forge(HEADER, {**TENSORS, **change}))
-    for name in TENSORS:
+    for name in ("mask", "largest"):
         with pytest.raises(TicketError):
             from_bytes(forge(HEADER, {key: value for key, value in TENSORS.items() if key != name}))
 
@@ -207,7 +241,7 @@ def test_the_format_page_is_enough_to_compute_the_network(tmp_path: Path) -> Non
     tensors = {}
     for name, entry in container.items():
         begin, end = (8 + size + offset for offset in entry["data_offsets"])
-        kind = {"U8": np.uint8, "F64": np.float64}[entry["dtype"]]
+        kind = {"U8": np.uint8, "F64": np.float64, "I16": np.int16}[entry["dtype"]]
         tensors[name] = np.frombuffer(raw[begin:end], kind).reshape(entry["shape"])
     source = header["source"]
     seed, width, d = source["seed"], source["features"] * source["blocks"], source["inputs"] + source["constant"]

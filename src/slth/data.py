@@ -103,6 +103,8 @@ class Data:
 def load_data(path: Path, part: str = "test") -> Data:
     """A data set from a folder of IDX files (pixels scaled to [0, 1]) or an ``.npz`` with x and y.
 
+    An ``.npz`` may have a training and a test part instead: x_train, y_train, x_test and y_test.
+
     Raises
     ------
     DataError
@@ -137,13 +139,43 @@ def load_arrays(path: Path, part: str = "test") -> tuple[NDArray[Any], NDArray[A
         raise DataError(str(path), got, "an .npz with x and y", "numpy.savez(path, x=inputs, y=labels)")
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            if "x" not in arrays:
-                raise DataError(str(path), f"arrays {sorted(arrays.files)}", "x, and y for labels")
-            return arrays["x"], arrays.get("y")
+            names = _names_in(arrays.files, part)
+            if "x" not in names:
+                got = f"arrays {', '.join(sorted(arrays.files)) or 'of no name'}"
+                raise DataError(str(path), got, "x, and y for labels", "numpy.savez(path, x=inputs, y=labels)")
+            return arrays[names["x"]], arrays[names["y"]] if "y" in names else None
     except (*_DAMAGE, OSError) as error:
         if isinstance(error, DataError):
             raise
-        raise DataError(str(path), f"a file that is not a readable .npz ({error})", "an .npz with x and y") from error
+        raise DataError(
+            str(path), f"a file that is not a readable .npz ({_said(error)})", "an .npz with x and y"
+        ) from error
+
+
+def _names_in(files: list[str], part: str) -> dict[str, str]:
+    """What the arrays x and y of a part are called: x and y in either case, or x_train, y_train and x_test, y_test."""
+    named = {file.lower(): file for file in files}
+    ending = "" if "x" in named else f"_{part}"
+    return {name: named[name + ending] for name in ("x", "y") if name + ending in named}
+
+
+def has_parts(path: Path) -> bool:
+    """Whether data come with a training and a test part: a folder, or an ``.npz`` with x_train and x_test."""
+    if path.is_dir():
+        return True
+    try:
+        with zipfile.ZipFile(path) as archive:
+            inside = {name.removesuffix(".npy").lower() for name in archive.namelist()}
+    except (*_DAMAGE, OSError):
+        return False
+    return {"x_train", "x_test"} <= inside and "x" not in inside
+
+
+def _said(error: Exception) -> str:
+    """The first line of an exception's message, without advice to load what may run code."""
+    if "allow_pickle" in str(error):
+        return "an array of Python objects, which may hold code; nothing of it was loaded"
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def load_digits() -> tuple[NDArray[Any], NDArray[Any]]:

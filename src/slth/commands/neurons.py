@@ -13,7 +13,12 @@ from slth.errors import ArgumentError
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from slth.neurons.samples import Samples
     from slth.neurons.ticket import Measured, NeuronTicket
+
+
+_FEW = 20
+"""Whole numbers of at most so many kinds may be meant for classes (chosen)."""
 
 
 def _flag(text: str) -> bool:
@@ -27,10 +32,14 @@ SETTINGS: Mapping[str, Callable[[str], Any]] = {
     "ridge": float,
     "law": str,
     "constant": _flag,
+    "samples": int,
     "task": str,
     "delta": float,
 }
 """What --set takes for neurons: arguments of :func:`slth.neurons.find.find_neurons`, and how they are read."""
+
+ARGUMENTS = {"samples": "block_samples"}
+"""Arguments that are called otherwise on the command line."""
 
 KINDS: Mapping[Callable[[str], Any], str] = {int: "a whole number", float: "a number", _flag: "0 or 1"}
 
@@ -65,11 +74,11 @@ def parse_settings(given: Iterable[str]) -> dict[str, Any]:
     settings: dict[str, Any] = {}
     for part in ",".join(given).split(",") if given else []:
         name, _, value = (word.strip() for word in part.partition("="))
-        if name not in SETTINGS or not value or name in settings:
+        if name not in SETTINGS or not value or ARGUMENTS.get(name, name) in settings:
             need = f"NAME=VALUE with names of {', '.join(SETTINGS)}, each once"
             raise ArgumentError("--set", repr(part), need, "--set features=300,tau=0.3")
         try:
-            settings[name] = SETTINGS[name](value)
+            settings[ARGUMENTS.get(name, name)] = SETTINGS[name](value)
         except (ValueError, KeyError) as error:
             raise ArgumentError("--set", repr(part), KINDS[SETTINGS[name]]) from error
     return settings
@@ -107,7 +116,7 @@ def find_on_data(
     elif not quiet:
         print_table(
             _table(ticket.train, ticket.test),
-            [*_lines(ticket), f"{ticket.seconds:.1f} s, {n_bytes:,} bytes in {output}"],
+            [*_lines(ticket), f"{ticket.seconds:.1f} s, {n_bytes:,} bytes in {output}", *_hints(ticket, train)],
         )
     return 0
 
@@ -121,7 +130,7 @@ def verify_on_data(path: Path, data: Path | None, threads: int | None, json: boo
 
     ticket = load_neurons(path)
     task, n_outputs = (None, None) if ticket.task == FUNCTION else (ticket.task, ticket.source.outputs)
-    train, test = (None, None) if data is None else read_samples(str(data), task, n_outputs)
+    train, test = (None, None) if data is None else read_samples(str(data), task, n_outputs, ticket.labels)
     with progress_bar(not quiet) as bar:
         result = verify_neurons(ticket, train, test, threads=threads, on_progress=bar.update)
     if json:
@@ -138,23 +147,31 @@ def verify_on_data(path: Path, data: Path | None, threads: int | None, json: boo
 
 def show_neurons(path: Path, html: Path | None, json: bool, quiet: bool) -> None:
     """slth show of a neuron ticket."""
+    from slth.files import check_writable, write_atomically
     from slth.neurons.file import load_neurons
 
     if html is not None:
-        raise ArgumentError("--html", str(html), "a ticket of weights; neurons have no page", "slth show without it")
+        check_writable(html, (path,))
     ticket = load_neurons(path)
     n_bytes = path.stat().st_size
+    if html is not None:
+        from slth.report.neurons import render_neurons
+
+        write_atomically(html, render_neurons(ticket, title=path.name, file_bytes=n_bytes).encode())
     if json:
-        print_json({**ticket.to_json(), "ticket_bytes": n_bytes})
+        print_json({**ticket.to_json(), "ticket_bytes": n_bytes, "html": None if html is None else str(html)})
     elif not quiet:
-        print_table(_table(ticket.train, ticket.test), [*_lines(ticket), f"{n_bytes:,} bytes"])
+        page = "" if html is None else f", page in {html}"
+        print_table(_table(ticket.train, ticket.test), [*_lines(ticket), f"{n_bytes:,} bytes{page}"])
 
 
 def _lines(ticket: NeuronTicket) -> list[str]:
     source = ticket.source
     fitted = "coefficients of a function" if ticket.ridge is None else f"ridge {ticket.ridge:g}"
+    fitted += "" if ticket.block_samples is None else f", {ticket.block_samples:,} samples a block"
     constants = ticket.constants
     return [
+        _target(ticket),
         f"seed {source.seed}, {source.width:,} neurons: {source.blocks:,} blocks of {source.features:,}, "
         f"{ticket.activation}, w by {source.law.text}, {fitted}",
         f"tau {ticket.tau:g}: kept {ticket.density:.2%} of {ticket.mask.size:,} second-layer weights, "
@@ -162,6 +179,30 @@ def _lines(ticket: NeuronTicket) -> list[str]:
         f"constant {constants.min():.4g}" + (f" to {constants.max():.4g}" if len(constants) > 1 else ""),
         _bound(ticket),
     ]
+
+
+def _target(ticket: NeuronTicket) -> str:
+    from slth.neurons.classes import shown
+
+    inputs, outputs = (
+        f"{count:,} {name}{'s' if count > 1 else ''}"
+        for count, name in ((ticket.source.inputs, "input"), (ticket.source.outputs, "output"))
+    )
+    kinds = {"regression": f"regression, {outputs}", "function": f"a function of w, {outputs}"}
+    task = kinds.get(ticket.task, f"{len(ticket.classes)} classes: {shown(ticket.classes)}")
+    return f"{task}; {inputs}{' and a constant one' if ticket.source.constant else ''}"
+
+
+def _hints(ticket: NeuronTicket, train: Samples) -> list[str]:
+    """What a person may not have meant."""
+    import numpy as np
+
+    targets = train.targets
+    if ticket.task == "regression" and targets.shape[1] == 1 and bool((targets == np.round(targets)).all()):
+        kinds = len(np.unique(targets))
+        if kinds <= _FEW:
+            return [f"note: all labels are one of {kinds} whole numbers; classes? then --set task=classification"]
+    return []
 
 
 def _bound(ticket: NeuronTicket) -> str:
@@ -172,19 +213,23 @@ def _bound(ticket: NeuronTicket) -> str:
 
 
 def _table(train: Measured | None, test: Measured | None) -> Table:
-    """One row a part: the labels, the average of the blocks, and the pruned network."""
+    """One row a part: errors against the labels and each other, and the share of classes or variance that is right."""
     from rich import box
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("part")
-    names = ("samples", "error", "of average", "difference", "expected", "largest", "accuracy", "of average")
-    for name in names:
+    explained = any(part is not None and part.explained is not None and part.accuracy is None for part in (train, test))
+    last = "explained" if explained else "accuracy"
+    for name in ("samples", "error", "of average", "difference", "expected", "largest", last, "of average"):
         table.add_column(name, justify="right")
     for part, measured in (("training", train), ("test", test)):
         if measured is None:
             continue
-        percents = (measured.accuracy, measured.average_accuracy)
+        percents = [measured.accuracy, measured.average_accuracy]
+        if measured.accuracy is None:
+            shares = (measured.explained, measured.average_explained)
+            percents = [None if share is None else 100 * share for share in shares]
         table.add_row(
             part,
             f"{measured.samples:,}",

@@ -14,16 +14,17 @@ from numpy.typing import NDArray
 
 from slth.activations import parse
 from slth.container import KEY, Format, require, sha256_text
+from slth.neurons.classes import LONGEST_LABEL, Label
 from slth.neurons.law import FeatureLaw
 from slth.neurons.samples import CLASSIFICATION, TASKS
 from slth.neurons.source import NeuronSource
-from slth.neurons.ticket import CONSTRUCTION, FUNCTION, Measured, NeuronTicket
+from slth.neurons.ticket import AIM_UNIT, CONSTRUCTION, FUNCTION, Measured, NeuronTicket, sampled_pairs
 from slth.source.philox import GENERATOR
 
 _LARGEST_HEADER = 1 << 20
 """Of a container that is looked at to see which kind of ticket it is; a neuron ticket's has about 2,000 bytes."""
 
-_COUNTS = ("samples", "outside")
+_COUNTS = ("samples", "outside", "measured")
 _PERCENTS = ("accuracy", "average_accuracy")
 
 
@@ -79,11 +80,17 @@ def is_neurons(path: str | Path) -> bool:
 
 
 def _tensors(ticket: NeuronTicket) -> dict[str, NDArray[Any]]:
-    return {"mask": np.packbits(ticket.mask, axis=1), "largest": np.ascontiguousarray(ticket.largest, dtype=np.float64)}
+    tensors: dict[str, NDArray[Any]] = {"mask": np.packbits(ticket.mask, axis=1)}
+    tensors["largest"] = np.ascontiguousarray(ticket.largest, dtype=np.float64)
+    return tensors if ticket.aims is None else {**tensors, "aims": np.ascontiguousarray(ticket.aims)}
 
 
 def _fields(ticket: NeuronTicket) -> dict[str, Any]:
     source = asdict(ticket.source)
+    optional = {
+        "labels": None if ticket.labels is None else list(ticket.labels),
+        "block_samples": ticket.block_samples,
+    }
     return {
         "generator_version": ticket.generator_version,
         "construction": CONSTRUCTION,
@@ -95,9 +102,19 @@ def _fields(ticket: NeuronTicket) -> dict[str, Any]:
         "task": ticket.task,
         "input_scale": ticket.input_scale,
         "survivors_digest": ticket.survivors_digest,
-        "train": None if ticket.train is None else asdict(ticket.train),
-        "test": None if ticket.test is None else asdict(ticket.test),
+        "train": _measured_json(ticket.train),
+        "test": _measured_json(ticket.test),
+        **{key: value for key, value in optional.items() if value is not None},
     }
+
+
+def _measured_json(measured: Measured | None) -> dict[str, Any] | None:
+    """The fields, without those that say nothing: all samples measured, no spread."""
+    if measured is None:
+        return None
+    fields = asdict(measured)
+    unsaid = {"measured": measured.samples, "spread": None}
+    return {key: value for key, value in fields.items() if key not in unsaid or value != unsaid[key]}
 
 
 def _ticket(header: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> NeuronTicket:
@@ -130,7 +147,44 @@ def _ticket(header: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> NeuronT
         train=train,
         test=test if fitted else None,
         generator_version=str(header["generator_version"]),
+        labels=_labels(header.get("labels"), task, source.outputs),
+        block_samples=_block_samples(header.get("block_samples"), train),
+        aims=_aims(source, tau, tensors.get("aims")),
     )
+
+
+def _labels(names: Any, task: str, outputs: int) -> tuple[Label, ...] | None:
+    if names is None:
+        return None
+    count = max(2, outputs)
+    fits = task == CLASSIFICATION and isinstance(names, list) and len(names) == count == len(set(map(repr, names)))
+    need = f"{count} different whole numbers or strings, one a class"
+    require(fits, "labels", f"{len(names) if isinstance(names, list) else repr(names)}", need)
+    for name in names:
+        short = type(name) is str and len(name) <= LONGEST_LABEL
+        require(short or (type(name) is int and abs(name) < 2**64), "labels", repr(name)[:80], need)
+    require(names != list(range(count)), "labels", "numbers from 0", "no labels, which says the same")
+    return tuple(names)
+
+
+def _block_samples(value: Any, train: Measured | None) -> int | None:
+    if value is None:
+        return None
+    fits = type(value) is int and train is not None and 1 <= value < train.samples
+    require(fits, "block_samples", repr(value), "a whole number from 1, fewer than there are samples")
+    return int(value)
+
+
+def _aims(source: NeuronSource, tau: float, stored: NDArray[Any] | None) -> NDArray[np.int16] | None:
+    if stored is None:
+        return None
+    expected = sampled_pairs(source)[0].shape
+    fits = stored.dtype == np.int16 and stored.shape == expected
+    require(fits, "aims", f"{stored.dtype} {stored.shape}", f"int16 {expected}")
+    largest = math.ceil((1 - tau) / AIM_UNIT)
+    inside = bool((np.abs(stored.astype(np.int64)) <= largest).all())
+    require(inside, "aims", "numbers beyond 1 - tau", f"at most {largest} in size")
+    return stored
 
 
 def _mask(source: NeuronSource, packed: NDArray[Any]) -> NDArray[np.bool_]:
@@ -151,12 +205,15 @@ def _largest(source: NeuronSource, largest: NDArray[Any]) -> NDArray[np.float64]
 def _measured(name: str, entry: dict[str, Any] | None, task: str) -> Measured | None:
     if entry is None:
         return None
+    entry = {"measured": entry["samples"], "spread": None, **entry}
     for field in dataclasses.fields(Measured):
         value, where = entry[field.name], f"{name}, {field.name}"
         if field.name == "digest":
             sha256_text(value)
         elif field.name in _COUNTS:
             require(type(value) is int and 0 <= value < 2**63, where, repr(value), "a whole number from 0")
+        elif field.name == "spread" and value is None:
+            continue
         elif field.name in _PERCENTS and task != CLASSIFICATION:
             require(value is None, where, repr(value), "null")
         else:
@@ -164,6 +221,8 @@ def _measured(name: str, entry: dict[str, Any] | None, task: str) -> Measured | 
             require(
                 _is_float(value) and 0 <= value <= largest and value < math.inf, where, repr(value), "a number from 0"
             )
+    need = f"at most the {entry['samples']} samples"
+    require(entry["measured"] <= entry["samples"], f"{name}, measured", repr(entry["measured"]), need)
     return Measured(**entry)
 
 

@@ -17,16 +17,19 @@ from slth.errors import ArgumentError, DataError
 from slth.neurons.fit import Progress, fit, silent
 from slth.neurons.law import FeatureLaw
 from slth.neurons.measure import measure
+from slth.neurons.pilot import Trial, choose
 from slth.neurons.prune import aims, best_tau, check_tau, largest_coefficients, rounded_up, window_mask
 from slth.neurons.samples import Samples, unit_ball
 from slth.neurons.source import NeuronSource
 from slth.neurons.threads import linear_algebra
-from slth.neurons.ticket import FUNCTION, NeuronTicket
+from slth.neurons.ticket import AIM_UNIT, FUNCTION, NeuronTicket, sampled_pairs
 
 Floats = NDArray[np.float64]
 
-FEATURES, BLOCKS, RIDGE, DELTA = 300, 200, 0.2, 0.05
+FEATURES, BLOCKS, DELTA = 600, 100, 0.05
 """Chosen: on scikit-learn's digits pruning then costs about one percent of accuracy."""
+SAMPLES_PER_FEATURE = 10
+"""Of a block, where the data have more (chosen)."""
 
 
 def find_neurons(
@@ -38,10 +41,11 @@ def find_neurons(
     features: int = FEATURES,
     blocks: int = BLOCKS,
     tau: float | None = None,
-    ridge: float = RIDGE,
+    ridge: float | None = None,
     activation: str = "relu",
     law: str = "sphere",
-    constant: bool = False,
+    constant: bool | None = None,
+    block_samples: int | None = None,
     seed: int = 0,
     delta: float = DELTA,
     threads: int | None = None,
@@ -56,8 +60,8 @@ def find_neurons(
     Parameters
     ----------
     inputs : (n, ...) numbers, or Samples
-    labels : (n,) or (n, outputs) numbers
-        Whole numbers by type are classes, real ones the values of a regression.
+    labels : (n,) or (n, outputs) numbers, or (n,) strings
+        Strings and whole numbers by type are classes, real numbers the values of a regression.
     test : Samples or (inputs, labels), optional
         Measured as well.
     task : str, optional
@@ -66,12 +70,15 @@ def find_neurons(
         k and m.
     tau : float, optional
         τ in (0, 1/2], the kept fraction; by default that of least variance, :func:`slth.neurons.prune.best_tau`.
-    ridge : float
-        Penalty of the fits, relative to the mean square of a feature; 0 interpolates.
+    ridge : float, optional
+        Penalty of the fits, relative to the mean square of a feature; 0 interpolates where there are more features than
+        samples (Theorem 3.3 (i)). By default :func:`slth.neurons.pilot.choose` finds one.
     activation, law : str
         σ, and the law of the first layer.
-    constant : bool
-        Append a constant input.
+    constant : bool, optional
+        Append a constant input, which functions need that do not scale with x; found in the same way by default.
+    block_samples : int, optional
+        How many samples each block is fitted to; by default 10 for each of its features, or all if there are fewer.
     seed : int
         Of the network.
     delta : float
@@ -89,15 +96,24 @@ def find_neurons(
     begin = time.perf_counter()
     samples = inputs if isinstance(inputs, Samples) else Samples.build(inputs, labels, task)
     if test is not None and not isinstance(test, Samples):
-        test = Samples.build(*test, samples.task, samples.targets.shape[1])
+        test = Samples.build(*test, samples.task, samples.targets.shape[1], "test data", samples.labels)
     _check_alike(samples, test)
     shape = samples.inputs.shape[1], samples.targets.shape[1]
-    source = NeuronSource(seed, *shape, features, blocks, FeatureLaw.parse(law), constant)
+    source = NeuronSource(seed, *shape, features, blocks, FeatureLaw.parse(law), constant is True)
     _check(tau, delta)
-    if not (isinstance(ridge, int | float) and 0 <= ridge < math.inf):
+    if not (ridge is None or (isinstance(ridge, int | float) and 0 <= ridge < math.inf)):
         raise ArgumentError("ridge", repr(ridge), "a number from 0", "ridge=0.2")
-    with linear_algebra(threads, len(samples.inputs), features):
-        ticket = _find(samples, test, source, parse(activation), tau, float(ridge), delta, on_progress)
+    if constant not in (None, True, False):
+        raise ArgumentError("constant", repr(constant), "true or false")
+    if not (block_samples is None or (type(block_samples) is int and block_samples >= 1)):
+        raise ArgumentError("block_samples", repr(block_samples), "a whole number from 1")
+    given = block_samples or SAMPLES_PER_FEATURE * features
+    block_samples = given if given < len(samples.inputs) else None
+    sigma, scale = parse(activation), rounded_up(samples.largest_norm) or 1.0
+    with linear_algebra(threads, block_samples or len(samples.inputs), features):
+        ridge, with_constant = choose(Trial(samples, scale, source, sigma, tau, block_samples), ridge, constant)
+        source = replace(source, constant=with_constant)
+        ticket = _find(samples, test, source, sigma, tau, float(ridge), delta, scale, block_samples, on_progress)
     return replace(ticket, seconds=time.perf_counter() - begin)
 
 
@@ -109,13 +125,15 @@ def _find(
     tau: float | None,
     ridge: float,
     delta: float,
+    scale: float,
+    block_samples: int | None,
     on_progress: Progress,
 ) -> NeuronTicket:
-    scale = rounded_up(samples.largest_norm) or 1.0
     x = unit_ball(samples.inputs, scale, source.constant)
-    coefficients, mean_squares = fit(source, sigma, x, samples.targets, ridge, on_progress)
+    coefficients, mean_squares = fit(source, sigma, x, samples.targets, ridge, on_progress, block_samples)
     ticket = _prune(source, sigma, coefficients, mean_squares, tau, delta)
     ticket = replace(ticket, ridge=ridge, task=samples.task, input_scale=scale)
+    ticket = replace(ticket, labels=samples.labels, block_samples=block_samples)
     return replace(
         ticket,
         train=measure(ticket, coefficients, samples, on_progress),
@@ -203,7 +221,8 @@ def _prune(
     largest = largest_coefficients(coefficients)
     if tau is None:
         tau = best_tau(coefficients, mean_squares, largest)
-    mask = window_mask(source.second(), aims(coefficients, largest, tau), tau)
+    aim = aims(coefficients, largest, tau)
+    mask = window_mask(source.second(), aim, tau)
     return NeuronTicket(
         source=source,
         activation=sigma.text,
@@ -218,6 +237,7 @@ def _prune(
         train=None,
         test=None,
         generator_version=__version__,
+        aims=np.rint(aim[sampled_pairs(source)] / AIM_UNIT).astype(np.int16),
     )
 
 

@@ -14,6 +14,9 @@ from slth.neurons.ticket import Measured, NeuronTicket
 
 Floats = NDArray[np.float64]
 
+MOST_MEASURED = 10_000
+"""Samples of a part on which a ticket is measured: enough for a percentage to a third of a percent (chosen)."""
+
 
 def measure(
     ticket: NeuronTicket,
@@ -21,8 +24,15 @@ def measure(
     samples: Samples,
     on_progress: Progress = silent,
     name: str = "measuring",
+    most: int = MOST_MEASURED,
 ) -> Measured:
-    """Compare a ticket with the average of the block predictors whose coefficients (outputs, width) it follows."""
+    """Compare a ticket with the average of the block predictors whose coefficients (outputs, width) it follows.
+
+    On at most so many of the samples as :data:`MOST_MEASURED` says, the first in the ticket's random order.
+    """
+    whole = samples
+    if len(whole.inputs) > most:
+        samples = whole.take(np.sort(ticket.source.sample_order(len(whole.inputs))[:most]))
     x = unit_ball(samples.inputs, ticket.input_scale, ticket.source.constant)
     pruned = np.zeros_like(samples.targets)
     average, variance = np.zeros_like(pruned), np.zeros_like(pruned)
@@ -34,11 +44,13 @@ def measure(
         variance += features**2 @ spread[:, neurons].T
         on_progress(name, neurons.stop, ticket.source.width)
     average /= ticket.source.blocks
-    norms = np.sqrt((samples.inputs**2).sum(axis=1))
+    norms = np.sqrt((whole.inputs**2).sum(axis=1))
     return Measured(
-        digest=samples.digest(),
-        samples=len(x),
+        digest=whole.digest(),
+        samples=len(whole.inputs),
         outside=int((norms > ticket.input_scale).sum()),
+        measured=len(x),
+        spread=_six(samples.spread),
         error=_six(_root_mean_square(pruned - samples.targets)),
         average_error=_six(_root_mean_square(average - samples.targets)),
         difference=_six(_root_mean_square(pruned - average)),

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from slth.data import Data, held_out, load_arrays, load_digits
+from slth.data import Data, has_parts, held_out, load_arrays, load_digits
 from slth.errors import ArgumentError, DataError
+from slth.neurons.classes import Label, class_numbers, from_one_hot, names_of
 
 CLASSIFICATION, REGRESSION = "classification", "regression"
 TASKS = (CLASSIFICATION, REGRESSION)
-MOST_CLASSES = 4096
 
 
 @dataclass(frozen=True)
@@ -29,15 +29,18 @@ class Samples:
     targets : (n, outputs) float64
         For classes +1 and -1, one class against the others; two classes share one output, whose sign tells.
     classes : (n,) int64 or None
-        None for regression.
+        Numbers of the classes, from 0; None for regression.
     where : str
         Where they come from.
+    labels : tuple of int or str, or None
+        What the classes are called, in the order of their numbers; None where by these numbers.
     """
 
     inputs: NDArray[np.float64]
     targets: NDArray[np.float64]
     classes: NDArray[np.int64] | None = None
     where: str = "data"
+    labels: tuple[Label, ...] | None = None
 
     @property
     def task(self) -> str:
@@ -46,44 +49,59 @@ class Samples:
 
     @classmethod
     def build(
-        cls, inputs: Any, labels: Any, task: str | None = None, n_outputs: int | None = None, where: str = "data"
+        cls,
+        inputs: Any,
+        labels: Any,
+        task: str | None = None,
+        n_outputs: int | None = None,
+        where: str = "data",
+        names: tuple[Label, ...] | None = None,
     ) -> Samples:
         """Check and convert inputs and labels.
 
         Parameters
         ----------
-        inputs : (n, ...) numbers
-        labels : (n,) or (n, outputs) numbers
-            Class numbers from 0, -1 and 1, one-hot rows, or the values of a regression.
+        inputs : (n, ...) or (n,) numbers
+        labels : (n,) or (n, outputs) numbers, or (n,) strings
+            Classes, called by whole numbers or strings, or as one-hot rows; or the values of a regression.
         task : str, optional
-            By default classification for whole numbers by type, regression for real ones.
+            By default classification for strings and whole numbers by type, regression for real ones.
         n_outputs : int, optional
             Outputs of the network, where it is there already.
+        names : tuple of int or str, optional
+            What its classes are called, where not by numbers from 0.
 
         Raises
         ------
         DataError
             If they do not fit together, or are not finite.
         """
-        x = Data.build(inputs, None, where).inputs.flatten(1).numpy()
-        y = np.asarray(labels)
-        if y.dtype.kind not in "buif":
-            raise DataError(where, f"labels of type {y.dtype}", "whole or real numbers")
+        x, y = _inputs(inputs, where), _readable(np.asarray(labels), where)
         if task not in (None, *TASKS):
             raise ArgumentError("task", repr(task), " or ".join(TASKS))
+        if y.dtype.kind not in "buifU":
+            raise DataError(where, f"labels of type {y.dtype}", "whole or real numbers, or strings")
         if (task or (REGRESSION if y.dtype.kind == "f" else CLASSIFICATION)) == REGRESSION:
             return cls(x, _values(y, len(x), n_outputs, where), None, where)
-        if y.ndim == 1 and y.size and set(np.unique(y).tolist()) == {-1, 1}:
-            y = (y > 0).astype(np.int64)
-        numbers = Data.build(inputs, y, where).labels
-        assert numbers is not None
-        classes = numbers.numpy()
-        return cls(x, _one_against_all(classes, n_outputs, where), classes, where)
+        if y.ndim == 2 and y.shape[1] > 1:
+            y, names = from_one_hot(y, where), names or tuple(range(y.shape[1]))
+        if y.size != len(x):
+            raise DataError(where, f"labels of shape {y.shape} for {len(x)} inputs", "one label an input")
+        if names is None:
+            names = names_of(y, task is None, where) if n_outputs is None else tuple(range(max(n_outputs, 2)))
+        classes = class_numbers(y.reshape(-1), names, where)
+        plain = names == tuple(range(len(names)))
+        return cls(x, _one_against_all(classes, len(names)), classes, where, None if plain else names)
 
     @property
     def largest_norm(self) -> float:
         """Largest 2-norm of an input."""
         return float(np.sqrt((self.inputs**2).sum(axis=1).max()))
+
+    @property
+    def spread(self) -> float:
+        """Root mean square of the targets about the mean of each output: what a constant answer would be off by."""
+        return math.sqrt(float(((self.targets - self.targets.mean(axis=0)) ** 2).mean()))
 
     def digest(self) -> str:
         """SHA-256 of shape and bytes of the inputs, then of the targets, as little-endian float64."""
@@ -92,6 +110,11 @@ class Samples:
             sha.update(f"{array.shape}".encode())
             sha.update(np.ascontiguousarray(array, dtype="<f8").tobytes())
         return sha.hexdigest()
+
+    def take(self, which: NDArray[Any]) -> Samples:
+        """Some of the samples, by a mask or by numbers."""
+        classes = None if self.classes is None else self.classes[which]
+        return Samples(self.inputs[which], self.targets[which], classes, self.where, self.labels)
 
     def accuracy(self, outputs: NDArray[np.float64]) -> float | None:
         """Percent of the classes that these outputs name; None for a regression.
@@ -113,12 +136,12 @@ def unit_ball(inputs: NDArray[np.float64], scale: float, constant: bool) -> NDAr
 
 
 def read_samples(
-    reference: str, task: str | None = None, n_outputs: int | None = None
+    reference: str, task: str | None = None, n_outputs: int | None = None, names: tuple[Label, ...] | None = None
 ) -> tuple[Samples, Samples | None]:
     """Training and test part of ``"digits"``, a folder of IDX files, or an ``.npz`` with x and y.
 
-    Of digits and ``.npz`` files every fifth input is a test input, unless there are fewer than five. Whole-number
-    labels, by type, are classes.
+    Of digits and of ``.npz`` files without a test part every fifth input is a test input, unless there are fewer than
+    five. The other arguments are those of :meth:`Samples.build`.
 
     Raises
     ------
@@ -126,29 +149,45 @@ def read_samples(
         If they cannot be read, or have no labels.
     """
     path = Path(reference)
-    if reference != "digits" and path.is_dir():
-        train, test = (_build(*load_arrays(path, part), task, n_outputs, reference) for part in ("train", "test"))
-        if train.targets.shape[1] != test.targets.shape[1]:
-            test = _build(*load_arrays(path, "test"), task, train.targets.shape[1], reference)
-        return train, test
+    if reference != "digits" and has_parts(path):
+        train = _build(*load_arrays(path, "train"), task, n_outputs, reference, names)
+        test = load_arrays(path, "test")
+        return train, _build(*test, train.task, train.targets.shape[1], reference, names or train.labels)
     x, y = load_digits() if reference == "digits" else load_arrays(path)
-    whole = _build(x, y, task, n_outputs, reference)
+    whole = _build(x, y, task, n_outputs, reference, names)
     test_part = held_out(len(whole.inputs))
-    return _take(whole, ~test_part), _take(whole, test_part) if test_part.any() else None
+    return whole.take(~test_part), whole.take(test_part) if test_part.any() else None
 
 
-def _build(x: Any, y: Any, task: str | None, n_outputs: int | None, where: str) -> Samples:
+def _build(
+    x: Any, y: Any, task: str | None, n_outputs: int | None, where: str, names: tuple[Label, ...] | None
+) -> Samples:
     if y is None:
         raise DataError(where, "inputs without labels", "an array y of labels")
-    return Samples.build(x, y, task, n_outputs, where)
+    return Samples.build(x, y, task, n_outputs, where, names)
 
 
-def _take(samples: Samples, which: NDArray[np.bool_]) -> Samples:
-    classes = None if samples.classes is None else samples.classes[which]
-    return Samples(samples.inputs[which], samples.targets[which], classes, samples.where)
+def _inputs(inputs: Any, where: str) -> NDArray[np.float64]:
+    x = np.asarray(inputs)
+    if x.ndim == 1 and x.dtype.kind in "buif":
+        x = x[:, None]
+    result: NDArray[np.float64] = Data.build(x, None, where).inputs.flatten(1).numpy()
+    if result.shape[1] == 0:
+        raise DataError(where, f"inputs of shape {x.shape}", "at least one number an input")
+    return result
+
+
+def _readable(y: NDArray[Any], where: str) -> NDArray[Any]:
+    """Labels as they are, but strings of bytes as text."""
+    try:
+        return np.char.decode(y, "utf-8") if y.dtype.kind == "S" else y
+    except UnicodeDecodeError as error:
+        raise DataError(where, f"labels that are not UTF-8 ({error.reason})", "text or numbers") from error
 
 
 def _values(y: NDArray[Any], n: int, n_outputs: int | None, where: str) -> NDArray[np.float64]:
+    if y.dtype.kind == "U":
+        raise DataError(where, f"labels such as {str(y.flat[0])!r}" if y.size else "no labels", "numbers to regress on")
     values = y.astype(np.float64).reshape(len(y), -1) if y.ndim in (1, 2) else np.empty((0, 0))
     if values.shape[0] != n or values.shape[1] == 0 or n_outputs not in (None, values.shape[1]):
         need = "one row an input" if n_outputs is None else f"one row of {n_outputs} an input"
@@ -158,15 +197,7 @@ def _values(y: NDArray[Any], n: int, n_outputs: int | None, where: str) -> NDArr
     return values
 
 
-def _one_against_all(classes: NDArray[np.int64], n_outputs: int | None, where: str) -> NDArray[np.float64]:
-    n_classes = int(classes.max()) + 1
-    if n_classes > MOST_CLASSES:
-        got = f"the class number {n_classes - 1}"
-        raise DataError(where, got, f"class numbers below {MOST_CLASSES}", "labels as real numbers, for a regression")
-    outputs = n_outputs or (1 if n_classes <= 2 else n_classes)
-    if n_classes > max(outputs, 2):
-        got = f"the class number {n_classes - 1} for a network of {outputs} outputs"
-        raise DataError(where, got, "the classes that it was fitted to")
-    if outputs == 1:
+def _one_against_all(classes: NDArray[np.int64], n_classes: int) -> NDArray[np.float64]:
+    if n_classes == 2:
         return np.where(classes == 1, 1.0, -1.0)[:, None]
-    return np.where(classes[:, None] == np.arange(outputs), 1.0, -1.0)
+    return np.where(classes[:, None] == np.arange(n_classes), 1.0, -1.0)

@@ -21,7 +21,7 @@ LARGEST_MASK = 1 << 28
 _PIECE = 1 << 20
 """First-layer weights that are made at a time (chosen)."""
 
-_ENTRY, _RADIUS, _SECOND = range(3)
+_ENTRY, _RADIUS, _SECOND, _ORDER = range(4)
 
 
 @dataclass(frozen=True)
@@ -111,6 +111,11 @@ class NeuronSource:
             sha.update(np.ascontiguousarray(rows, dtype="<f4").tobytes())
         sha.update(np.ascontiguousarray(self.second()[mask], dtype="<f4").tobytes())
         return sha.hexdigest()
+
+    def sample_order(self, n: int) -> NDArray[np.int64]:
+        """The numbers of n samples in a random order, in which blocks take samples where they do not take all."""
+        order: NDArray[np.int64] = np.argsort(words(self._key(_ORDER), 0, n), kind="stable").astype(np.int64)
+        return order
 
     def _key(self, tensor: int) -> tuple[int, int]:
         return stream_key(self.seed, 0, tensor)

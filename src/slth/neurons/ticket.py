@@ -10,15 +10,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slth.activations import Activation, parse
+from slth.neurons.classes import Label
 from slth.neurons.fit import lipschitz, pieces
 from slth.neurons.prune import error_bound, output_constants
-from slth.neurons.samples import unit_ball
+from slth.neurons.samples import CLASSIFICATION, unit_ball
 from slth.neurons.source import NeuronSource
 
 if TYPE_CHECKING:
     import torch
 
 CONSTRUCTION = "neurons"
+LARGEST_SAMPLE = 1024
+"""Pairs of output and neuron whose û is kept for pictures: 2 KiB (chosen)."""
+AIM_UNIT = 2.0**-14
+"""û is at most 1 - τ in size, so that 16 bits hold it."""
 FUNCTION = "function"
 """The task of a ticket whose coefficients are a function of w (Theorem 3.3 (ii)) and not fitted to samples."""
 
@@ -33,6 +38,10 @@ class Measured:
         Of the samples.
     samples, outside : int
         How many there are, and how many lie outside the ball in which the bound holds.
+    measured : int
+        On how many of them the errors and the accuracy were measured.
+    spread : float or None
+        Root mean square of the targets about the mean of each output; None in files that do not say.
     error, average_error : float
         Root of the mean squared error against the labels, over samples and outputs.
     difference, expected_difference, largest_difference : float
@@ -44,6 +53,8 @@ class Measured:
     digest: str
     samples: int
     outside: int
+    measured: int
+    spread: float | None
     error: float
     average_error: float
     difference: float
@@ -51,6 +62,16 @@ class Measured:
     largest_difference: float
     accuracy: float | None
     average_accuracy: float | None
+
+    @property
+    def explained(self) -> float | None:
+        """Share of the targets' squared spread that the pruned network explains, 1 - (error / spread)²; at most 1."""
+        return _explained(self.error, self.spread)
+
+    @property
+    def average_explained(self) -> float | None:
+        """The same of the average of the blocks."""
+        return _explained(self.average_error, self.spread)
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,10 +95,16 @@ class NeuronTicket:
         ``"classification"``, ``"regression"`` or ``"function"``.
     input_scale : float
         Norm of the largest input, rounded up, by which inputs are divided.
+    labels : tuple of int or str, or None
+        What the classes are called, in the order of the outputs; None where by their numbers.
+    block_samples : int or None
+        To how many samples each block was fitted; None for all.
     mask : (outputs, width) bool
         b.
     largest : (outputs,) float64
         C, of which c is made.
+    aims : (n,) int16, or None
+        û of the pairs of output and neuron that :func:`sampled_pairs` names, in units of 2^-14: for pictures.
     survivors_digest : str
         SHA-256 of the kept weights; see :meth:`NeuronSource.survivors_digest`.
     train, test : Measured or None
@@ -100,6 +127,9 @@ class NeuronTicket:
     train: Measured | None
     test: Measured | None
     generator_version: str
+    labels: tuple[Label, ...] | None = None
+    block_samples: int | None = None
+    aims: NDArray[np.int16] | None = None
     seconds: float | None = field(default=None)
 
     @property
@@ -111,6 +141,13 @@ class NeuronTicket:
     def constants(self) -> NDArray[np.float64]:
         """c of every output."""
         return output_constants(self.largest, self.tau, self.source.blocks)
+
+    @property
+    def classes(self) -> tuple[Label, ...]:
+        """What the classes are called, in the order of the outputs; with one output that below 0 and that above it."""
+        if self.task != CLASSIFICATION:
+            return ()
+        return self.labels if self.labels is not None else tuple(range(max(2, self.source.outputs)))
 
     @property
     def n_kept(self) -> int:
@@ -166,6 +203,8 @@ class NeuronTicket:
             "width": source.width,
             "law": source.law.text,
             "constant": source.constant,
+            "classes": list(self.classes),
+            "block_samples": self.block_samples,
             "activation": self.activation,
             "tau": self.tau,
             "ridge": self.ridge,
@@ -192,6 +231,17 @@ class NeuronTicket:
         from slth.neurons.module import module
 
         return module(self, form, dtype)
+
+
+def sampled_pairs(source: NeuronSource) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Outputs and neurons of the pairs whose û a ticket holds: at most 1,024, evenly spread over all of them."""
+    count = min(source.width * source.outputs, LARGEST_SAMPLE)
+    index = np.arange(count, dtype=np.int64)
+    return index % source.outputs, index * source.width // count
+
+
+def _explained(error: float, spread: float | None) -> float | None:
+    return 1 - (error / spread) ** 2 if spread else None
 
 
 def predict(

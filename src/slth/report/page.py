@@ -8,7 +8,7 @@ import numpy as np
 
 from slth.network.deepen import deepen
 from slth.report.facts import subset_sizes
-from slth.report.style import CSS
+from slth.report.frame import foot, head, opening
 from slth.report.words import escaped, number, percent, plural, size
 from slth.summary import base_set_sizes
 from slth.ticket import Ticket
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from slth.certify.verify import Verification
     from slth.network.graph import Node
     from slth.network.target import Target
-
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 
 def render(
@@ -66,8 +64,8 @@ def render(
         target = deepen(target, ticket.extra_depth)
     sizes = [subset_sizes(source, mask, facts.input_sign) for source, mask, facts in ticket.layers]
     parts = [
-        _head(title),
-        _opening(ticket, title, file_bytes),
+        head(title),
+        opening(title, _lead(ticket), _facts(ticket, file_bytes)),
         sections.principle(),
         _layers(ticket),
         "" if verification is None else sections.verified(verification),
@@ -77,8 +75,7 @@ def render(
         later_layers(ticket, target),
         sections.outputs(ticket),
         sections.usage(ticket, title),
-        f"<footer>Written by slth {escaped(ticket.generator_version)}. This page loads nothing from the network."
-        "</footer></main></body></html>\n",
+        foot(ticket.generator_version),
     ]
     return "\n".join(part for part in parts if part)
 
@@ -91,16 +88,7 @@ def _check_same(ticket: Ticket, target: Target) -> None:
         raise MismatchError("target", got, f"{ticket.target_digest[:16]}, for which the ticket was made")
 
 
-def _head(title: str) -> str:
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escaped(title, 200)}</title><style>{CSS}</style></head><body><main>"
-    )
-
-
-def _opening(ticket: Ticket, title: str, file_bytes: int | None) -> str:
+def _lead(ticket: Ticket) -> str:
     kept, drawn = ticket.n_kept, ticket.spec.n_weights
     lead = (
         f"A random network of <b>{drawn:,} weights</b>, drawn from seed {ticket.spec.seed}. Keep {kept:,} of them "
@@ -112,11 +100,7 @@ def _opening(ticket: Ticket, title: str, file_bytes: int | None) -> str:
         asked = f"the {number(ticket.tolerance)} that was asked for"
         verb = "is" if ticket.missed == 1 else "are"
         lead += f" <b class=bad>{plural(ticket.missed, 'weight')}</b> {verb} farther off than {asked}."
-    facts = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in _facts(ticket, file_bytes))
-    return (
-        f'<header><p class="kicker">Strong lottery ticket</p><h1>{escaped(title, 200)}</h1><p class="lead">{lead}</p>'
-        f'</header><dl class="facts">{facts}</dl>'
-    )
+    return lead
 
 
 def _facts(ticket: Ticket, file_bytes: int | None) -> list[tuple[str, str]]:

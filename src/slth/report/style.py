@@ -56,6 +56,9 @@ pre{margin:0;overflow-x:auto;line-height:1.6}
 .plan line.kept{stroke:var(--first);stroke-width:2}.plan line.cut,.plan circle.cut{stroke:var(--muted);
 stroke-dasharray:3 4;opacity:.6}.plan circle{fill:var(--panel);stroke:var(--ink);stroke-width:1.4}
 .plan circle.kept{stroke:var(--first);stroke-width:2}
+.plan rect.window{fill:var(--first);opacity:.16}.plan line.axis{stroke:var(--muted)}
+.plan line.aim{stroke:var(--first);stroke-width:1.5}.plan circle.in{fill:var(--first);stroke:none}
+.plan circle.out{fill:var(--muted);stroke:none}
 .k1{background:#2b83d0}.k2{background:#d97016}.k3{background:#149e74}
 .line{display:inline-block;width:16px;border-top:2px solid var(--second);vertical-align:4px;margin-right:4px}
 .dash{border-top:2px dashed var(--third)}
