@@ -19,7 +19,7 @@ from safetensors.numpy import save as save_tensors
 import slth
 from slth.artifact import TICKETS, from_bytes, to_bytes
 from slth.container import content_digest
-from slth.errors import SlthError, TicketError
+from slth.errors import ArgumentError, SlthError, TicketError
 from test_graph import LEAVES, _paths, replaced
 from zoo import Case, cases, convnet, inputs, mlp
 
@@ -247,6 +247,31 @@ def test_a_hostile_header_with_a_right_digest_is_refused(name: str) -> None:
     with pytest.raises(TicketError):
         from_bytes(forge(header))
     assert time.perf_counter() - begin < 1
+
+
+def with_outputs(n_outputs: int) -> bytes:
+    """A file of a few bytes that says that its last layer has so many outputs, all of them 0."""
+    header, tensors = json.loads(json.dumps(HEADER)), dict(TENSORS)
+    header["graph"]["nodes"][-1]["attributes"]["weight_shape"][0] = n_outputs
+    header["layers"][-1] |= {"weights": 4 * n_outputs, "error_histogram": [4 * n_outputs] + [0] * 53}
+    tensors["layers.1.neurons"] = np.zeros_like(tensors["layers.1.neurons"])
+    tensors["layers.1.combine"] = np.zeros(0, np.uint8)
+    tensors["probe_outputs"] = np.zeros((64, min(16, n_outputs)), np.float32)
+    return forge(header, tensors)
+
+
+def test_a_small_file_cannot_ask_for_a_large_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    begin = time.perf_counter()
+    for n_outputs in (1 << 30, 1 << 45):
+        with pytest.raises(TicketError, match="at most 2147483648"):
+            from_bytes(with_outputs(n_outputs))
+    large = from_bytes(with_outputs(1 << 29))
+    monkeypatch.setattr("slth.runtime.memory_bytes", lambda: 8 << 30)
+    for form, words in (("folded", "48.0 GiB for 2,147,483,657 weights"), ("masked", "at most 8 GiB")):
+        with pytest.raises(ArgumentError, match=words):
+            large.module(form)
+    assert time.perf_counter() - begin < 1
+    assert from_bytes(with_outputs(3)).module()(torch.ones(1, 2)).tolist() == [[0.0, 0.0, 0.0]]
 
 
 @pytest.mark.parametrize(

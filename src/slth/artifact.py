@@ -27,6 +27,8 @@ from slth.source.spec import SourceLayer, SourceSpec
 from slth.ticket import ERROR_EDGES, LayerFacts, Ticket
 
 LARGEST_WIDTH = 1 << 40
+LARGEST_LAYER = 1 << 31
+"""Weights and biases of one layer of the target (chosen: more than any layer that was ever trained)."""
 
 
 def to_bytes(ticket: Ticket) -> bytes:
@@ -128,6 +130,7 @@ def _ticket(header: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Ticket:
         require(node.name == entry.name, "layers", f"layer {entry.name!r}", f"{node.name!r}, as in the graph")
         n_weights = math.prod(node.attributes["weight_shape"])
         n_weights += node.attributes["weight_shape"][0] if node.attributes["bias"] else 0
+        require(n_weights <= LARGEST_LAYER, "layers", f"{n_weights} weights", f"at most {LARGEST_LAYER} in a layer")
         require(entry.n_weights == n_weights, "layers", f"{entry.n_weights} weights", f"{n_weights}, as in the graph")
         require(0 <= entry.missed <= n_weights, "layers", f"{entry.missed} missed", f"0 to {n_weights}")
     masks = tuple(_mask(header["construction"], source, index, tensors) for index, source in enumerate(spec.layers))

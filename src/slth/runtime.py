@@ -16,6 +16,7 @@ from slth.copies import CopiedLayer, is_copied, realise_all, widened
 from slth.copy_layers import SparseCopies, kept_weights, masked_copies, prune_layer
 from slth.errors import ArgumentError
 from slth.mask import BIAS, CandidateMask, CopyMask, KernelMask, Mask, OutputMask, UnivariateMask, univariate
+from slth.memory import memory_bytes
 from slth.network.graph import Graph, Node, Sign
 from slth.network.operators import OPERATORS, WEIGHT_OPERATORS
 from slth.network.operators.affine import WeightOperator
@@ -29,6 +30,8 @@ from slth.ticket import Ticket
 
 FORMS = ("masked", "sparse", "folded")
 LARGEST_MASKED_BYTES = 8 << 30
+_REALISED_BYTES = 24
+"""A weight's slopes for both signs and their size, in float64."""
 LARGEST_DENSE = 1 << 25
 """Numbers that a sparse layer holds at a time, beyond which it goes without a dense tensor (chosen)."""
 
@@ -204,7 +207,8 @@ def module(ticket: Ticket, form: str = "folded", dtype: torch.dtype | None = Non
     Raises
     ------
     ArgumentError
-        For an unknown form, or a masked module that would not fit into memory (the message says how large it is).
+        For an unknown form, or a masked or folded module that would not fit into memory (the message says how large it
+        is).
     """
     if form not in FORMS:
         raise ArgumentError("form", repr(form), ", ".join(FORMS))
@@ -213,6 +217,7 @@ def module(ticket: Ticket, form: str = "folded", dtype: torch.dtype | None = Non
     if form == "masked":
         _check_size(ticket, number)
     if form == "folded":
+        _check_memory(ticket)
         return folded_module(ticket, realise_all(ticket.hidden_graph, list(layers.values())), number)
 
     def build(node: Node) -> torch.nn.Module:
@@ -266,6 +271,18 @@ def _check_size(ticket: Ticket, dtype: torch.dtype) -> None:
             f"masked, which would take {n_bytes / 2**30:.1f} GiB",
             f"at most {LARGEST_MASKED_BYTES >> 30} GiB",
             'module("sparse") or module("folded")',
+        )
+
+
+def _check_memory(ticket: Ticket) -> None:
+    """Refuse layers of which a file says that they are huge, before slopes and sizes of all their weights are made."""
+    n_bytes = _REALISED_BYTES * ticket.n_weights
+    if n_bytes > memory_bytes():
+        raise ArgumentError(
+            "form",
+            f"folded, which would take {n_bytes / 2**30:.1f} GiB for {ticket.n_weights:,} weights",
+            f"at most the {memory_bytes() / 2**30:.1f} GiB of this machine",
+            'module("sparse")',
         )
 
 
