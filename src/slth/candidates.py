@@ -232,10 +232,9 @@ def _is_own(realised: Mapping[str, RealisedLayer]) -> bool:
 
 def _factors(v: NDArray[np.float64], wanted: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """v / wanted where both have the same sign, else 1; and whether they have, (outputs, hidden neurons)."""
-    fits = np.sign(v) * np.sign(wanted) > 0.0
     with np.errstate(over="ignore"):
-        factor = np.divide(v, wanted, out=np.ones_like(v), where=fits)
-    fits &= (factor < _LARGEST_FACTOR) & (factor > 1.0 / _LARGEST_FACTOR)
+        factor = np.divide(v, wanted, out=np.zeros_like(v), where=wanted != 0.0)
+    fits = (factor > 1.0 / _LARGEST_FACTOR) & (factor < _LARGEST_FACTOR)
     return np.where(fits, factor, 1.0), fits
 
 

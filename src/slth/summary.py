@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -12,6 +13,8 @@ from slth.copies import is_copied, widened
 from slth.mask import Mask
 from slth.mask.slots import slots_per_group
 from slth.network.graph import Sign
+from slth.network.operators import OPERATORS, WEIGHT_OPERATORS
+from slth.network.operators.activation import Elementwise
 from slth.source.candidates import OutputSource
 from slth.source.copies import CopySource
 from slth.source.kernels import KernelSource
@@ -28,7 +31,9 @@ class LayerSummary:
 
     ``base_set_size`` is the mean number of usable elements of the layer's base sets as drawn, ``base_set_range`` the
     smallest and the largest; ``order`` says which of the two source layers has the target's kernel. ``copies`` and
-    ``constants`` are what the layer makes: copies of every output, and constant channels besides.
+    ``constants`` are what the layer makes: copies of every output, and constant channels besides. ``drawn_scales`` are
+    what the law's numbers are multiplied by to be the source's weights, in the expanding and in the combining layer;
+    ``factors`` what these are multiplied by where the source is evaluated. ``depth`` counts source layers.
     """
 
     name: str
@@ -45,14 +50,23 @@ class LayerSummary:
     mean_weight_error: float
     copies: int = 1
     constants: int = 0
+    depth: int = 2
+    drawn_scales: tuple[float, float] = (1.0, 1.0)
+    factors: tuple[float, float] = (1.0, 1.0)
 
 
 @dataclass(frozen=True)
 class TicketSummary:
-    """A ticket in numbers; ``ticket_bytes`` and ``seconds`` are None where they are not known."""
+    """A ticket in numbers; ``ticket_bytes`` and ``seconds`` are None where they are not known.
+
+    ``distribution`` is the law of the source's weights; ``output_factor`` the product of all factors where one factor on
+    the output would do in their place, else None.
+    """
 
     construction: str
     initialisation: str
+    distribution: str
+    output_factor: float | None
     objective: str
     base_set_size: int
     tolerance: float | None
@@ -70,6 +84,11 @@ class TicketSummary:
     seconds: float | None
     ticket_bytes: int | None
     layers: tuple[LayerSummary, ...]
+
+    @property
+    def candidates(self) -> int:
+        """Neurons of which one stands for a hidden neuron; 0 but for sources of depth three."""
+        return next((int(layer.base_set_size) for layer in self.layers if layer.order == OutputSource.order), 0)
 
     @property
     def copied(self) -> bool:
@@ -100,6 +119,8 @@ def summarise(ticket: Ticket, ticket_bytes: int | None = None) -> TicketSummary:
     return TicketSummary(
         construction=ticket.construction,
         initialisation=ticket.spec.initialisation,
+        distribution=ticket.spec.layers[0].law.label,
+        output_factor=output_factor(ticket),
         objective=ticket.objective,
         base_set_size=ticket.base_set_size,
         tolerance=ticket.tolerance,
@@ -135,7 +156,30 @@ def _layer(source: SourceLayer, mask: Mask, facts: LayerFacts) -> LayerSummary:
         missed=facts.missed,
         max_weight_error=facts.max_weight_error,
         mean_weight_error=facts.mean_weight_error,
+        depth=source.depth,
+        drawn_scales=source.drawn_scales,
+        factors=(source.expand_scale, source.scale),
     )
+
+
+def output_factor(ticket: Ticket) -> float | None:
+    """The product of all factors of the source's layers, where one factor on the output would do in their place.
+
+    Theory 0.5: where all activations are positively homogeneous and no layer but the first has biases, which are
+    multiplied as its weights are. None elsewhere, and where the product is no float64 number.
+    """
+    nodes = list(ticket.hidden_graph)
+    phis = [
+        operator.activation(node.attributes)
+        for node in nodes
+        if isinstance(operator := OPERATORS[node.op], Elementwise)
+    ]
+    later = [node for node in nodes if node.op in WEIGHT_OPERATORS][1:]
+    inside = [source.activation for source in ticket.spec.layers if source.expand_scale != 1.0]
+    if not all(phi.homogeneous for phi in phis + inside) or any(node.attributes["bias"] for node in later):
+        return None
+    power = sum(math.log2(source.scale) + math.log2(source.expand_scale) for source in ticket.spec.layers)
+    return math.prod(s.scale * s.expand_scale for s in ticket.spec.layers) if abs(power) < 1000 else None
 
 
 def base_set_sizes(source: SourceLayer, sign: Sign) -> NDArray[np.int64]:

@@ -41,6 +41,8 @@ SETTINGS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "law": ("settings.law", str),
     "schedule": ("settings.schedule", str),
     "sampling": ("settings.sampling", str),
+    "depth": ("settings.depth", str),
+    "candidates": ("settings.candidates", int),
     "extra-depth": ("settings.extra_depth", int),
 }
 """What ``--set`` knows: the argument of :func:`slth.find_ticket` that each key stands for, and how it is read."""

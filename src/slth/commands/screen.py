@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from rich.progress import Progress
     from rich.table import Table
 
-    from slth.summary import TicketSummary
+    from slth.summary import LayerSummary, TicketSummary
+
+MOST_LAYERS = 6
+"""Of a deeper network so many are named in a line (chosen)."""
 
 PATIENCE_SECONDS = 2.0
 """Work that is done sooner shows no progress bar."""
@@ -107,9 +110,44 @@ def order_lines(summary: TicketSummary) -> list[str]:
             for layer in summary.layers
         ]
         lines.append(f"copies that layers make of their outputs: {', '.join(made)}")
+    if summary.candidates:
+        lines.append(
+            f"a source of {summary.source_depth} layers: hidden neurons of their own for every output, "
+            f"each one of {summary.candidates} candidates"
+        )
     if summary.extra_depth:
         lines.append(f"extra depth: {summary.extra_depth} identity layers besides the target's")
     return lines
+
+
+def law_lines(summary: TicketSummary) -> list[str]:
+    """The law of the source's weights with its scales and factors, layer by layer."""
+    shown = summary.layers if len(summary.layers) <= MOST_LAYERS else summary.layers[: MOST_LAYERS - 1]
+    by_shape = any(layer.drawn_scales != (1.0, 1.0) for layer in summary.layers)
+    parts = [f"{layer.name} {_scales(layer, by_shape)}" for layer in shown]
+    if len(shown) < len(summary.layers):
+        parts.append(f"{len(summary.layers) - len(shown)} more")
+    what = "scales of the law, and factors" if by_shape else "times"
+    lines = [f"weights {summary.distribution}; {what}, layer by layer: {', '.join(parts)}"]
+    if by_shape and summary.output_factor is not None:
+        lines.append(f"the factors are one factor on the output: {_power(summary.output_factor)}")
+    elif by_shape:
+        lines.append("the factors are the layers' own: biases or activations are in the way of one on the output")
+    return lines
+
+
+def _scales(layer: LayerSummary, by_shape: bool) -> str:
+    """Of the expanding and of the combining layer, or of the one that there is."""
+    pairs = list(zip(layer.drawn_scales, layer.factors, strict=True))[0 if layer.depth == 2 else 1 :]
+    if by_shape:
+        return " and ".join(f"{drawn:.3g} x {_power(factor)}" for drawn, factor in pairs)
+    return " and ".join(f"{factor:.3g}" for _, factor in pairs)
+
+
+def _power(factor: float) -> str:
+    """A power of 2, as every factor of a law with scales of its own is."""
+    exponent = math.frexp(factor)[1] - 1
+    return "1" if exponent == 0 else f"2^{exponent}"
 
 
 def ticket_table(summary: TicketSummary) -> Table:

@@ -58,7 +58,6 @@ class Pairs(Construction):
     default_size = 1000
     largest_size = 1 << 24
     initialisations = ("uniform",)
-
     settings = MappingProxyType({"depth": DOUBLE, "candidates": None})
 
     def check(self, target: Target, wishes: Wishes, size: int) -> None:
@@ -83,16 +82,14 @@ class Pairs(Construction):
         with np.errstate(over="ignore"):
             return Size(goal.base_set_size, float(np.float32(HEADROOM * top)) if top else 1.0)
 
-    def foresee(self, layer: WeightLayer, wishes: Wishes, size: int) -> tuple[float, float] | None:
+    def foresee(self, layer: WeightLayer, wishes: Wishes, size: int) -> tuple[float, float]:
         """From the density of products near a weight, -ln(|w| / scale) / (4 scale) for either sign of u."""
-        if _is_three(wishes.settings):
-            return None
         values = magnitudes(layer)
         scale = HEADROOM * float(values.max())
         values = np.sort(values[values > 0])[:: max(1, values.size // _LEVELS)]
         hits = -np.log(values / scale) / (2 * scale) * size
-        # Of the neurons within e of w there are hits e on average, so none with probability exp(-hits e); the worse of two
-        # signs is then off by 1.5 / hits on average.
+        # Of the neurons within e of w there are hits e on average, so none with probability exp(-hits e); the worse of
+        # two signs is then off by 1.5 / hits on average.
         return float(np.minimum(1.5 / hits, values).mean()), float(math.log(values.size / ALLOWED_TAIL) / hits.min())
 
     def element_cost(self, layer: WeightLayer, sign: Sign) -> int:
@@ -134,7 +131,7 @@ class Pairs(Construction):
     def find(self, source: Any, layer: WeightLayer, plan: Plan, layer_plan: LayerPlan, work: Work) -> Found:
         """Look through every pool."""
         targets = slot_targets(source, layer)
-        least = np.full(len(targets), layer_plan.tolerance or 0.0)
+        least = np.full(len(targets), plan.tolerance or 0.0)
         pools = search_pools(source, targets, least, layer_plan.input_sign, work)
         return Found(SlotMask.build(source, pools.counts, pools.neurons), pools.errors)
 

@@ -86,13 +86,13 @@ def find_layers(
     """Candidates by their output weights, then the pools of the chosen ones."""
     (first, last), (source, outputs) = target.layers, sources
     assert isinstance(source, CandidateSource) and isinstance(outputs, OutputSource)
-    tolerances = [layer.tolerance or 0.0 for layer in plan.layers]
+    tolerance = plan.tolerance or 0.0
     wanted = _wanted(last, _constant(first))
-    candidate = _choose(outputs, wanted, _needed(last, tolerances[1]))
+    candidate = _choose(outputs, wanted, _needed(last, tolerance))
     live = candidate != NONE
     ratio = np.zeros(len(wanted))
     ratio[live] = wanted[live] / outputs.weight_at(np.flatnonzero(live), candidate[live])
-    targets, least = _pool_targets(source, outputs, first, ratio, tolerances[0])
+    targets, least = _pool_targets(source, outputs, first, ratio, tolerance)
     pools = search_pools(
         source.chosen(np.maximum(candidate, 0)), targets, least, plan.layers[0].input_sign, work(first)
     )

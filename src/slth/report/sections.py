@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from slth.candidates import has_candidates
 from slth.copies import is_copied
 from slth.report import figures
 from slth.report.diagram import construction
@@ -18,9 +19,11 @@ from slth.report.facts import (
     WorkedExample,
     mask_picture,
     probe_comparison,
+    reader,
     worked_example,
 )
 from slth.report.words import escaped, number, plain, plural
+from slth.source.candidates import CandidateSource
 from slth.source.kernels import KernelSource
 from slth.ticket import Ticket
 
@@ -35,6 +38,9 @@ _BY_ORDER = {
     "block by block, the subset that adds up to a trained weight.",
     KernelSource.order: "The upper picture is its incoming weights: in each row, block by block, the subset that adds "
     "up to a trained weight. The lower picture is its outgoing weights, pruned to the output that its block serves.",
+    CandidateSource.order: "The upper picture is its incoming weights: pruned down to a single one. The lower picture "
+    "is its outgoing weights: each row is a neuron of the next layer that stands for one hidden neuron of the trained "
+    "network, and for one output; it keeps one weight for each input and each sign that the input may have.",
 }
 """What the two pictures of a mask show, by the order of the two source layers."""
 
@@ -97,6 +103,7 @@ def mask(ticket: Ticket) -> str:
     source, _, facts = ticket.layers[picture.layer]
     rows, columns = picture.combine.shape
     what = "outputs" if source.combine_taps == 1 else "outputs × kernel taps"
+    what = "hidden neurons" if isinstance(source, CandidateSource) else what
     inputs = "inputs" if source.expand_taps == 1 else "inputs × kernel taps"
     if picture.whole:
         part = "The whole mask is shown"
@@ -110,7 +117,7 @@ def mask(ticket: Ticket) -> str:
     key = " ".join(f'<span><i class="key {_KEYS[name]}"></i>{words[name]}</span>' for name in used)
     return (
         f"<section><h2>The mask of layer {escaped(facts.name, 40)}</h2><p>Every column is one neuron of the random "
-        f"network’s intermediate layer. {_BY_ORDER[source.order]}</p>"
+        f"network’s intermediate layer. {_BY_ORDER.get(source.order, _BY_ORDER[''])}</p>"
         f'<figure class="panel"><div class="scroll">{figures.mask_figure(picture, what, inputs)}</div>'
         f"<figcaption>{part} Lines separate the blocks; coloured:{key}.</figcaption></figure></section>"
     )
@@ -122,6 +129,8 @@ def example(ticket: Ticket, sizes: Sizes, target: Target | None) -> str:
     layer = 0 if picture is None else picture.layer
     found = worked_example(ticket, layer, sizes[layer])
     source, _, facts = ticket.layers[layer]
+    if isinstance(source, CandidateSource):
+        return _example_of_three(ticket, found, target)
     index = [found.output, found.channel]
     if source.kernel:
         index += [int(k) for k in np.unravel_index(found.tap, source.kernel)]
@@ -131,9 +140,30 @@ def example(ticket: Ticket, sizes: Sizes, target: Target | None) -> str:
         wanted = float(target.layers[layer].weight_array()[found.output, found.channel, found.tap])
     opening = f"Weight [{place}] of layer {escaped(facts.name, 40)}"
     opening += " is realised as follows." if wanted is None else f" is {plain(f'{wanted:.9g}')} in the trained network."
+    return _spelled_out(opening, found, wanted)
+
+
+def _example_of_three(ticket: Ticket, found: WorkedExample, target: Target | None) -> str:
+    """With depth three a row is aimed at what makes up for the output weight behind it."""
+    who, name = reader(ticket, found.output), escaped(ticket.facts[0].name, 40)
+    opening = f"For output {who.output}, weight [{who.hidden}, {found.channel}] of layer {name} is realised as follows."
+    if target is None or not who.weight:
+        return _spelled_out(opening, found, None)
+    own = float(target.layers[0].weight_array()[who.hidden, found.channel, 0])
+    behind = float(target.layers[1].weight_array()[who.output, who.hidden, 0])
+    opening = (
+        f"Weight [{who.hidden}, {found.channel}] of layer {name} is {plain(f'{own:.9g}')} in the trained network, and "
+        f"output {who.output} reads the neuron with {plain(f'{behind:.9g}')}. The random network reads it with "
+        f"{plain(f'{who.weight:.9g}')}, so the weight is aimed at {plain(f'{own * behind / who.weight:.9g}')}, which "
+        "makes the product of the two the same."
+    )
+    return _spelled_out(opening, found, own * behind / who.weight, "what it is aimed at")
+
+
+def _spelled_out(opening: str, found: WorkedExample, wanted: float | None, aim: str = "the trained weight") -> str:
     if len(found.terms) == 2:
         opening += " Its input may have either sign, so it is put together twice."
-    branches = "".join(_branch(found, name, wanted) for name in found.terms)
+    branches = "".join(_branch(found, name, wanted, aim) for name in found.terms)
     return (
         f"<section><h2>One weight, spelled out</h2><p>{opening} A neuron with incoming weight u and outgoing weight v "
         "passes on v·u times its input wherever u and the input have the same sign; the products of the kept neurons "
@@ -141,7 +171,7 @@ def example(ticket: Ticket, sizes: Sizes, target: Target | None) -> str:
     )
 
 
-def _branch(found: WorkedExample, name: str, wanted: float | None) -> str:
+def _branch(found: WorkedExample, name: str, wanted: float | None, aim: str) -> str:
     terms, value = found.terms[name], found.value(name)
     rows = "".join(
         f"<tr><td class=left>{k}</td><td>{term.neuron}</td><td>{plain(term.combine)}</td>"
@@ -150,7 +180,7 @@ def _branch(found: WorkedExample, name: str, wanted: float | None) -> str:
     )
     off = ""
     if wanted is not None:
-        off = f'<p class="note"><i class="line dash"></i>{number(abs(value - wanted))} from the trained weight</p>'
+        off = f'<p class="note"><i class="line dash"></i>{number(abs(value - wanted))} from {aim}</p>'
     return (
         f'<div class="panel below"><h3>Where {html.escape(name)}</h3><div class="pair half">'
         f'<div>{figures.running_sum(found, name, wanted)}{off}</div><div class="scroll"><table><thead><tr>'
@@ -238,6 +268,8 @@ def usage(ticket: Ticket, title: str) -> str:
     own_shape = "of the trained network’s own shape"
     if is_copied(ticket.spec.layers):
         own_shape = "with several copies of every neuron, and the first two random layers in one"
+    if has_candidates(ticket.spec.layers) and ticket.spec.layers[-1].outputs > 1:
+        own_shape = "with hidden neurons of their own for every output"
     return (
         '<section><h2>Use it</h2><div class="pair"><div class="panel"><h3>In Python</h3>'
         f"<pre><code>{html.escape(code)}</code></pre>"
