@@ -18,7 +18,7 @@ from slth.bounds.shape import LINEAR, RELU
 from slth.domain import Domain
 from slth.errors import ArgumentError
 from slth.forecast import constants
-from slth.forecast.estimate import _FAMILIES
+from slth.forecast.estimate import _FAMILIES, OVERHEAD_BYTES
 from slth.forecast.network import Described, describe
 from slth.forecast.numbers import readable
 from slth.forecast.requirements import Requirements, requirements
@@ -364,6 +364,23 @@ def test_an_estimate_is_near_the_ticket_of_its_theorem(tmp_path: Path) -> None:
     real = summarise(ticket, ticket.save(tmp_path / "net.ticket"))
     assert said.kept_weights == pytest.approx(real.kept_weights, rel=0.15)
     assert said.ticket_bytes == pytest.approx(real.ticket_bytes, rel=0.3)
+
+
+@pytest.mark.parametrize("domain", [(0, 1), (-1, 1)])
+def test_an_estimate_of_depth_three_is_near_its_ticket(domain: Any) -> None:
+    net = shake(nn.Sequential(nn.Linear(2, 3, bias=False), nn.ReLU(), nn.Linear(3, 2)), 3)
+    target = trace(net, torch.zeros(1, 2))
+    options = {"eps": 0.9, "delta": 0.9, "domain": domain, "calibrated": False}
+    (row,) = requirements(target, theorems=["malach-2.3"], **options)
+    _, k1, k2, _ = row.bound.widths
+    said, settings = row.estimate, {"depth": "three", "candidates": k2 // 6}
+    assert said.construction == "pairs" and said.find_seconds is not None and not said.refused
+    ticket = slth.find_ticket(
+        target, construction="pairs", base_set_size=k1 // 12, settings=settings, domain=domain, threads=1
+    )
+    masks = sum(tensor.nbytes for mask in ticket.masks for tensor in mask.tensors().values())
+    assert said.kept_weights == ticket.n_kept
+    assert said.ticket_bytes - OVERHEAD_BYTES == pytest.approx(masks, rel=0.3)
 
 
 def test_sources_too_wide_to_search_are_refused_with_the_number() -> None:

@@ -147,9 +147,21 @@ def _index_bytes(width: int) -> int:
 
 
 def _three_layers(bound: WidthBound, cases: list[_Case]) -> Estimate:
-    """Pairs for the first layer, and one weight for each hidden neuron and output."""
+    """For each output pairs for the first layer, and one weight for each hidden neuron; for biases what slth keeps."""
     first, last = cases
-    return Estimate(kept_weights=4 * first.layer.nonzeros + last.layer.nonzeros, refused=NO_SEARCH)
+    outputs, groups = last.layer.outputs, last.layer.outputs * first.layer.outputs
+    pool = first.between // (groups * max(1, first.layer.row_nonzeros))
+    neurons = outputs * (first.signs * first.layer.nonzeros + first.layer.biases) + last.layer.biases
+    kept = 2 * neurons + last.layer.nonzeros + last.layer.biases
+    refused, most = _too_fine(cases), CONSTRUCTIONS["pairs"].largest_size
+    widest = max(pool, last.between // groups)
+    if widest > most:
+        refused = f"pools of {readable(widest)} > {readable(most)}"
+    if refused:
+        return Estimate("pairs", kept, refused=refused)
+    slots = outputs * (first.layer.weights + first.layer.biases) + last.layer.biases
+    size = slots + _index_bytes(pool) * neurons + 4 * groups + OVERHEAD_BYTES
+    return Estimate("pairs", kept, size, NEURON_SECONDS * pool * slots)
 
 
 def _golden(construction: str) -> Callable[[WidthBound, list[_Case]], Estimate]:
