@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from slth.pipeline import draw_source
 from slth.plan import Wishes, make_plan
 from slth.realise import survivors_digest
 from slth.source.spec import SourceSpec
-from zoo import Case, cases, convnet, mlp, shake
+from zoo import Case, cases, convnet, inputs, mlp, shake
 
 
 @given(cases(largest_base_set=9))
@@ -148,6 +149,24 @@ def test_an_example_is_not_needed_where_the_first_layer_tells() -> None:
 def test_misuse_is_named_before_any_work(changes: dict[str, Any], named: str) -> None:
     with pytest.raises(SlthError, match=named):
         slth.find_ticket(mlp(), torch.zeros(1, 5), **changes)
+
+
+@pytest.mark.parametrize(
+    ("model", "shape"), [(nn.Linear(3, 2), (3,)), (nn.Conv1d(2, 2, 3), (2, 5))], ids=["Linear", "Conv"]
+)
+def test_a_layer_alone_is_a_network(model: nn.Module, shape: tuple[int, ...], tmp_path: Path) -> None:
+    """It has no path in a module tree; its node is called as torch calls the operation."""
+    model = shake(model, 1)
+    ticket = slth.find_ticket(model, torch.zeros(1, *shape), base_set_size=16, domain=(0, 1))
+    assert [node.name for node in ticket.graph] == ["linear" if shape == (3,) else "conv1d"]
+    ticket.save(tmp_path / "a.ticket")
+    x = inputs(shape, 5, (0, 1))
+    for one in (ticket, slth.load(tmp_path / "a.ticket")):
+        result = slth.verify(one, model, domain=(0, 1))
+        assert result.holds and result.certified_error is not None
+        for form in ("folded", "sparse", "masked"):
+            error = float((one.module(form, dtype=torch.float64)(x) - copy.deepcopy(model).double()(x)).abs().max())
+            assert error <= result.certified_error
 
 
 @pytest.mark.parametrize("model", [None, "net.pt", {"0.weight": torch.zeros(2, 2)}])
