@@ -54,6 +54,15 @@ KINDS: dict[str, Case] = {
     "golden conv": Case(
         convnet(), (4, 6, 6), {"construction": "golden-ratio", "tolerance": 0.1, "delta": 0.9, "domain": (0, 1)}
     ),
+    "golden free": Case(
+        mlp((3, 4, 2)),
+        (3,),
+        {
+            "construction": "golden-ratio",
+            "tolerance": 0.1,
+            "settings": {"law": "hyperbolic-log", "schedule": "odd-multiples"},
+        },
+    ),
     "kernels": Case(mlp(), (5,), {"construction": "conv", "base_set_size": 10, "domain": (-2, 0), "tolerance": 0.05}),
     "kernels conv": Case(convnet(), (4, 6, 6), {"construction": "conv", "base_set_size": 8, "domain": (0, 1)}),
     "kernels and neurons": Case(convnet(), (4, 6, 6), {"construction": "conv", "base_set_size": 6, "domain": (-1, 1)}),
