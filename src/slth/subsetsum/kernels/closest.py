@@ -338,4 +338,4 @@ def _make(stamp: int) -> Callable[..., int]:
     return closest
 
 
-closest = _make(source_stamp("arith.py", "lanes.py", "closest.py"))
+closest = _make(source_stamp("arith.py", "vectors.py", "lanes.py", "closest.py"))

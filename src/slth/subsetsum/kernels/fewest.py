@@ -230,4 +230,4 @@ def _make(stamp: int) -> Callable[..., int]:
     return fewest
 
 
-fewest = _make(source_stamp("arith.py", "flags.py", "lanes.py", "fewest.py"))
+fewest = _make(source_stamp("arith.py", "flags.py", "vectors.py", "lanes.py", "fewest.py"))

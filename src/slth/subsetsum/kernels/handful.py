@@ -248,4 +248,4 @@ def _make(stamp: int) -> Callable[..., int]:
     return handful
 
 
-handful = _make(source_stamp("arith.py", "flags.py", "lanes.py", "vectors.py", "small.py", "wide.py", "handful.py"))
+handful = _make(source_stamp("arith.py", "flags.py", "vectors.py", "small.py", "wide.py", "handful.py"))

@@ -15,6 +15,8 @@ from llvmlite import ir  # type: ignore[import-untyped]  # has no stubs
 from numba import types
 from numba.extending import intrinsic
 
+from slth.subsetsum.kernels.vectors import I64, UINT, const, greatest, least, loop, splat
+
 STRETCHES = 4
 """Independent parts of a merge or of a walk (chosen by measurement)."""
 WIDTH = 4
@@ -28,74 +30,27 @@ FRONT = (STRETCHES + 1) * COLUMNS
 BEHIND = (STRETCHES + 1) * ROWS + 4
 """Elements behind a list: rows that a walk may step beyond its end."""
 
-_I64 = ir.IntType(64)
-_VECTOR = ir.VectorType(_I64, COLUMNS)
-_SUMS = ir.VectorType(_I64, WIDTH)
-_UINT = types.uint64
+_VECTOR = ir.VectorType(I64, COLUMNS)
+_SUMS = ir.VectorType(I64, WIDTH)
 
 
-def _const(value: int) -> Any:
-    return ir.Constant(_I64, value)
-
-
-def _load(builder: Any, address: Any, byte_offset: int = 0, kind: Any = _I64) -> Any:
+def _load(builder: Any, address: Any, byte_offset: int = 0, kind: Any = I64) -> Any:
     # Eight bytes is all that a window may rely on: it starts at any element.
-    pointer = builder.inttoptr(builder.add(address, _const(byte_offset)), kind.as_pointer())
+    pointer = builder.inttoptr(builder.add(address, const(byte_offset)), kind.as_pointer())
     return builder.load(pointer, align=8)
 
 
 def _store(builder: Any, value: Any, address: Any, byte_offset: int = 0) -> None:
-    pointer = builder.inttoptr(builder.add(address, _const(byte_offset)), value.type.as_pointer())
+    pointer = builder.inttoptr(builder.add(address, const(byte_offset)), value.type.as_pointer())
     builder.store(value, pointer, align=8)
-
-
-def splat(builder: Any, value: Any, kind: Any = _VECTOR) -> Any:
-    """A vector of one number."""
-    lane = builder.insert_element(ir.Constant(kind, ir.Undefined), value, ir.Constant(ir.IntType(32), 0))
-    zeros = ir.Constant(ir.VectorType(ir.IntType(32), kind.count), [0] * kind.count)
-    return builder.shuffle_vector(lane, ir.Constant(kind, ir.Undefined), zeros)
 
 
 def _minimum(builder: Any, a: Any, b: Any) -> Any:
     return builder.select(builder.icmp_unsigned("<", a, b), a, b)
 
 
-def loop(builder: Any, count: Any, initial: list[Any], body: Any) -> list[Any]:
-    """Emit ``for step in range(count): state = body(step, state)``; return the state after the last step."""
-    before = builder.block
-    head = builder.append_basic_block("head")
-    inside = builder.append_basic_block("body")
-    after = builder.append_basic_block("after")
-    builder.branch(head)
-    builder.position_at_end(head)
-    step = builder.phi(_I64)
-    step.add_incoming(_const(0), before)
-    state = []
-    for value in initial:
-        phi = builder.phi(value.type)
-        phi.add_incoming(value, before)
-        state.append(phi)
-    builder.cbranch(builder.icmp_unsigned("<", step, count), inside, after)
-    builder.position_at_end(inside)
-    new_state = body(step, state)
-    step.add_incoming(builder.add(step, _const(1)), builder.block)
-    for phi, value in zip(state, new_state, strict=True):
-        phi.add_incoming(value, builder.block)
-    builder.branch(head)
-    builder.position_at_end(after)
-    return state
-
-
 def _permuted(builder: Any, one: Any, two: Any, order: list[int]) -> Any:
     return builder.shuffle_vector(one, two, ir.Constant(ir.VectorType(ir.IntType(32), len(order)), order))
-
-
-def _lower(builder: Any, a: Any, b: Any) -> Any:
-    return builder.select(builder.icmp_signed("<", a, b), a, b)
-
-
-def _upper(builder: Any, a: Any, b: Any) -> Any:
-    return builder.select(builder.icmp_signed(">", a, b), a, b)
 
 
 def _sorted(builder: Any, bitonic: Any, descending: bool) -> Any:
@@ -103,7 +58,7 @@ def _sorted(builder: Any, bitonic: Any, descending: bool) -> Any:
     distance = WIDTH // 2
     while distance:
         other = _permuted(builder, bitonic, bitonic, [i ^ distance for i in range(WIDTH)])
-        ends = _lower(builder, bitonic, other), _upper(builder, bitonic, other)
+        ends = least(builder, bitonic, other), greatest(builder, bitonic, other)
         order = [i + (WIDTH if i & distance else 0) for i in range(WIDTH)]
         bitonic = _permuted(builder, *(ends[::-1] if descending else ends), order)
         distance //= 2
@@ -130,47 +85,47 @@ def make_merge() -> Any:
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         source, target, shift, starts, stretch = args
-        block = _const(8 * WIDTH)
-        stretch_bytes = builder.mul(stretch, _const(8))
+        block = const(8 * WIDTH)
+        stretch_bytes = builder.mul(stretch, const(8))
         plus = _load(builder, shift)
         outs, initial = [], []
         for k in range(STRETCHES):
-            before = builder.mul(_load(builder, starts, 8 * k), _const(8))
-            done = builder.mul(stretch_bytes, _const(k))
+            before = builder.mul(_load(builder, starts, 8 * k), const(8))
+            done = builder.mul(stretch_bytes, const(k))
             plain, shifted = builder.add(source, before), builder.add(source, builder.sub(done, before))
             outs.append(builder.add(target, done))
             one = _load(builder, plain, 0, _SUMS)
             falling = _permuted(builder, one, one, list(range(WIDTH))[::-1])
             two = builder.add(_load(builder, shifted, 0, _SUMS), splat(builder, plus, _SUMS))
-            _store(builder, _sorted(builder, _lower(builder, falling, two), False), outs[k])
-            kept = _sorted(builder, _upper(builder, falling, two), True)
+            _store(builder, _sorted(builder, least(builder, falling, two), False), outs[k])
+            kept = _sorted(builder, greatest(builder, falling, two), True)
             initial += [kept, builder.add(plain, block), builder.add(shifted, block)]
 
         def body(step: Any, state: list[Any]) -> list[Any]:
-            at = builder.mul(builder.add(step, _const(1)), block)
+            at = builder.mul(builder.add(step, const(1)), block)
             following = []
             for k in range(STRETCHES):
                 kept, plain, shifted = state[3 * k : 3 * k + 3]
                 take = builder.icmp_signed("<", _load(builder, plain), builder.add(_load(builder, shifted), plus))
-                took = builder.zext(take, _I64)
+                took = builder.zext(take, I64)
                 # The element or the zero behind it: loaded, a broadcast costs nothing.
-                more = _load(builder, builder.add(shift, builder.mul(took, _const(8))))
+                more = _load(builder, builder.add(shift, builder.mul(took, const(8))))
                 new = _load(builder, builder.select(take, plain, shifted), 0, _SUMS)
                 new = builder.add(new, splat(builder, more, _SUMS))
-                low = _sorted(builder, _lower(builder, kept, new), False)
+                low = _sorted(builder, least(builder, kept, new), False)
                 _store(builder, low, builder.add(outs[k], at))
                 moved = builder.mul(took, block)
-                kept = _sorted(builder, _upper(builder, kept, new), True)
+                kept = _sorted(builder, greatest(builder, kept, new), True)
                 following += [kept, builder.add(plain, moved), builder.add(shifted, builder.sub(block, moved))]
             return following
 
-        blocks = builder.sub(builder.udiv(stretch, _const(WIDTH)), _const(1))
+        blocks = builder.sub(builder.udiv(stretch, const(WIDTH)), const(1))
         loop(builder, blocks, initial, body)
         return context.get_dummy_value()
 
     @intrinsic
     def merge(typingctx, source, target, shift, starts, stretch):  # type: ignore[no-untyped-def]
-        return types.void(_UINT, _UINT, _UINT, _UINT, _UINT), codegen
+        return types.void(UINT, UINT, UINT, UINT, UINT), codegen
 
     return merge
 
@@ -187,22 +142,22 @@ def make_mirror() -> Any:
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         address, length, total = args
-        totals = splat(builder, total)
-        end = builder.add(address, builder.mul(length, _const(16)))
+        totals = splat(builder, total, _VECTOR)
+        end = builder.add(address, builder.mul(length, const(16)))
 
         def body(step: Any, state: list[Any]) -> list[Any]:
-            offset = builder.mul(step, _const(8 * COLUMNS))
+            offset = builder.mul(step, const(8 * COLUMNS))
             low = _load(builder, builder.add(address, offset), 0, _VECTOR)
             high = builder.shuffle_vector(builder.sub(totals, low), ir.Constant(_VECTOR, ir.Undefined), backwards)
             _store(builder, high, builder.sub(end, offset), -8 * COLUMNS)
             return state
 
-        loop(builder, builder.udiv(length, _const(COLUMNS)), [], body)
+        loop(builder, builder.udiv(length, const(COLUMNS)), [], body)
         return context.get_dummy_value()
 
     @intrinsic
     def mirror(typingctx, address, length, total):  # type: ignore[no-untyped-def]
-        return types.void(_UINT, _UINT, _UINT), codegen
+        return types.void(UINT, UINT, UINT), codegen
 
     return mirror
 
@@ -219,19 +174,19 @@ def make_look() -> Any:
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         row, window, target, band = args
-        sums = builder.add(_load(builder, window, 0, _VECTOR), splat(builder, builder.sub(band, target)))
-        limit = splat(builder, builder.add(band, band))
-        word = _const(0)
+        sums = builder.add(_load(builder, window, 0, _VECTOR), splat(builder, builder.sub(band, target), _VECTOR))
+        limit = splat(builder, builder.add(band, band), _VECTOR)
+        word = const(0)
         for r in range(ROWS):
-            near = builder.add(sums, splat(builder, _load(builder, row, 8 * r)))
+            near = builder.add(sums, splat(builder, _load(builder, row, 8 * r), _VECTOR))
             hits = builder.bitcast(builder.icmp_unsigned("<=", near, limit), ir.IntType(COLUMNS))
-            word = builder.or_(word, builder.shl(builder.zext(hits, _I64), _const(COLUMNS * r)))
+            word = builder.or_(word, builder.shl(builder.zext(hits, I64), const(COLUMNS * r)))
         below = builder.icmp_signed("<", builder.extract_element(near, ir.Constant(ir.IntType(32), 0)), band)
-        return builder.or_(word, builder.shl(builder.zext(below, _I64), _const(COLUMNS * ROWS)))
+        return builder.or_(word, builder.shl(builder.zext(below, I64), const(COLUMNS * ROWS)))
 
     @intrinsic
     def look(typingctx, row, window, target, band):  # type: ignore[no-untyped-def]
-        return _UINT(_UINT, _UINT, types.int64, types.int64), codegen
+        return UINT(UINT, UINT, types.int64, types.int64), codegen
 
     return look
 
@@ -264,26 +219,26 @@ def make_scan() -> Any:
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         left, right, targets, band, walks, stretch, first, count = args
         goals = [_load(builder, targets, 8 * e) for e in range(2)]
-        shifts = [splat(builder, builder.sub(band, goal)) for goal in goals]
-        limit = splat(builder, builder.add(band, band))
-        step_bytes = builder.mul(stretch, _const(row_bytes))
-        lefts = [builder.add(left, builder.mul(step_bytes, _const(k))) for k in range(STRETCHES)]
+        shifts = [splat(builder, builder.sub(band, goal), _VECTOR) for goal in goals]
+        limit = splat(builder, builder.add(band, band), _VECTOR)
+        step_bytes = builder.mul(stretch, const(row_bytes))
+        lefts = [builder.add(left, builder.mul(step_bytes, const(k))) for k in range(STRETCHES)]
 
         def body(step: Any, state: list[Any]) -> list[Any]:
-            windows = builder.sub(right, builder.mul(builder.add(step, first), _const(window_bytes)))
+            windows = builder.sub(right, builder.mul(builder.add(step, first), const(window_bytes)))
             moved, least = [], []
             for walk in range(WALKS):
                 e, k = divmod(walk, STRETCHES)
                 made, closest = state[walk], state[WALKS + walk]
                 row = builder.add(lefts[k], made)
-                window = builder.add(windows, builder.mul(made, _const(window_bytes // row_bytes)))
+                window = builder.add(windows, builder.mul(made, const(window_bytes // row_bytes)))
                 sums = builder.add(_load(builder, window, 0, _VECTOR), shifts[e])
                 for offset in range(0, row_bytes, 8):
-                    near = builder.add(sums, splat(builder, _load(builder, row, offset)))
+                    near = builder.add(sums, splat(builder, _load(builder, row, offset), _VECTOR))
                     closest = _minimum(builder, closest, near)
                 # The last row's first sum is the edge. Taken from the vector, the row need not be loaded twice.
                 edge = builder.extract_element(near, ir.Constant(ir.IntType(32), 0))
-                below = builder.and_(builder.ashr(builder.sub(edge, band), _const(63)), _const(row_bytes))
+                below = builder.and_(builder.ashr(builder.sub(edge, band), const(63)), const(row_bytes))
                 moved.append(builder.add(made, below))
                 least.append(closest)
             return moved + least
@@ -291,19 +246,19 @@ def make_scan() -> Any:
         initial = [_load(builder, walks, 8 * w) for w in range(WALKS)]
         initial += [ir.Constant(_VECTOR, [-1] * COLUMNS)] * WALKS
         final = loop(builder, count, initial, body)
-        found = _const(0)
+        found = const(0)
         for walk in range(WALKS):
             _store(builder, final[walk], walks, 8 * walk)
             hits = builder.icmp_unsigned("<=", final[WALKS + walk], limit)
             some = builder.icmp_unsigned(
                 "!=", builder.bitcast(hits, ir.IntType(COLUMNS)), ir.Constant(ir.IntType(COLUMNS), 0)
             )
-            found = builder.or_(found, builder.shl(builder.zext(some, _I64), _const(walk)))
+            found = builder.or_(found, builder.shl(builder.zext(some, I64), const(walk)))
         return found
 
     @intrinsic
     def scan(typingctx, left, right, targets, band, walks, stretch, first, count):  # type: ignore[no-untyped-def]
-        return _UINT(_UINT, _UINT, _UINT, types.int64, _UINT, _UINT, _UINT, _UINT), codegen
+        return UINT(UINT, UINT, UINT, types.int64, UINT, UINT, UINT, UINT), codegen
 
     return scan
 
@@ -312,15 +267,15 @@ _F64 = ir.DoubleType()
 _REALS = ir.VectorType(_F64, COLUMNS)
 
 
-def _distance(builder: Any, numbers: Any, target: Any, least: Any) -> Any:
-    """``min(least, |numbers - target|)`` element by element."""
+def _closer(builder: Any, numbers: Any, target: Any, so_far: Any) -> Any:
+    """``min(so_far, |numbers - target|)`` element by element."""
     gap = builder.bitcast(builder.fsub(numbers, target), _VECTOR)
     size = builder.bitcast(builder.and_(gap, ir.Constant(_VECTOR, [2**63 - 1] * COLUMNS)), _REALS)
-    return builder.select(builder.fcmp_ordered("<", size, least), size, least)
+    return builder.select(builder.fcmp_ordered("<", size, so_far), size, so_far)
 
 
 def _splat_real(builder: Any, value: Any) -> Any:
-    return builder.bitcast(splat(builder, builder.bitcast(value, _I64)), _REALS)
+    return builder.bitcast(splat(builder, builder.bitcast(value, I64), _VECTOR), _REALS)
 
 
 def _least(builder: Any, numbers: Any) -> Any:
@@ -340,6 +295,19 @@ def _least(builder: Any, numbers: Any) -> Any:
     return builder.extract_element(numbers, ir.Constant(ir.IntType(32), 0))
 
 
+def _least_distance(builder: Any, count: Any, target: Any, numbers_at: Any) -> Any:
+    """From a number to a run of `count` numbers, of which ``numbers_at(offset)`` emits the vector so many bytes on."""
+    targets = _splat_real(builder, target)
+
+    def body(step: Any, state: list[Any]) -> list[Any]:
+        numbers = numbers_at(builder.mul(step, const(8 * COLUMNS)))
+        return [_closer(builder, numbers, targets, state[0])]
+
+    vectors = builder.udiv(builder.add(count, const(COLUMNS - 1)), const(COLUMNS))
+    far = ir.Constant(_REALS, [float("inf")] * COLUMNS)
+    return _least(builder, loop(builder, vectors, [far], body)[0])
+
+
 def make_nearest() -> Any:
     """The least distance from a number to a run of numbers.
 
@@ -351,19 +319,13 @@ def make_nearest() -> Any:
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         address, count, target = args
-        targets = _splat_real(builder, target)
-
-        def body(step: Any, state: list[Any]) -> list[Any]:
-            offset = builder.mul(step, _const(8 * COLUMNS))
-            return [_distance(builder, _load(builder, builder.add(address, offset), 0, _REALS), targets, state[0])]
-
-        vectors = builder.udiv(builder.add(count, _const(COLUMNS - 1)), _const(COLUMNS))
-        far = ir.Constant(_REALS, [float("inf")] * COLUMNS)
-        return _least(builder, loop(builder, vectors, [far], body)[0])
+        return _least_distance(
+            builder, count, target, lambda offset: _load(builder, builder.add(address, offset), 0, _REALS)
+        )
 
     @intrinsic
     def nearest(typingctx, address, count, target):  # type: ignore[no-untyped-def]
-        return types.float64(_UINT, _UINT, types.float64), codegen
+        return types.float64(UINT, UINT, types.float64), codegen
 
     return nearest
 
@@ -379,20 +341,17 @@ def make_shift() -> Any:
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         address, count, plus, into, target = args
-        targets, constant = _splat_real(builder, target), _splat_real(builder, plus)
+        constant = _splat_real(builder, plus)
 
-        def body(step: Any, state: list[Any]) -> list[Any]:
-            offset = builder.mul(step, _const(8 * COLUMNS))
+        def shifted(offset: Any) -> Any:
             numbers = builder.fadd(_load(builder, builder.add(address, offset), 0, _REALS), constant)
             _store(builder, numbers, builder.add(into, offset))
-            return [_distance(builder, numbers, targets, state[0])]
+            return numbers
 
-        vectors = builder.udiv(builder.add(count, _const(COLUMNS - 1)), _const(COLUMNS))
-        far = ir.Constant(_REALS, [float("inf")] * COLUMNS)
-        return _least(builder, loop(builder, vectors, [far], body)[0])
+        return _least_distance(builder, count, target, shifted)
 
     @intrinsic
     def shift(typingctx, address, count, plus, into, target):  # type: ignore[no-untyped-def]
-        return types.float64(_UINT, _UINT, types.float64, _UINT, types.float64), codegen
+        return types.float64(UINT, UINT, types.float64, UINT, types.float64), codegen
 
     return shift

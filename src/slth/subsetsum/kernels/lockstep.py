@@ -386,6 +386,4 @@ def _make(stamp: int) -> Callable[..., int]:
     return lockstep
 
 
-lockstep = _make(
-    source_stamp("arith.py", "lanes.py", "vectors.py", "network.py", "lookup.py", "wide.py", "lockstep.py")
-)
+lockstep = _make(source_stamp("arith.py", "vectors.py", "network.py", "lookup.py", "wide.py", "lockstep.py"))

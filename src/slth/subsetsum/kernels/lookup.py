@@ -8,7 +8,6 @@ from llvmlite import ir  # type: ignore[import-untyped]  # has no stubs
 from numba import types
 from numba.extending import intrinsic
 
-from slth.subsetsum.kernels.lanes import loop, splat
 from slth.subsetsum.kernels.network import BLOCK, stages
 from slth.subsetsum.kernels.vectors import (
     BYTES,
@@ -22,7 +21,9 @@ from slth.subsetsum.kernels.vectors import (
     element,
     least,
     load,
+    loop,
     pick,
+    splat,
     store,
 )
 

@@ -20,8 +20,7 @@ from typing import Any
 from numba import types
 from numba.extending import intrinsic
 
-from slth.subsetsum.kernels.lanes import loop
-from slth.subsetsum.kernels.vectors import BYTES, UINT, bytes_of, const, greatest, least, load, store
+from slth.subsetsum.kernels.vectors import BYTES, UINT, bytes_of, const, greatest, least, load, loop, store
 
 BLOCK = 16
 """Vectors that a pass holds in registers."""

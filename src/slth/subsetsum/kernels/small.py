@@ -8,7 +8,6 @@ from llvmlite import ir  # type: ignore[import-untyped]  # has no stubs
 from numba import types
 from numba.extending import intrinsic
 
-from slth.subsetsum.kernels.lanes import loop, splat
 from slth.subsetsum.kernels.vectors import (
     BYTES,
     I32,
@@ -20,6 +19,8 @@ from slth.subsetsum.kernels.vectors import (
     greatest,
     least,
     load,
+    loop,
+    splat,
     store,
 )
 

@@ -1,4 +1,4 @@
-"""Vectors of sixteen problems, side by side: what the code made for them is written with.
+"""What vector code is written with, and vectors of sixteen problems, side by side.
 
 Only generic LLVM vectors are used: no inline assembly, no target intrinsics. Addresses are passed as integers.
 """
@@ -35,6 +35,39 @@ def store(builder: Any, value: Any, address: Any, byte_offset: int = 0) -> None:
     """Write a vector to such an address."""
     pointer = builder.inttoptr(builder.add(address, const(byte_offset)), VECTOR.as_pointer())
     builder.store(value, pointer, align=BYTES)
+
+
+def splat(builder: Any, value: Any, kind: Any = VECTOR) -> Any:
+    """A vector of one number."""
+    lane = builder.insert_element(ir.Constant(kind, ir.Undefined), value, ir.Constant(ir.IntType(32), 0))
+    zeros = ir.Constant(ir.VectorType(ir.IntType(32), kind.count), [0] * kind.count)
+    return builder.shuffle_vector(lane, ir.Constant(kind, ir.Undefined), zeros)
+
+
+def loop(builder: Any, count: Any, initial: list[Any], body: Any) -> list[Any]:
+    """Emit ``for step in range(count): state = body(step, state)``; return the state after the last step."""
+    before = builder.block
+    head = builder.append_basic_block("head")
+    inside = builder.append_basic_block("body")
+    after = builder.append_basic_block("after")
+    builder.branch(head)
+    builder.position_at_end(head)
+    step = builder.phi(I64)
+    step.add_incoming(const(0), before)
+    state = []
+    for value in initial:
+        phi = builder.phi(value.type)
+        phi.add_incoming(value, before)
+        state.append(phi)
+    builder.cbranch(builder.icmp_unsigned("<", step, count), inside, after)
+    builder.position_at_end(inside)
+    new_state = body(step, state)
+    step.add_incoming(builder.add(step, const(1)), builder.block)
+    for phi, value in zip(state, new_state, strict=True):
+        phi.add_incoming(value, builder.block)
+    builder.branch(head)
+    builder.position_at_end(after)
+    return state
 
 
 def least(builder: Any, a: Any, b: Any) -> Any:

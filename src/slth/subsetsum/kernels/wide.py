@@ -12,25 +12,17 @@ from llvmlite import ir  # type: ignore[import-untyped]  # has no stubs
 from numba import types
 from numba.extending import intrinsic
 
-from slth.subsetsum.kernels.lanes import loop, splat
-from slth.subsetsum.kernels.vectors import LANES
+from slth.subsetsum.kernels.vectors import I32, I64, LANES, UINT, VECTOR, const, loop, splat
 
 ROW_BYTES = 8 * LANES
 SMALLEST, LARGEST = 2.0**-900, 2.0**900
 """Sums of magnitudes outside cannot be scaled by one power of two: such problems get the factor 0."""
 
-_I64 = ir.IntType(64)
 _F64 = ir.DoubleType()
-_WORDS = ir.VectorType(_I64, LANES)
+_WORDS = ir.VectorType(I64, LANES)
 _REALS = ir.VectorType(_F64, LANES)
-_KEYS = ir.VectorType(ir.IntType(32), LANES)
-_UINT = types.uint64
 _ROUND = 1.5 * 2.0**52
 """Added and taken away again, leaves a float64 below 2^51 rounded to whole numbers."""
-
-
-def _const(value: int) -> Any:
-    return ir.Constant(_I64, value)
 
 
 def _reals(value: float) -> Any:
@@ -49,12 +41,12 @@ class _Row:
 
     def load(self, address: Any, row: int = 0, kind: Any = _REALS) -> Any:
         """Row `row` behind an address."""
-        at = self.builder.add(address, _const(row * ROW_BYTES))
+        at = self.builder.add(address, const(row * ROW_BYTES))
         return self.builder.load(self.builder.inttoptr(at, kind.as_pointer()), align=64)
 
     def store(self, value: Any, address: Any, row: int = 0) -> None:
         """Write row `row` behind an address."""
-        at = self.builder.add(address, _const(row * ROW_BYTES))
+        at = self.builder.add(address, const(row * ROW_BYTES))
         self.builder.store(value, self.builder.inttoptr(at, value.type.as_pointer()), align=64)
 
     def magnitude(self, x: Any) -> Any:
@@ -96,7 +88,7 @@ def make_scale() -> Any:
         row = _Row(builder)
 
         def body(step: Any, state: list[Any]) -> list[Any]:
-            x = row.load(builder.add(base, builder.mul(step, _const(ROW_BYTES))))
+            x = row.load(builder.add(base, builder.mul(step, const(ROW_BYTES))))
             return [builder.fadd(state[0], row.magnitude(x))]
 
         (total,) = loop(builder, m, [_reals(0.0)], body)
@@ -104,9 +96,9 @@ def make_scale() -> Any:
         shift = _words(52)
         # total lies in [2^(E - 1), 2^E) with E its exponent field less 1022; the factor is 2^(bits - E).
         field = builder.lshr(builder.bitcast(total, _WORDS), shift)
-        exponent = builder.sub(splat(builder, builder.add(bits, _const(1022 + 1023)), _WORDS), field)
+        exponent = builder.sub(splat(builder, builder.add(bits, const(1022 + 1023)), _WORDS), field)
         factor = builder.bitcast(builder.shl(exponent, shift), _REALS)
-        room = builder.sub(builder.shl(_const(1), bits), _const(512))
+        room = builder.sub(builder.shl(const(1), bits), const(512))
         limit = splat(builder, builder.sitofp(room, _F64), _REALS)
         tight = builder.fcmp_ordered(">", builder.fmul(total, factor), limit)
         factor = builder.select(tight, builder.fmul(factor, _reals(0.5)), factor)
@@ -118,7 +110,7 @@ def make_scale() -> Any:
 
     @intrinsic
     def scale(typingctx, base, m, bits, factors, totals):  # type: ignore[no-untyped-def]
-        return types.void(_UINT, _UINT, _UINT, _UINT, _UINT), codegen
+        return types.void(UINT, UINT, UINT, UINT, UINT), codegen
 
     return scale
 
@@ -142,7 +134,7 @@ def make_quantise() -> Any:
         base, first, count, factors, keys, tag, state_address = args
         row = _Row(builder)
         factor = row.load(factors)
-        mirror = splat(builder, builder.trunc(builder.mul(tag, _const(2)), ir.IntType(32)), _KEYS)
+        mirror = splat(builder, builder.trunc(builder.mul(tag, const(2)), I32), VECTOR)
         kinds = [_REALS] * 6 + [_WORDS]
         initial = [row.load(state_address, k, kind) for k, kind in enumerate(kinds)]
         initial[2] = _reals(0.0)
@@ -150,18 +142,18 @@ def make_quantise() -> Any:
         def body(step: Any, state: list[Any]) -> list[Any]:
             whole, negative, here, low, high, turned, flips, mirror = state
             k = builder.add(first, step)
-            x = row.load(builder.add(base, builder.mul(k, _const(ROW_BYTES))))
+            x = row.load(builder.add(base, builder.mul(k, const(ROW_BYTES))))
             scaled = builder.fmul(row.magnitude(x), factor)
             quanta = row.rounded(scaled)
             rest = builder.fsub(scaled, quanta)
             flipped = builder.fcmp_ordered("<", x, _reals(0.0))
-            bit = splat(builder, builder.shl(_const(1), k), _WORDS)
-            key = builder.fptosi(builder.fadd(quanta, quanta), _KEYS)
+            bit = splat(builder, builder.shl(const(1), k), _WORDS)
+            key = builder.fptosi(builder.fadd(quanta, quanta), VECTOR)
             mirror = builder.add(mirror, key)
-            at = builder.add(keys, builder.mul(step, _const(ROW_BYTES)))
-            builder.store(key, builder.inttoptr(at, _KEYS.as_pointer()), align=64)
-            above = builder.add(at, _const(ROW_BYTES // 2))
-            builder.store(mirror, builder.inttoptr(above, _KEYS.as_pointer()), align=64)
+            at = builder.add(keys, builder.mul(step, const(ROW_BYTES)))
+            builder.store(key, builder.inttoptr(at, VECTOR.as_pointer()), align=64)
+            above = builder.add(at, const(ROW_BYTES // 2))
+            builder.store(mirror, builder.inttoptr(above, VECTOR.as_pointer()), align=64)
             return [
                 builder.fadd(whole, quanta),
                 builder.fadd(negative, builder.select(flipped, quanta, _reals(0.0))),
@@ -180,7 +172,7 @@ def make_quantise() -> Any:
 
     @intrinsic
     def quantise(typingctx, base, first, count, factors, keys, tag, state):  # type: ignore[no-untyped-def]
-        return types.void(_UINT, _UINT, _UINT, _UINT, _UINT, _UINT, _UINT), codegen
+        return types.void(UINT, UINT, UINT, UINT, UINT, UINT, UINT), codegen
 
     return quantise
 
@@ -221,13 +213,13 @@ def make_aim() -> Any:
             (shifts, ROW_BYTES // 2, builder.fadd(with_it, with_it)),
             (margins, 0, margin),
         ):
-            at = builder.add(address, _const(offset))
-            builder.store(builder.fptosi(value, _KEYS), builder.inttoptr(at, _KEYS.as_pointer()), align=64)
+            at = builder.add(address, const(offset))
+            builder.store(builder.fptosi(value, VECTOR), builder.inttoptr(at, VECTOR.as_pointer()), align=64)
         return context.get_dummy_value()
 
     @intrinsic
     def aim(typingctx, targets, factors, state, right, left_over, slack, shifts, margins):  # type: ignore[no-untyped-def]
-        return types.void(_UINT, _UINT, _UINT, _UINT, _UINT, types.float64, _UINT, _UINT), codegen
+        return types.void(UINT, UINT, UINT, UINT, UINT, types.float64, UINT, UINT), codegen
 
     return aim
 
@@ -256,8 +248,8 @@ def make_answers() -> Any:
 
         def body(step: Any, state: list[Any]) -> list[Any]:
             total, low, lost = state
-            x = row.load(builder.add(base, builder.mul(step, _const(ROW_BYTES))))
-            bit = splat(builder, builder.shl(_const(1), step), _WORDS)
+            x = row.load(builder.add(base, builder.mul(step, const(ROW_BYTES))))
+            bit = splat(builder, builder.shl(const(1), step), _WORDS)
             taken = builder.icmp_unsigned("!=", builder.and_(chosen, bit), _words(0))
             total, error = row.two_sum(total, builder.select(taken, x, zero))
             return [total, *add(low, lost, error)]
@@ -277,11 +269,11 @@ def make_answers() -> Any:
         row.store(builder.fadd(total, low), sums)
         row.store(row.magnitude(builder.fadd(high, high_low)), errors)
         word = builder.bitcast(builder.or_(proved, safe), ir.IntType(LANES))
-        return builder.zext(word, _I64)
+        return builder.zext(word, I64)
 
     @intrinsic
     def answers(typingctx, base, m, masks, targets, totals, slack, sums, errors):  # type: ignore[no-untyped-def]
-        return _UINT(_UINT, _UINT, _UINT, _UINT, _UINT, types.float64, _UINT, _UINT), codegen
+        return UINT(UINT, UINT, UINT, UINT, UINT, types.float64, UINT, UINT), codegen
 
     return answers
 
@@ -300,14 +292,14 @@ def make_whole() -> Any:
         base, m, factors, keys, bounds = args
         row = _Row(builder)
         factor = row.load(factors)
-        zero = ir.Constant(_KEYS, [0] * LANES)
+        zero = ir.Constant(VECTOR, [0] * LANES)
 
         def body(step: Any, state: list[Any]) -> list[Any]:
             low, high, below, above = state
-            x = row.load(builder.add(base, builder.mul(step, _const(ROW_BYTES))))
-            key = builder.fptosi(row.rounded(builder.fmul(x, factor)), _KEYS)
-            at = builder.add(keys, builder.mul(step, _const(ROW_BYTES // 2)))
-            builder.store(key, builder.inttoptr(at, _KEYS.as_pointer()), align=64)
+            x = row.load(builder.add(base, builder.mul(step, const(ROW_BYTES))))
+            key = builder.fptosi(row.rounded(builder.fmul(x, factor)), VECTOR)
+            at = builder.add(keys, builder.mul(step, const(ROW_BYTES // 2)))
+            builder.store(key, builder.inttoptr(at, VECTOR.as_pointer()), align=64)
             negative = builder.icmp_signed("<", key, zero)
             return [
                 builder.select(builder.icmp_signed("<", key, low), key, low),
@@ -317,14 +309,14 @@ def make_whole() -> Any:
             ]
 
         edge = 2**31 - 1
-        initial = [ir.Constant(_KEYS, [edge] * LANES), ir.Constant(_KEYS, [-edge] * LANES), zero, zero]
+        initial = [ir.Constant(VECTOR, [edge] * LANES), ir.Constant(VECTOR, [-edge] * LANES), zero, zero]
         for k, value in enumerate(loop(builder, m, initial, body)):
-            at = builder.add(bounds, _const(k * ROW_BYTES // 2))
-            builder.store(value, builder.inttoptr(at, _KEYS.as_pointer()), align=64)
+            at = builder.add(bounds, const(k * ROW_BYTES // 2))
+            builder.store(value, builder.inttoptr(at, VECTOR.as_pointer()), align=64)
         return context.get_dummy_value()
 
     @intrinsic
     def whole(typingctx, base, m, factors, keys, bounds):  # type: ignore[no-untyped-def]
-        return types.void(_UINT, _UINT, _UINT, _UINT, _UINT), codegen
+        return types.void(UINT, UINT, UINT, UINT, UINT), codegen
 
     return whole
