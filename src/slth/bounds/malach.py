@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -336,9 +336,7 @@ def theorem_33_finite(
     def blocks_for(k: int) -> int:
         return blocks(k, 8 * exact(lipschitz) * samples / (3 * k * λ), lipschitz, eps, failure, window)
 
-    most = blocks_for(features_finite(samples, lipschitz, λ, failure))
-    features = features_finite(samples, lipschitz, λ, failure / most)
-    return NeuronPruning(features, blocks_for(features))
+    return _serving(lambda share: features_finite(samples, lipschitz, λ, share), blocks_for, failure)
 
 
 @precise
@@ -354,6 +352,13 @@ def theorem_33_rkhs(
     def blocks_for(k: int) -> int:
         return blocks(k, exact(bound) / k, lipschitz, error, failure, window)
 
-    most = blocks_for(features_rkhs(bound, lipschitz, error, failure))
-    features = features_rkhs(bound, lipschitz, error, failure / most)
+    return _serving(lambda share: features_rkhs(bound, lipschitz, error, share), blocks_for, failure)
+
+
+def _serving(
+    features_for: Callable[[Decimal], int], blocks_for: Callable[[int], int], failure: Decimal
+) -> NeuronPruning:
+    """Features such that every block's fail with its share of the probability, and the blocks that these need."""
+    most = blocks_for(features_for(failure))
+    features = features_for(failure / most)
     return NeuronPruning(features, blocks_for(features))
