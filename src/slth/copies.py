@@ -185,6 +185,9 @@ class CopiedLayer(RealisedLayer):
     rows: Callable[[], Iterator[CopyRows]] | None = None
     wide: RealisedLayer | None = None
 
+    def difference(self, weight: NDArray[np.float64], branch: int) -> None:
+        """Copies have slopes of their own."""
+
     def gain(self, branch: int) -> NDArray[np.float64]:
         """Of the copy with the largest."""
         side = 0 if branch > 0 else 1

@@ -88,6 +88,12 @@ class RealisedLayer:
             return self.size + np.abs(weight)
         return np.abs((self.positive if branch > 0 else self.negative) - weight)
 
+    def difference(self, weight: NDArray[np.float64], branch: int) -> NDArray[np.float64] | None:
+        """Slope - weight for one sign of the input; None where there is no slope, or more than one."""
+        if self.only not in (None, branch):
+            return None
+        return (self.positive if branch > 0 else self.negative) - weight
+
     def gain(self, branch: int) -> NDArray[np.float64]:
         """Largest factor by which an error of the input counts, for one sign of it; rounding is left out."""
         if self.only not in (None, branch):

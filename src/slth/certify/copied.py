@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from slth.certify.affine import affine, affine_and_rounding
+from slth.certify.affine import affine, affine_and_rounding, at_middles, middle_and_rest
 from slth.certify.state import UNIT, State, inflate, of_copies
 from slth.copies import CopiedLayer, CopyRows
 from slth.network.graph import Node
@@ -29,8 +29,9 @@ def copied(node: Node, state: State, layer: WeightLayer, realised: CopiedLayer) 
 
     Copy s of an output keeps the weights w[s, j, r] of the copies r of every input j, which are off by e[j, r] each:
 
-        error_out[s] <= sum |w[s, j, r]| e[j, r] + sum |sum over r of w[s, j, r] - weight[j]| |x_j| + |bias error|.
+        error_out[s] <= sum |w[s, j, r]| e[j, r] + |sum d[s, j] c_j| + sum |d[s, j]| |x_j - c_j| + |bias error|,
 
+    where d[s, j] is the sum over r of w[s, j, r] less the target's weight, and c_j the middle of the bounds on x_j.
     Few copies of an output have the largest deviations, and few of their readers keep those copies, so that this is
     far less than what the largest of all copies would give.
     """
@@ -48,7 +49,7 @@ def copied(node: Node, state: State, layer: WeightLayer, realised: CopiedLayer) 
         wanted_bias = np.zeros(len(wanted))
         if bias is not None:
             wanted_bias = bias[rows.start : rows.stop].repeat(realised.copies)
-        part = _rows(node, errors, state.magnitude, rows, wanted, wanted_bias)
+        part = _rows(node, errors, state, rows, wanted, wanted_bias)
         parts.append(part.unflatten(axis, (-1, realised.copies)).movedim(-1 if axis else 1, 0))
     outputs = torch.cat(parts, dim=-1 if axis else 1)
     outputs = inflate(outputs + rounding, 2)
@@ -58,7 +59,7 @@ def copied(node: Node, state: State, layer: WeightLayer, realised: CopiedLayer) 
 def _rows(
     node: Node,
     errors: torch.Tensor,
-    magnitude: torch.Tensor,
+    state: State,
     rows: CopyRows,
     weight: NDArray[np.float64],
     bias: NDArray[np.float64],
@@ -70,13 +71,18 @@ def _rows(
     sizes = np.abs(rows.kept)
     # Each sum over copies is rounded, and so is its difference from the weight.
     slack = sizes.sum(axis=3) * (2.0 * UNIT * (copies + 2))
-    deviation = np.abs(rows.kept.sum(axis=3) - weight) + slack
-    offset = np.abs(rows.bias.values - bias) + rows.bias.slack + rows.bias_size * (2.0 * UNIT * (rows.n_terms + 2))
+    difference = rows.kept.sum(axis=3) - weight
+    shift = torch.from_numpy(rows.bias.values - bias)
+    room = torch.from_numpy(rows.bias.slack + rows.bias_size * (2.0 * UNIT * (rows.n_terms + 2)))
     gain = torch.from_numpy(sizes.transpose(0, 1, 3, 2).reshape(n_rows, inputs * copies, *kernel))
-    apart = inflate(torch.from_numpy(deviation.reshape(n_rows, inputs, *kernel)), 2)
+    shape = (n_rows, inputs, *kernel)
+    apart = inflate(torch.from_numpy((np.abs(difference) + slack).reshape(shape)), 2)
+    loose = torch.from_numpy(slack.reshape(shape))
 
-    def apply(x: torch.Tensor, matrix: torch.Tensor, constant: torch.Tensor | None) -> torch.Tensor:
+    def apply(matrix: torch.Tensor, x: torch.Tensor, constant: torch.Tensor | None = None) -> torch.Tensor:
         return WEIGHT_OPERATORS[node.op].apply(node.attributes, x[None], matrix, constant)[0]
 
-    made = apply(errors, gain, None) + apply(magnitude, apart, inflate(torch.from_numpy(offset), 2))
-    return inflate(made, n_terms)
+    middle, rest = middle_and_rest(state, torch.ones_like(state.lower, dtype=torch.bool))
+    made = apply(gain, errors) + apply(apart, rest)
+    made = made + at_middles(apply, [(difference.reshape(shape), middle)], shift, apart, loose, room, n_terms)
+    return inflate(made, n_terms + 4)
