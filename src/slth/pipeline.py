@@ -20,8 +20,8 @@ from slth.constructions.base import Found, Work
 from slth.domain import Domain
 from slth.errors import ArgumentError
 from slth.mask import Mask
+from slth.network.inputs import as_target
 from slth.network.target import Target, WeightLayer
-from slth.network.trace import trace
 from slth.plan import LARGEST_SEED, LayerPlan, Plan, Wishes, make_plan
 from slth.probes import target_probe_outputs
 from slth.realise import survivors_digest
@@ -116,7 +116,7 @@ def find_ticket(
         Before any work, if the target or an argument cannot be used.
     """
     begin = time.perf_counter()
-    target = model if isinstance(model, Target) else _trace(model, example_input)
+    target = as_target(model, example_input)
     box = Domain.parse(domain)
     _check(seed, construction, threads)
     if box.bounded:
@@ -167,17 +167,6 @@ def draw_source(target: Target, plan: Plan, seed: int) -> SourceSpec:
         for index, (layer_plan, layer) in enumerate(zip(plan.layers, target.layers, strict=True))
     )
     return SourceSpec(seed, plan.initialisation, method.connect(target.graph, layers))
-
-
-def _trace(model: torch.nn.Module, example_input: torch.Tensor | None) -> Target:
-    if not isinstance(model, torch.nn.Module):
-        raise ArgumentError("model", f"a {type(model).__name__}", "a torch.nn.Module or a Target")
-    if example_input is None:
-        from slth.network.inputs import infer_input
-
-        dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
-        example_input = infer_input(model, dtype)
-    return trace(model, example_input)
 
 
 def _check(seed: int, construction: str, threads: int | None) -> None:

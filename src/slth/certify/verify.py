@@ -199,12 +199,11 @@ def _accuracy(
 
 
 def _trace(model: torch.nn.Module, ticket: Ticket, example_input: torch.Tensor | None) -> Target:
-    from slth.network.trace import trace
+    from slth.network.inputs import as_target, input_dtype
 
     if example_input is None:
-        dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
-        example_input = torch.zeros(1, *ticket.graph.input_shape, dtype=dtype)
-    return trace(model, example_input)
+        example_input = torch.zeros(1, *ticket.graph.input_shape, dtype=input_dtype(model))
+    return as_target(model, example_input)
 
 
 def _named_alike(ticket: Ticket, target: Target) -> Target:

@@ -16,9 +16,8 @@ from slth.errors import ArgumentError
 from slth.forecast.constants import Used, constants, measured
 from slth.forecast.estimate import Estimate, estimate
 from slth.forecast.network import Described, Progress, describe
-from slth.network.inputs import infer_input
+from slth.network.inputs import as_target
 from slth.network.target import Target
-from slth.network.trace import trace
 
 MAX_NORM = frozenset({"dacunha-1"})
 """Theorems whose norm no pooling or padding can expand."""
@@ -205,7 +204,7 @@ def requirements(
     """
     positive("eps", eps), probability("delta", delta)
     names = list(THEOREMS) if theorems is None else check_theorems(theorems)
-    network = describe(_target(model, example_input), Domain.parse(domain), on_progress)
+    network = describe(as_target(model, example_input), Domain.parse(domain), on_progress)
     rows = tuple(_row(name, network, float(eps), float(delta), calibrated, on_progress) for name in names)
     return Requirements(network, float(eps), float(delta), rows)
 
@@ -222,17 +221,6 @@ def check_theorems(names: Sequence[str]) -> list[str]:
         if name not in THEOREMS:
             raise ArgumentError("theorem", repr(name), "one of " + ", ".join(THEOREMS))
     return list(dict.fromkeys(names))
-
-
-def _target(model: torch.nn.Module | Target, example_input: torch.Tensor | None) -> Target:
-    if isinstance(model, Target):
-        return model
-    if not isinstance(model, torch.nn.Module):
-        raise ArgumentError("model", f"a {type(model).__name__}", "a torch.nn.Module or a Target")
-    if example_input is None:
-        dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
-        example_input = infer_input(model, dtype)
-    return trace(model, example_input)
 
 
 def _row(

@@ -1,4 +1,4 @@
-"""The input shape of a module that came without an example: found by trial, on tensors without storage."""
+"""Modules that came without an example input: its shape is found by trial, on tensors without storage."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from collections.abc import Iterator
 import torch
 
 from slth.errors import ArgumentError
+from slth.network.target import Target
+from slth.network.trace import trace
 
 logger = logging.getLogger(__name__)
 
@@ -20,6 +22,28 @@ _COMMON = {
 """Sizes of a spatial axis that are tried first, by the number of spatial axes."""
 _LARGEST = {1: 4096, 2: 512, 3: 64}
 _CONVOLUTIONS = (torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.Conv3d)
+
+
+def as_target(model: torch.nn.Module | Target, example_input: torch.Tensor | None = None) -> Target:
+    """The target that a module computes, or the target itself.
+
+    Raises
+    ------
+    ArgumentError
+        If it is neither, or no example input is given and none can be found.
+    TargetError
+        As :func:`slth.network.trace.trace`.
+    """
+    if isinstance(model, Target):
+        return model
+    if not isinstance(model, torch.nn.Module):
+        raise ArgumentError("model", f"a {type(model).__name__}", "a torch.nn.Module or a Target")
+    return trace(model, infer_input(model, input_dtype(model)) if example_input is None else example_input)
+
+
+def input_dtype(model: torch.nn.Module) -> torch.dtype:
+    """What the module most likely reads: numbers like its first parameter's."""
+    return next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
 
 
 def infer_input(model: torch.nn.Module, dtype: torch.dtype) -> torch.Tensor:

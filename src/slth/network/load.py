@@ -22,10 +22,9 @@ from slth.errors import ArgumentError, TargetError
 from slth.files import reason
 from slth.network.archive import read_archive
 from slth.network.graph import INPUT, Graph, Node
-from slth.network.inputs import infer_input
+from slth.network.inputs import as_target, input_dtype
 from slth.network.operators import OPERATORS, Linear, operation_of
 from slth.network.target import Target
-from slth.network.trace import trace
 
 SUFFIXES = (".pt2", ".safetensors", ".pt", ".pth")
 STATE_KEYS = ("state_dict", "model_state_dict", "model")
@@ -102,10 +101,8 @@ class TargetReference:
         if self.weights is not None:
             load_weights(model, existing_file(self.weights))
         if self.input_shape is not None:
-            example = torch.zeros(1, *self.input_shape, dtype=_input_dtype(model))
-        if example is None:
-            example = infer_input(model, _input_dtype(model))
-        return trace(model, example)
+            example = torch.zeros(1, *self.input_shape, dtype=input_dtype(model))
+        return as_target(model, example)
 
 
 def existing_file(path: Path) -> Path:
@@ -337,7 +334,3 @@ def load_weights(model: torch.nn.Module, path: Path) -> None:
         model.load_state_dict(state)
     except (RuntimeError, TypeError, ValueError) as error:
         raise TargetError(str(path), " ".join(str(error).split()), need) from error
-
-
-def _input_dtype(model: torch.nn.Module) -> torch.dtype:
-    return next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
