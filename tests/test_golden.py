@@ -10,13 +10,16 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from slth.bounds import orseau
 from slth.errors import ArgumentError
 from slth.subsetsum import exact, golden
-from slth.subsetsum.golden import GAMMA, LEAST_GAMMA
+from slth.subsetsum.golden import GAMMA
 from slth.subsetsum.problem import Batch, Run
+from slth.subsetsum.rounding import evaluate
 from test_subsetsum import KINDS
 
 RNG = np.random.default_rng(20200622)
+LEAST_GAMMA = (math.sqrt(5) - 1) / 2
 EXPONENTS = range(1709, -1751, -1)
 """Of the grid: from 2^-1000 to the largest float64."""
 
@@ -26,6 +29,11 @@ def batch_of(problems: list[tuple[np.ndarray, float]]) -> Batch:
     sizes = np.array([len(base) for base, _ in problems], np.int64)
     values = np.concatenate([np.asarray(base, float) for base, _ in problems])
     return Batch(values, np.cumsum(sizes) - sizes, sizes, np.array([float(target) for _, target in problems]))
+
+
+def bins(eps: float, gamma: float) -> np.ndarray:
+    """Edges of the bins of Lemma 9, for w_max = 1."""
+    return np.asarray(gamma ** np.arange(1.0, orseau.pieces(eps, gamma=gamma) + 2.0))
 
 
 def _hyperbolic(shape: tuple[int, ...], eps: float, gamma: float) -> np.ndarray:
@@ -44,9 +52,8 @@ def _one_a_bin(n: int, edges: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("eps", [0.3, 0.01, 1e-6])
 @pytest.mark.parametrize("gamma", [GAMMA, LEAST_GAMMA, 0.8, 0.95])
 def test_greedy_leaves_at_most_the_last_bin(gamma: float, eps: float) -> None:
-    edges = golden.bins(eps, gamma)
+    edges = bins(eps, gamma)
     k = len(edges) - 1
-    assert k == golden.n_bins(eps, gamma)
     assert edges[k - 1] <= eps * (1 + 1e-11) and (k == 1 or edges[k - 2] > eps)
     # Every w, also the thresholds themselves and what lies next to them.
     w = np.concatenate([RNG.random(2000), edges, np.nextafter(edges, 0), np.nextafter(edges, 1), [0.0, 1.0]])
@@ -64,27 +71,13 @@ def test_below_the_inverse_golden_ratio_it_fails_and_is_refused() -> None:
     elements = edges[1:] + (edges[:-1] - edges[1:]) * 1e-9
     _, left = golden.greedy(w, edges[:-1], elements)
     assert left.max() > 10 * eps
-    for call in (lambda: golden.bins(eps, gamma), lambda: golden.sample_size(eps, 0.1, gamma)):
-        with pytest.raises(ArgumentError, match=r"gamma: got 0\.55; need 1/φ"):
-            call()
-    for bad in (0.0, 1.0, math.nan):
-        with pytest.raises(ArgumentError, match="eps"):
-            golden.n_bins(bad)
-        with pytest.raises(ArgumentError, match="delta"):
-            golden.sample_size(0.1, bad)
-
-
-def test_numbers_of_bins_and_samples() -> None:
-    assert golden.n_bins(GAMMA**7) == 7 and golden.n_bins(GAMMA**7 * 0.999) == 8
-    # Example 5 of the paper: ε_w = 3.679e-7 and w_max = 1, with ε = ε_w / 2 from Theorem 3.
-    assert golden.n_bins(3.679e-7 / 2) == 39
-    k = 1 + math.log(0.01) / math.log(GAMMA)
-    assert golden.sample_size(0.01, 0.05) == math.ceil(k * math.log(k / 0.05))
+    with pytest.raises(ArgumentError, match=r"gamma: got 0\.55; need at least"):
+        bins(eps, gamma)
 
 
 @pytest.mark.parametrize(("gamma", "eps"), [(GAMMA, 0.01), (LEAST_GAMMA, 1e-3), (0.8, 0.05)])
 def test_every_bin_is_as_likely(gamma: float, eps: float) -> None:
-    edges = golden.bins(eps, gamma)
+    edges = bins(eps, gamma)
     k_prime = 1 + math.log(eps) / math.log(gamma)
     n = 100_000
     v = _hyperbolic((n,), eps, gamma)
@@ -99,8 +92,8 @@ def test_every_bin_is_as_likely(gamma: float, eps: float) -> None:
 
 @pytest.mark.parametrize(("eps", "delta"), [(0.01, 0.1), (0.1, 0.3)])
 def test_so_many_samples_rarely_miss_a_bin(eps: float, delta: float) -> None:
-    m, trials = golden.sample_size(eps, delta), 4000
-    edges = golden.bins(eps)
+    m, trials = orseau.lemma_9(eps, delta), 4000
+    edges = bins(eps, GAMMA)
     v = _hyperbolic((trials, m), eps, GAMMA)
     missed = np.zeros(trials, bool)
     for low, high in zip(edges[1:], edges[:-1], strict=True):
@@ -151,7 +144,7 @@ def test_solver_equals_the_slow_copy(kind: str) -> None:
 @pytest.mark.parametrize("eps", [0.1, 1e-3])
 def test_corollary_10_end_to_end(eps: float) -> None:
     # Of both signs as many as Lemma 9 asks for; 64 elements are enough for ε = 0.1, and for 1e-3 bins are made by hand.
-    edges = golden.bins(eps)
+    edges = bins(eps, GAMMA)
     half = _one_a_bin(500, edges)
     base = np.concatenate([half, -half[:, ::-1]], axis=1)
     targets = RNG.uniform(-1, 1, 500)
@@ -179,7 +172,7 @@ def test_sums_of_many_are_rounded_correctly(kind: str) -> None:
         base, targets = np.array([x for x, _ in problems]), np.array([z for _, z in problems])
         masks = RNG.integers(0, 2**m, 6, dtype=np.uint64, endpoint=False) if m < 64 else RNG.bytes(48)
         masks = np.frombuffer(masks, np.uint64) if m == 64 else masks
-        sums, errors = golden.evaluate(base, targets, masks)
+        sums, errors = evaluate(base, targets, masks)
         for p in range(6):
             assert (sums[p], errors[p]) == exact.evaluate(base[p].tolist(), float(targets[p]), int(masks[p]))
 

@@ -23,8 +23,8 @@ from torch import Tensor
 
 from slth.errors import ArgumentError
 from slth.subsetsum import exact
-from slth.subsetsum.golden import compensated, round_answers
 from slth.subsetsum.problem import Answers, Batch, Objective, Run
+from slth.subsetsum.rounding import EXACT_SCALE, compensated, round_answers
 
 MAX_ELEMENTS = 24
 """Largest base set (chosen): its half lists hold 2^12 sums."""
@@ -35,8 +35,8 @@ FEW = 64
 
 _VALUE_BITS = 59
 """Bits of all magnitudes of a problem together, the bits of the subset below included."""
-_LEAST_SCALE, _EXACT_SCALE = 2.0**-900, 2.0**1000
-"""Magnitudes between which factors are finite and two-sums neither overflow nor underflow."""
+_LEAST_SCALE = 2.0**-900
+"""From this magnitude on factors are finite and two-sums do not underflow."""
 _SUMS = {"cpu": 2**18}
 """Sums of one half at a time (chosen): what fits the cache; on an accelerator `_MANY`, about 4 GB in all."""
 _MANY = 2**25
@@ -142,7 +142,7 @@ def _solve_slab(
         return
     with np.errstate(over="ignore"):
         scale = np.abs(base).sum(axis=1)
-        sane = (scale > _LEAST_SCALE) & (scale + np.abs(targets) < _EXACT_SCALE)
+        sane = (scale > _LEAST_SCALE) & (scale + np.abs(targets) < EXACT_SCALE)
     good = np.flatnonzero(sane)
     if len(good):
         slab = _Slab.make(base[good], targets[good], scale[good], device)

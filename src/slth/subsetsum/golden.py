@@ -6,83 +6,31 @@ I_i = (γ^(i+1), γ^i] times w_max. Given one element v_i of every bin i = 1 .. 
 It asks for γ^-1 - γ <= 1, which holds from the inverse golden ratio on: before step i the remainder is at most
 w_max γ^(i-1), so taking v_i > w_max γ^(i+1) leaves less than w_max (γ^(i-1) - γ^(i+1)) <= w_max γ^i.
 
-The second half of this file rounds sums of many problems at once correctly; :mod:`slth.subsetsum.device` does so too.
+:mod:`slth.bounds.orseau` says how many bins and how many samples that takes.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from slth.errors import ArgumentError
-from slth.subsetsum import exact
 from slth.subsetsum.problem import Answers, Batch, Objective, Run
+from slth.subsetsum.rounding import evaluate, two_sum
 
 MAX_ELEMENTS = 64
 """As many as a mask has bits."""
 GAMMA = 2 / 3
 """Ratio of one bin to the next, the authors' choice."""
-LEAST_GAMMA = (math.sqrt(5) - 1) / 2
-"""The inverse of the golden ratio (proved): below it the greedy choice can leave more than a bin."""
 SMALLEST = 2.0**-1000
 """Where the grid of the solver ends (chosen): thresholds of denormal numbers would lose their ratio."""
-EXACT_SCALE = 2.0**1000
-"""Above this magnitude of |target| + sum |x| two-sums could overflow: such sums are taken in integers."""
 _SLAB = 2**14
 """Problems at a time (chosen): their columns stay in the cache."""
 _BINS_UP = math.ceil(1024 * math.log(2) / -math.log(GAMMA))
 _BINS_DOWN = math.floor(1000 * math.log(2) / -math.log(GAMMA))
 _NONE = np.iinfo(np.int32).max
-
-
-def n_bins(eps: float, gamma: float = GAMMA) -> int:
-    """k = ⌈log_γ ε⌉, the number of bins after which the remainder is at most `eps` (Lemma 9).
-
-    Differs: logarithms are rounded up after 1e-12 is taken off, so that ε = γ^k gives k and not k + 1.
-    """
-    _check(eps, gamma)
-    return max(math.ceil(math.log(eps) / math.log(gamma) - 1e-12), 0)
-
-
-def bins(eps: float, gamma: float = GAMMA) -> NDArray[np.float64]:
-    """The edges γ^1 > γ^2 > .. > γ^(k+1) of the bins of Lemma 9, for w_max = 1.
-
-    Returns
-    -------
-    (k + 1,) array
-        Bin i = 1 .. k is (edges[i], edges[i - 1]], open below; its threshold in the greedy choice is edges[i - 1].
-    """
-    return np.asarray(gamma ** np.arange(1.0, n_bins(eps, gamma) + 2.0))
-
-
-def sample_size(eps: float, delta: float, gamma: float = GAMMA) -> int:
-    """m = ⌈k' ln(k'/δ)⌉ with k' = log_γ(γε): as many samples hit all bins with probability at least 1 - δ (Lemma 9).
-
-    The samples are independent with density proportional to 1/v on [εγ², γ]; each bin then has probability 1/k'.
-
-    Raises
-    ------
-    ArgumentError
-        Unless 0 < ε < 1, 0 < δ < 1 and 1/φ <= γ < 1.
-    """
-    _check(eps, gamma)
-    if not 0.0 < delta < 1.0:
-        raise ArgumentError("delta", str(delta), "a probability between 0 and 1")
-    k = 1.0 + math.log(eps) / math.log(gamma)
-    return math.ceil(k * math.log(k / delta) - 1e-12)
-
-
-def _check(eps: float, gamma: float) -> None:
-    if not LEAST_GAMMA <= gamma < 1.0:
-        raise ArgumentError(
-            "gamma", str(gamma), f"1/φ = {LEAST_GAMMA:.6f} or more and below 1", f"the authors' 2/3 = {GAMMA:.6f}"
-        )
-    if not 0.0 < eps < 1.0:
-        raise ArgumentError("eps", str(eps), "a number between 0 and 1, in units of w_max")
 
 
 def greedy(
@@ -124,8 +72,8 @@ def greedy(
         # The pair is normalised, so its parts compare like the digits of a number.
         take = (high > limit) | ((high == limit) & (low >= 0.0))
         take &= values[:, i] > 0.0
-        difference, error = _two_sum(high, np.where(take, -values[:, i], 0.0))
-        high, low = _two_sum(difference, error + low)
+        difference, error = two_sum(high, np.where(take, -values[:, i], 0.0))
+        high, low = two_sum(difference, error + low)
         taken[:, i] = take
     return taken, high
 
@@ -208,70 +156,3 @@ def _choose(base: NDArray[np.float64], targets: NDArray[np.float64]) -> NDArray[
     taken, _ = greedy(goals, np.take_along_axis(limits, where, axis=1), elements)
     bits = np.where(taken, np.uint64(1) << where.astype(np.uint64), np.uint64(0))
     return np.asarray(bits.sum(axis=1, dtype=np.uint64))
-
-
-def _two_sum(x: Any, y: Any) -> tuple[Any, Any]:
-    """x + y as the rounded sum and its error, exactly (Knuth); finite floats of any library's arrays."""
-    total = x + y
-    back = total - x
-    return total, (x - (total - back)) + (y - back)
-
-
-def compensated(columns: Iterable[Any], targets: Any) -> tuple[Any, Any, Any, Any, Any]:
-    """Sums over columns, and how far from the targets they are, almost without error; numpy arrays or torch tensors.
-
-    Parameters
-    ----------
-    columns : iterable of (P,) arrays
-        The terms of all sums, 0 where an element is not chosen.
-    targets : (P,) array
-
-    Returns
-    -------
-    total, low : (P,) arrays
-        The sum is about total + low.
-    high, high_low : (P,) arrays
-        target - sum is about high + high_low, high being the float64 nearest to both together.
-    exact : (P,) bool array
-        Where both are equalities.
-
-    Notes
-    -----
-    Each two-sum is exact, so only adding up the errors can round. Over m columns that loses less than
-    ``(m + 2)^2 * 2^-106`` times |target| + sum |x|, provided that is below 2^1000.
-    """
-    total, low, lost = targets * 0.0, targets * 0.0, targets * 0.0
-    for column in columns:
-        total, error = _two_sum(total, column)
-        low, rest = _two_sum(low, error)
-        lost = lost + abs(rest)
-    gap, error = _two_sum(targets, -total)
-    gap_low, rest = _two_sum(error, -low)
-    high, high_low = _two_sum(gap, gap_low)
-    return total, low, high, high_low, lost + abs(rest) == 0.0
-
-
-def round_answers(columns: Iterable[Any], m: int, targets: Any, scale: Any) -> tuple[Any, Any, Any]:
-    """Sums of `m` columns and their errors, each the float64 nearest to the exact value, and (P,) where that is proved.
-
-    `scale` is at least |target| + sum |x|, save for a few roundings. See :func:`compensated`.
-    """
-    total, low, high, high_low, exact_ = compensated(columns, targets)
-    # Four times what can be lost, which also covers the rounding of low - slack and low + slack.
-    slack = (m + 2.0) ** 2 * 2.0**-104 * scale
-    sums, gaps = total + low, high + high_low
-    proved = (total + (low - slack) == total + (low + slack)) & (high + (high_low - slack) == high + (high_low + slack))
-    return sums + 0.0, abs(gaps), (proved | exact_) & (scale < EXACT_SCALE)
-
-
-def evaluate(
-    base: NDArray[np.float64], targets: NDArray[np.float64], masks: NDArray[np.uint64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Sums and errors, (P,) each, of the choices `masks` from base sets (P, m), correctly rounded."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        scale = np.abs(targets) + np.abs(base).sum(axis=1)
-        columns = (np.where(masks >> np.uint64(k) & np.uint64(1), x, 0.0) for k, x in enumerate(base.T))
-        sums, errors, proved = round_answers(columns, base.shape[1], targets, scale)
-    for p in np.flatnonzero(~proved).tolist():
-        sums[p], errors[p] = exact.evaluate(base[p].tolist(), float(targets[p]), int(masks[p]))
-    return sums, errors
