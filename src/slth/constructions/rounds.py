@@ -21,7 +21,9 @@ from slth.network.target import WeightLayer
 from slth.source.spec import WholeSource
 
 _FIRST_LOOK, _LOOK = 128, 256
-"""Neurons looked at for a weight at first, and then at a time, until the greedy sum has what it needs (chosen)."""
+"""Neurons looked at for a weight at first, and then at least, until the greedy sum has what it needs (chosen)."""
+_AT_ONCE = 1 << 18
+"""Neurons looked at for all weights at a time, about, where more are looked at than the least (chosen)."""
 
 
 class Rounds:
@@ -108,8 +110,9 @@ class Rounds:
                 u, v = self._pairs(neuron, channel[open_, None], output[open_, None], tap[open_, None])
                 bins = (shelf.begin, shelf.end)
                 more = peel(u, v, place, target, signs, self.edges, bins, open_, found, value, chosen, remainder)
-                look = max(_LOOK, seen // 2) if seen else _FIRST_LOOK
-                open_, stop = open_[more], min(seen + look, shelf.held)
+                open_ = open_[more]
+                look = max(_LOOK, min(seen // 2, _AT_ONCE // max(1, len(open_)))) if seen else _FIRST_LOOK
+                stop = min(seen + look, shelf.held)
                 if not len(open_) or seen == stop:
                     break
                 place, seen = upcoming(self.taken[number], cursor, open_, stop - seen), stop

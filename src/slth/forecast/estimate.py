@@ -13,17 +13,21 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from slth.bounds.recycling import HYPERBOLIC, LOG, LOGLOG, place_bins
 from slth.bounds.shape import Layer
 from slth.bounds.theorem import WidthBound
 from slth.constructions import CONSTRUCTIONS
 from slth.forecast.network import Described
 from slth.forecast.numbers import readable
 from slth.forecast.subsets import golden_pieces, mean_smallest_subset, used
+from slth.mask.slots import numbers_below
 
 NEURON_SECONDS = 1.0e-7
 """To look at a neuron of a pool (fitted: 0.5 to 2 billion neurons of a perceptron, one core of an AMD EPYC, Zen 4)."""
 BIN_SECONDS = 2.1e-6
 """For each bin of a greedy sum (fitted: 12 to 35 bins; likewise)."""
+SAMPLE_SECONDS = 1.6e-7
+"""For a greedy sum, over the least probability of a bin where bins differ (fitted: 11 to 45 bins; likewise)."""
 OVERHEAD_BYTES = 5_700
 """What a file holds besides its masks (fitted to three layers)."""
 FINEST = 2.0**-48
@@ -142,8 +146,8 @@ def _pairs(sparse: bool) -> Callable[[WidthBound, list[_Case]], Estimate]:
 
 
 def _index_bytes(width: int) -> int:
-    """As masks number neurons."""
-    return 2 if width <= 1 << 16 else 4 if width <= 1 << 32 else 8
+    """Of a neuron's number among so many, in a mask."""
+    return np.dtype(numbers_below(width)).itemsize
 
 
 def _three_layers(bound: WidthBound, cases: list[_Case]) -> Estimate:
@@ -164,7 +168,7 @@ def _three_layers(bound: WidthBound, cases: list[_Case]) -> Estimate:
     return Estimate("pairs", kept, size, NEURON_SECONDS * pool * slots)
 
 
-def _golden(construction: str) -> Callable[[WidthBound, list[_Case]], Estimate]:
+def _golden(construction: str, law: str = HYPERBOLIC) -> Callable[[WidthBound, list[_Case]], Estimate]:
     """A neuron, of two weights, for each piece of a weight and each sign of its input.
 
     slth recycles samples (theorem 30); the batches of theorem 3 have the same tickets.
@@ -176,7 +180,10 @@ def _golden(construction: str) -> Callable[[WidthBound, list[_Case]], Estimate]:
             here = case.signs * case.layer.weights * golden_pieces(case.magnitudes, case.tolerance)
             bins = 1 + np.log(max(case.layer.largest / case.tolerance, 1.0)) / np.log(1.5)
             neurons += here
-            seconds += BIN_SECONDS * float(bins) * case.signs * case.layer.weights
+            each = BIN_SECONDS * float(bins)
+            if law != HYPERBOLIC:
+                each = SAMPLE_SECONDS / float(place_bins(law, 2 / 3, int(bins), 1.0).share[-1])
+            seconds += each * case.signs * case.layer.weights
             size += case.layer.weights + round(here * _index_bytes(case.between))
         refused = _too_fine(cases) if construction else NO_SEARCH
         if refused:
@@ -283,8 +290,8 @@ _FAMILIES: dict[str, Callable[[WidthBound, list[_Case]], Estimate]] = {
     "orseau-3-repaired": _golden(""),
     "orseau-30": _golden("golden-ratio"),
     "orseau-3-or-30": _golden(""),
-    "orseau-12": _golden("golden-ratio"),
-    "orseau-12-loglog": _golden("golden-ratio"),
+    "orseau-12": _golden("golden-ratio", LOG),
+    "orseau-12-loglog": _golden("golden-ratio", LOGLOG),
     "orseau-14": _golden("golden-ratio"),
     "pensia-1": _two_for_one(biases=False),
     "burkholz-2.5": _two_for_one(),
