@@ -55,7 +55,3 @@ class DataError(SlthError):
 
 class OutputError(SlthError):
     """A place where a result cannot be written."""
-
-
-class Interrupted(KeyboardInterrupt):
-    """Ctrl-C during long work; everything half done has been dropped."""
