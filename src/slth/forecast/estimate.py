@@ -21,7 +21,6 @@ from slth.forecast.network import Described
 from slth.forecast.numbers import readable
 from slth.forecast.subsets import golden_pieces, mean_smallest_subset, used
 from slth.mask.slots import numbers_below
-from slth.mask.slots import numbers_below
 
 NEURON_SECONDS = 1.0e-7
 """To look at a neuron of a pool (fitted: 0.5 to 2 billion neurons of a perceptron, one core of an AMD EPYC, Zen 4)."""
