@@ -319,3 +319,16 @@ def _renamed(source: SourceLayer) -> SourceLayer:
         order = "even-multiples"
 
     return Odd(**{field.name: getattr(source, field.name) for field in dataclasses.fields(source)})
+
+
+@pytest.mark.parametrize(
+    ("schedule", "words"), [("known", "a wider source begins"), ("odd-multiples", "odd multiple of 2")]
+)
+def test_the_terminal_says_how_the_source_is_drawn(schedule: str, words: str) -> None:
+    from slth.commands.screen import order_lines
+    from slth.summary import summarise
+
+    ticket = find(Case(mlp((2, 2)), (2,), {"tolerance": 0.3}), "hyperbolic-log", schedule)
+    (line,) = order_lines(summarise(ticket))
+    assert words in line
+    assert {source.order for source in ticket.spec.layers} == {layer.order for layer in summarise(ticket).layers}

@@ -99,9 +99,16 @@ def progress_bar(enabled: bool) -> Iterator[Bar]:
         bar.stop()
 
 
+_ENDLESS = {
+    "neuron-by-neuron": "drawn neuron by neuron: a wider source begins with this one",
+    "odd-multiples": "drawn neuron by neuron; neuron t has weights times 2^j besides, t an odd multiple of 2^j",
+}
+"""Orders of :mod:`slth.source.endless` in words."""
+
+
 def order_lines(summary: TicketSummary) -> list[str]:
-    """Which layers have another order than the construction's own, and why; what copies there are; extra depth."""
-    lines = []
+    """What order layers have, and why, if not the construction's own; what copies there are; extra depth."""
+    lines = [_ENDLESS[order] for order in sorted({layer.order for layer in summary.layers} & _ENDLESS.keys())]
     if summary.rerouted:
         lines.append(f"univariate neurons first, as the input may have either sign: {', '.join(summary.rerouted)}")
     if summary.copied:
@@ -124,11 +131,11 @@ def law_lines(summary: TicketSummary) -> list[str]:
     """The law of the source's weights with its scales and factors, layer by layer."""
     shown = summary.layers if len(summary.layers) <= MOST_LAYERS else summary.layers[: MOST_LAYERS - 1]
     by_shape = any(layer.drawn_scales != (1.0, 1.0) for layer in summary.layers)
-    parts = [f"{layer.name} {_scales(layer, by_shape)}" for layer in shown]
+    parts = [f"layer {layer.name} {_scales(layer, by_shape)}" for layer in shown]
     if len(shown) < len(summary.layers):
         parts.append(f"{len(summary.layers) - len(shown)} more")
-    what = "scales of the law, and factors" if by_shape else "times"
-    lines = [f"weights {summary.distribution}; {what}, layer by layer: {', '.join(parts)}"]
+    what = "drawn with a scale x times a factor" if by_shape else "times a factor"
+    lines = [f"weights {summary.distribution}, {what}: {', '.join(parts)}"]
     if by_shape and summary.output_factor is not None:
         lines.append(f"the factors are one factor on the output: {_power(summary.output_factor)}")
     elif by_shape:
