@@ -277,7 +277,7 @@ def test_a_users_own_activation_is_taken_with_its_numbers() -> None:
         ({"m_minus": 1.1}, r"phi\(-"),
         ({"reach": lambda eps: 1.2 * (3 * eps) ** (1 / 3)}, "up to reach"),
         ({"reach": lambda eps: 0.0}, "reach"),
-        ({"reach": lambda eps: 1e-3 if eps < 1e-2 else 1e-4}, "grows with eps"),
+        ({"reach": lambda eps: eps if eps < 1e-2 else 1e-4}, "does not fall with eps"),
         ({"reach": lambda eps: math.nan}, "reach"),
         ({"lipschitz": 0.99}, "Lipschitz"),
         ({"lipschitz": -1.0}, "Lipschitz"),

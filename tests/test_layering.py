@@ -15,7 +15,7 @@ import slth
 ROOT = Path(slth.__file__).parent
 
 ORDER = [
-    *("errors", "files", "container", "threads", "memory", "activations"),
+    *("errors", "imports", "files", "container", "threads", "memory", "activations"),
     *("network", "domain", "data"),
     *("bounds", "source"),
     *("plan", "budget"),

@@ -175,18 +175,3 @@ def test_a_file_that_names_another_activation_is_refused(value: object) -> None:
     header["source"]["activation"] = value
     with pytest.raises(TicketError, match="activation"):
         from_bytes(pack(header, tensors))
-
-
-def test_a_users_own_activation_works_in_memory_and_is_refused_for_a_file() -> None:
-    from slth.activations import Activation
-
-    cubic = Activation.custom(
-        "soft", lambda x: x / (1 + np.abs(x)), 1.0, 1.0, 0.0, lambda eps: math.sqrt(eps), 1.0, module=nn.Softsign
-    )
-    ticket = find(cubic, "uniform")
-    x = torch.rand(100, 4, dtype=torch.float64) * 2 - 1
-    with torch.no_grad():
-        made, wanted = ticket.module("masked", dtype=torch.float64)(x), mlp((4, 5, 3)).double()(x)
-    assert float((made - wanted).abs().max()) < 0.2
-    with pytest.raises(ArgumentError, match="a user's own"):
-        to_bytes(ticket)

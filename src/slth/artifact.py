@@ -11,16 +11,17 @@ from numpy.typing import NDArray
 
 from slth.activations import Activation
 from slth.activations import parse as parse_activation
+from slth.activations.own import Description, named, recall, storable
 from slth.constructions import CONSTRUCTIONS, Construction
 from slth.container import Format, require, sha256_text
 from slth.errors import ArgumentError, TicketError
 from slth.mask import Mask
 from slth.network.deepen import LARGEST_EXTRA_DEPTH, deepened
 from slth.network.graph import Graph, Node, Sign
-from slth.network.operators import WEIGHT_OPERATORS
+from slth.network.operators import WEIGHT_OPERATORS, Own
 from slth.plan import LARGEST_SEED, OBJECTIVES
 from slth.probes import N_OUTPUTS, N_PROBES
-from slth.source.distributions import DISTRIBUTIONS, from_json
+from slth.source.initialised import NAMES, from_json
 from slth.source.law import Distribution
 from slth.source.philox import GENERATOR
 from slth.source.spec import SourceLayer, SourceSpec
@@ -37,7 +38,7 @@ def to_bytes(ticket: Ticket) -> bytes:
     Raises
     ------
     ArgumentError
-        If the source has an activation of the user's own.
+        If it has an activation of the user's own that is not registered.
     """
     return TICKETS.to_bytes(ticket)
 
@@ -77,20 +78,18 @@ def from_bytes(content: bytes) -> Ticket:
     return TICKETS.from_bytes(content)
 
 
-def _check_storable(ticket: Ticket) -> None:
-    """Refuse a user's own activation, whose code a file cannot hold."""
-    for layer in ticket.spec.layers:
-        if not layer.activation.proved:
-            got = f"{layer.activation.name!r}, a user's own"
-            raise ArgumentError(
-                "source activation", got, "one that slth knows by name, for a file", "keeping the ticket in memory"
-            )
+def _own(ticket: Ticket) -> list[Description]:
+    """Descriptions of the users' own activations in a ticket, by name: as they were read, or else as registered."""
+    read = {stored.name: stored for stored in ticket.own_activations}
+    used = {layer.activation.name: layer.activation for layer in ticket.spec.layers if not layer.activation.proved}
+    used |= {node.attributes["name"]: named(node.attributes["name"]) for node in ticket.graph if node.op == Own.name}
+    return [read.get(name) or storable(used[name]) for name in sorted(used)]
 
 
 def _fields(ticket: Ticket) -> dict[str, Any]:
-    _check_storable(ticket)
-    deeper = {"extra_depth": ticket.extra_depth} if ticket.extra_depth else {}
-    return deeper | {
+    some = {"extra_depth": ticket.extra_depth} if ticket.extra_depth else {}
+    own = _own(ticket)
+    return (some | {"own_activations": [each.to_json() for each in own]} if own else some) | {
         "generator_version": ticket.generator_version,
         "construction": ticket.construction,
         "objective": ticket.objective,
@@ -119,6 +118,9 @@ def _facts_json(facts: LayerFacts) -> dict[str, Any]:
 
 
 def _ticket(header: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Ticket:
+    own = tuple(Description.from_json(each) for each in header.get("own_activations", ()))
+    for stored in own:
+        recall(stored)
     target_graph, extra_depth = Graph.from_json(header["graph"]), header.get("extra_depth", 0)
     require(header["construction"] in CONSTRUCTIONS, "construction", repr(header["construction"]), "a known name")
     graph = _deepened(target_graph, extra_depth, CONSTRUCTIONS[header["construction"]])
@@ -166,6 +168,7 @@ def _ticket(header: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Ticket:
         probe_outputs=probes,
         domain=None if domain is None else (domain[0], domain[1]),
         extra_depth=extra_depth,
+        own_activations=own,
     )
 
 
@@ -186,7 +189,7 @@ def _spec(value: dict[str, Any], graph: Graph, construction: Construction) -> So
     seed = value["seed"]
     require(type(seed) is int and 0 <= seed <= LARGEST_SEED, "seed", repr(seed), "a whole number of 64 bits")
     require(value["generator"] == GENERATOR, "generator", repr(value["generator"]), GENERATOR)
-    require(value["distribution"] in DISTRIBUTIONS, "distribution", repr(value["distribution"]), "a known name")
+    require(value["distribution"] in NAMES, "distribution", repr(value["distribution"]), "a known name")
     known = value["initialisation"] in construction.initialisations
     require(known, "initialisation", repr(value["initialisation"]), " or ".join(construction.initialisations))
     nodes = [node for node in graph if node.op in WEIGHT_OPERATORS]
@@ -208,6 +211,10 @@ def _source_layer(
         fits and not (width % 2 and construction.even_width), where, repr(width), f"a block width up to {LARGEST_WIDTH}"
     )
     require(bool(np.isfinite(scale)) and float(np.float32(scale)) == scale > 0, where, repr(scale), "a float32 scale")
+    law = _law(where, {"name": spec["distribution"], **entry["law"]})
+    if law.by_shape:
+        require(construction.any_law, where, law.name, f"the law of the construction {construction.name!r}")
+        require(math.frexp(scale)[0] == 0.5, where, repr(scale), f"a power of 2, with the law {law.name!r}")
     outputs, inputs_per_group, *kernel = node.attributes["weight_shape"]
     return construction.layout(entry.get("order", ""))(
         seed=seed,
@@ -220,7 +227,7 @@ def _source_layer(
         block_width=width,
         scale=scale,
         initialisation=spec["initialisation"],
-        law=_law(where, {"name": spec["distribution"], **entry["law"]}),
+        law=law,
         activation=_activation(spec["activation"], construction),
         expand_scale=_power_of_two(where, entry["expand_scale"]),
     )

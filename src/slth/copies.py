@@ -16,7 +16,7 @@ from slth.mask.blocks import blocks
 from slth.network.graph import Graph, Node
 from slth.network.operators import OPERATORS, WEIGHT_OPERATORS, Elementwise
 from slth.network.widen import CopyLayout, Widened, widen
-from slth.realise import LIBM_UNITS, RealisedLayer, realise
+from slth.realise import RealisedLayer, realise
 from slth.source.copies import CopySource
 from slth.source.spec import SourceLayer
 
@@ -40,7 +40,7 @@ class Constants:
                 size = 1.0 + np.abs(values) + slack
                 new = phi.value(values)
                 # Twice the error of a library's function: here, and where the source is evaluated.
-                units = 0.0 if node.op == "relu" else 2 * LIBM_UNITS * _UNIT * max(1.0, phi.lipschitz)
+                units = 0.0 if node.op == "relu" else 2 * phi.rounding_units * _UNIT * max(1.0, phi.lipschitz)
                 values, slack = new, (phi.lipschitz * slack + units * size + phi.jump) * (1 + 8 * _UNIT)
             elif node.op == "average_pool":
                 # A mean of n equal numbers, added in any order and divided.
@@ -90,7 +90,7 @@ def first_constants(source: SourceLayer, mask: Mask, count: int) -> Constants:
         values[place], size[place] = products.sum(axis=(1, 2)), np.abs(products).sum(axis=(1, 2))
         n_terms = max(n_terms, int(flags.sum(axis=(1, 2)).max(initial=0)))
     # Of this sum, and of the one where the source is evaluated.
-    return Constants(values, 2 * (n_terms + LIBM_UNITS + 8) * _UNIT * size)
+    return Constants(values, 2 * (n_terms + source.activation.rounding_units + 8) * _UNIT * size)
 
 
 def next_constants(source: CopySource, mask: CopyMask, constants: Constants) -> Constants:

@@ -133,8 +133,6 @@ class RealisedLayer:
 
 ANYWHERE = 2.0**100
 """A distance from 0 at which every activation that leaves its lines has left them."""
-LIBM_UNITS = 16
-"""Units in the last place that a library's activation may be off by; :mod:`slth.certify.activation` has the same."""
 
 
 def realise(source: SourceLayer, mask: Mask) -> RealisedLayer:
@@ -181,7 +179,7 @@ def realise(source: SourceLayer, mask: Mask) -> RealisedLayer:
     bent = phi.remainder(ANYWHERE) > 0.0
     bend = Bend(phi, float(np.abs(value[~is_bias]).max(initial=0.0)), _paired(source, mask)) if bent else Bend()
     # A slope that is not 0 or 1 is rounded once more, and a library's function by more than that.
-    n_terms += 0 if rectified else 2 + LIBM_UNITS
+    n_terms += 0 if rectified else 2 + phi.rounding_units
     some = source.bias or bool(bias_sizes.any())
     return RealisedLayer(
         slopes[0], slopes[1], biases if some else None, sizes.max(axis=0), bias_sizes if some else None, n_terms, bend

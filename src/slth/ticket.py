@@ -18,6 +18,8 @@ from slth.source.spec import SourceLayer, SourceSpec
 if TYPE_CHECKING:
     import torch
 
+    from slth.activations.own import Description
+
 
 @dataclass(frozen=True)
 class LayerFacts:
@@ -87,6 +89,8 @@ class Ticket:
         Smallest lower and largest upper bound of the domain that the search was told; None for all reals.
     extra_depth : int
         Identity layers that the source has besides, see :mod:`slth.network.deepen`.
+    own_activations : tuple of Description
+        What the file from which it was read says of users' own activations; empty where it was not read from one.
     seconds : float or None
         How long the search took; not part of the file.
     """
@@ -105,6 +109,7 @@ class Ticket:
     probe_outputs: NDArray[np.float32]
     domain: tuple[float, float] | None = None
     extra_depth: int = 0
+    own_activations: tuple[Description, ...] = field(default=(), compare=False)
     seconds: float | None = field(default=None, compare=False)
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -18,12 +19,12 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 
-TRIED_ERRORS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-6)
+TRIED_ERRORS = (1e3, 1e2, 1e1, 1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-6, 1e-9, 1e-12)
 """Errors for which a user's own ``reach`` is tried (chosen)."""
 _TRIED_POINTS = 2000
 _TRIED_WIDTH = 100.0
 """Half-width of the grid where ``reach`` is infinite (chosen)."""
-_ROUNDING = 2.0**-40
+OWN_ROUNDING = 2.0**-40
 """Allowance for the rounding of a user's own function, relative to its size (chosen)."""
 
 
@@ -73,6 +74,14 @@ class Activation:
     def text(self) -> str:
         """The form that :func:`slth.activations.parse` reads: the name, and its parameters behind a colon."""
         return ":".join([self.name, *([",".join(map(repr, self.parameters.values()))] if self.parameters else [])])
+
+    @property
+    def rounding_units(self) -> int:
+        """Units in the last place, 2^-53, by which one evaluation may be off (chosen): a library's, or a user's own.
+
+        :mod:`slth.certify.activation` has the same.
+        """
+        return 16 if self.proved else round(OWN_ROUNDING * 2**53)
 
     @property
     def slope_sum(self) -> float:
@@ -158,15 +167,19 @@ class Activation:
     ) -> Activation:
         """A user's own activation, tried on a grid before it is used; a trial is not a proof.
 
+        A file can hold a ticket with it once it has been registered, see :func:`slth.activations.register`.
+
         Parameters
         ----------
         name : str
+            None of :data:`slth.activations.ACTIVATIONS`.
         function : callable
             float64 array -> float64 array of the same shape.
         m_plus, m_minus, d : float
             As in Assumption 2.3.
         reach : callable
-            a(eps): for every eps, |phi - phi^| <= eps on [-a(eps), a(eps)]; infinite where phi is phi^.
+            a(eps): for every eps, |phi - phi^| <= eps on [-a(eps), a(eps)]; infinite where phi is phi^. Neither a(eps)
+            nor eps / a(eps) may fall as eps grows: bounds for large inputs must hold for small ones in proportion.
         lipschitz : float
         nonnegative, keeps_sign : bool, optional
             Tried as well where they are claimed.
@@ -178,6 +191,17 @@ class Activation:
         ArgumentError
             At the first point where a claim is false, which it names.
         """
+        from slth.activations.registry import ACTIVATIONS
+
+        if name in ACTIVATIONS:
+            raise ArgumentError(
+                f"activation {name!r}", "the name of one that slth has", "a name of its own", f"my_{name}"
+            )
+        where = f"activation {name!r}"
+        m_plus, m_minus, d, lipschitz = (
+            _real(where, word, number)
+            for word, number in (("m_plus", m_plus), ("m_minus", m_minus), ("d", d), ("lipschitz", lipschitz))
+        )
 
         def remainder(z: float) -> float:
             return 0.0 if z == 0 else smallest(lambda eps: reach(eps) >= z)
@@ -225,6 +249,26 @@ def check_first_layer(activation: Activation) -> None:
     )
 
 
+def _real(where: str, word: str, value: Any) -> float:
+    real = isinstance(value, int | float | np.floating | np.integer) and not isinstance(value, bool)
+    if not real or not math.isfinite(value):
+        raise ArgumentError(f"{where}, {word}", repr(value), "a finite number")
+    return float(value)
+
+
+def _number_of(reach: Callable[[float], float], eps: float) -> float:
+    return float(reach(eps))
+
+
+def _called(where: str, what: str, call: Callable[[], Any]) -> Any:
+    """What a user's own function gives; its errors are the user's to see."""
+    try:
+        with np.errstate(all="ignore"):
+            return call()
+    except Exception as error:
+        raise ArgumentError(where, f"{type(error).__name__} from {what} ({error})", "numbers") from error
+
+
 def _distance(name: str, z: float) -> float:
     if not z >= 0:
         raise ArgumentError(f"activation {name!r}", f"a distance of {z}", "a number of at least 0")
@@ -233,27 +277,37 @@ def _distance(name: str, z: float) -> float:
 
 def _try(activation: Activation, reach: Callable[[float], float]) -> None:
     where = f"activation {activation.name!r}"
-    numbers = (activation.m_plus, activation.m_minus, activation.d, activation.lipschitz)
-    if not all(map(math.isfinite, numbers)) or activation.lipschitz < 0 or not activation.name:
-        raise ArgumentError(where, f"{numbers}", "a name, finite slopes and d, and a Lipschitz constant of at least 0")
+    if activation.lipschitz < 0 or not activation.name:
+        raise ArgumentError(where, f"{activation.lipschitz:g}", "a name, and a Lipschitz constant of at least 0")
     half = np.linspace(0, 1, _TRIED_POINTS)
-    grid, before = np.concatenate([-half[:0:-1], half]), 0.0
+    fine = np.geomspace(1e-9, 1, _TRIED_POINTS)
+    grids = [np.concatenate([-positive[::-1], [0.0], positive]) for positive in (half[1:], fine)]
+    before, ratio = 0.0, 0.0
     for eps in sorted(TRIED_ERRORS):
-        a = float(reach(eps))
+        a = _called(where, f"reach({eps:g})", functools.partial(_number_of, reach, eps))
         if not a > 0 or a < before:
-            raise ArgumentError(where, f"reach({eps:g}) = {a:g}", "a number above 0 that grows with eps")
-        before = a
-        _try_on(activation, grid * min(a, _TRIED_WIDTH), eps)
-    _try_on(activation, grid * _TRIED_WIDTH, math.inf)
+            raise ArgumentError(where, f"reach({eps:g}) = {a:g}", "a number above 0 that does not fall with eps")
+        if eps / a < ratio * (1 - OWN_ROUNDING):
+            got = f"eps / reach(eps) = {eps / a:.6g} at {eps:g}, and {ratio:.6g} at a smaller eps"
+            raise ArgumentError(where, got, "one that does not fall as eps grows", "a smaller reach for large eps")
+        before, ratio = a, eps / a
+        for grid in grids:
+            _try_on(activation, grid * min(a, _TRIED_WIDTH), eps)
+    for grid in grids:
+        _try_on(activation, grid * _TRIED_WIDTH, math.inf)
 
 
 def _try_on(activation: Activation, x: Floats, eps: float) -> None:
     """Try every claim on a grid that holds 0."""
     where = f"activation {activation.name!r}"
-    y = np.asarray(activation.value(x))
-    if y.shape != x.shape or not np.isfinite(y).all():
-        raise ArgumentError(where, f"values of shape {y.shape}", f"finite numbers of shape {x.shape}")
-    slack = _ROUNDING * (1 + np.abs(y) + np.abs(x) * activation.lipschitz)
+    y = _called(where, "the function", lambda: np.asarray(activation.value(x)))
+    if y.shape != x.shape or y.dtype != np.float64:
+        got = f"{y.dtype} values of shape {y.shape}"
+        raise ArgumentError(where, got, f"float64 numbers of the argument's shape {x.shape}")
+    if not np.isfinite(y).all():
+        worst = int(np.argmin(np.isfinite(y)))
+        raise ArgumentError(where, f"phi({x[worst]:.6g}) = {y[worst]}", "finite numbers")
+    slack = OWN_ROUNDING * (1 + np.abs(y) + np.abs(x) * activation.lipschitz)
     line = np.where(x >= 0, activation.m_plus, activation.m_minus) * x + activation.d
     steps = np.abs(np.diff(y)) - activation.lipschitz * np.diff(x)
     negative = np.where(x >= 0, np.maximum(-y, 0), np.maximum(y, 0)) if activation.keeps_sign else 0 * y

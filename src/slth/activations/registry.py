@@ -201,6 +201,9 @@ ACTIVATIONS: Mapping[str, Callable[..., Activation]] = {
 }
 """Makers of the activations, with the usual values for their parameters."""
 
+OWN: dict[str, Activation] = {}
+"""Users' own activations of this process, by name; see :mod:`slth.activations.own`."""
+
 
 def parse(text: str, where: str = "activation") -> Activation:
     """The activation of a text such as ``tanh``, ``leaky_relu:0.1`` or ``hardtanh:-2,2``.
@@ -215,9 +218,12 @@ def parse(text: str, where: str = "activation") -> Activation:
     >>> parse("leaky_relu:0.1").m_minus
     0.1
     """
+    if text in OWN:
+        return OWN[text]
     name, colon, rest = text.partition(":")
     if name not in ACTIVATIONS:
-        raise ArgumentError(where, text, f"one of {', '.join(ACTIVATIONS)}", f"{where} leaky_relu:0.1")
+        need = f"one of {', '.join((*ACTIVATIONS, *OWN))}"
+        raise ArgumentError(where, text, need, "leaky_relu:0.1, or slth.activations.register with one of your own")
     names = [key for key in inspect.signature(ACTIVATIONS[name]).parameters if key != "name"]
     try:
         values = [float(part) for part in rest.split(",")] if colon else []

@@ -12,14 +12,17 @@ added for every evaluation: the bounds' own, the target's and the ticket's.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 
+import numpy as np
 import torch
 
 from slth.activations import Activation
+from slth.activations.base import OWN_ROUNDING
 from slth.activations.registry import GELU_LIPSCHITZ, SILU_LIPSCHITZ
-from slth.certify.state import TINY, UNIT, State, inflate
+from slth.certify.state import TINY, UNIT, State, choose, inflate
 from slth.network.graph import Node, Sign
 from slth.network.operators import OPERATORS, Elementwise
 
@@ -31,8 +34,11 @@ Valley = tuple[float, float, float]
 """Two numbers around the place of the only minimum, left of which phi falls, and a number below its value."""
 
 _UNITS = 16 * UNIT
-_DERIVATIVE = 64 * UNIT
+DERIVATIVE = 64 * UNIT
 """Added to derivatives, all of them sums of a few terms below 2, for their rounding (chosen)."""
+
+_PIECES = 64
+"""Into which the bounds on the argument of a user's own activation are cut (chosen)."""
 
 GELU_VALLEY: Valley = (-0.751791525, -0.751791524, -0.16997120747990370)
 """F(x) + x f(x), the derivative, is below 0 up to -0.7517915246..., and above it from there on."""
@@ -54,46 +60,82 @@ def relu(node: Node, state: State) -> State:
 def leaky_relu(node: Node, state: State) -> State:
     """The slope of each side that the hull reaches; with a negative slope the minimum is 0 at 0."""
     valley = (0.0, 0.0, 0.0) if node.attributes["slope"] < 0 else None
-    return _through(node, state, _leaky_slope, _size_margin, valley)
+    return _through(node, state, leaky_slope, size_margin, valley)
 
 
 def tanh(node: Node, state: State) -> State:
     """Monotone; 1 - tanh^2 is largest where the hull is nearest to 0."""
-    return _through(node, state, _tanh_slope, lambda activation, size: _UNITS * size.clamp(max=1))
+    return _through(node, state, tanh_slope, tanh_margin)
 
 
 def sigmoid(node: Node, state: State) -> State:
     """Monotone; sigmoid (1 - sigmoid) is largest where the hull is nearest to 0."""
-    return _through(node, state, _sigmoid_slope, lambda activation, size: torch.full_like(size, _UNITS))
+    return _through(node, state, sigmoid_slope, sigmoid_margin)
 
 
 def gelu(node: Node, state: State) -> State:
     """Falls, then rises; the derivative rises between -sqrt(2) and sqrt(2) and falls outside (see GELU_LIPSCHITZ)."""
     if node.attributes["approximate"] == "tanh":
-        return _through(node, state, _global_slope, _size_margin, GELU_TANH_VALLEY)
-    return _through(node, state, _gelu_slope, _size_margin, GELU_VALLEY)
+        return _through(node, state, global_slope, size_margin, GELU_TANH_VALLEY)
+    return _through(node, state, gelu_slope, size_margin, GELU_VALLEY)
 
 
 def silu(node: Node, state: State) -> State:
     """Falls, then rises; the derivative rises between -2.39936 and 2.39936 and falls outside (see SILU_LIPSCHITZ)."""
-    return _through(node, state, _silu_slope, _size_margin, SILU_VALLEY)
+    return _through(node, state, silu_slope, size_margin, SILU_VALLEY)
 
 
 def elu(node: Node, state: State) -> State:
     """Monotone; the derivative is 1 above 0 and alpha exp(x), which rises, below."""
-    return _through(
-        node, state, _elu_slope, lambda activation, size: torch.full_like(size, _UNITS * activation.m_minus)
-    )
+    return _through(node, state, elu_slope, elu_margin)
 
 
 def softplus(node: Node, state: State) -> State:
     """Monotone with a rising derivative, but for torch's step down at its threshold."""
-    return _through(node, state, _softplus_slope, _softplus_margin)
+    return _through(node, state, softplus_slope, softplus_margin)
 
 
 def hardtanh(node: Node, state: State) -> State:
     """Monotone and exact; what is cut off on both networks' sides has no error."""
-    return _through(node, state, _global_slope, lambda activation, size: torch.zeros_like(size))
+    return _through(node, state, global_slope, no_margin)
+
+
+def own(node: Node, state: State) -> State:
+    """A user's own activation: what is said of its Lipschitz constant and signs is taken for true, and nothing else.
+
+    Within a piece of width w between two values a and b no value is above (a + b + L w) / 2 or below (a + b - L w) / 2.
+    """
+    operator = OPERATORS[node.op]
+    assert isinstance(operator, Elementwise)
+    activation = operator.activation(node.attributes)
+    error = inflate(state.error, 2)
+    below, above = _outward(state.lower - error, state.upper + error)
+    size = torch.maximum(below.abs(), above.abs())
+    rounding = 2 * inflate(OWN_ROUNDING * (1 + abs(activation.d) + 2 * activation.lipschitz * size), 4)
+    lower, upper = (part.clone() for part in _pieces(activation, state.lower, state.upper, rounding))
+    least, most = _pieces(activation, below, above, rounding)
+    moved = inflate(inflate(activation.lipschitz * error, 4) + rounding, 4)
+    spread = inflate((most - least).clamp(min=0), 4)
+    nonnegative, nonpositive = _signs(operator, node, state)
+    if nonnegative:
+        lower = lower.clamp(min=0)
+    if nonpositive:
+        upper = upper.clamp(max=0)
+    return State(lower, upper, torch.minimum(moved, spread), nonnegative, nonpositive)
+
+
+def _pieces(
+    activation: Activation, lower: torch.Tensor, upper: torch.Tensor, rounding: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Least and largest value between two bounds, by the Lipschitz constant over a few pieces."""
+    width = inflate((upper - lower) / _PIECES, 4)
+    slack = inflate(activation.lipschitz * width / 2, 4)
+    ends = [lower + (upper - lower) * (k / _PIECES) for k in range(_PIECES)] + [upper]
+    values = [torch.from_numpy(np.asarray(activation.value(end.numpy()))) for end in ends]
+    middles = torch.stack([(a + b) / 2 for a, b in itertools.pairwise(values)])
+    # An end that is rounded moves by less than the rounding of the function is allowed to be.
+    least, most = middles.amin(dim=0) - slack, middles.amax(dim=0) + slack
+    return _outward(least - 2 * rounding, most + 2 * rounding)
 
 
 def _through(node: Node, state: State, slope: Slope, margin: Margin, valley: Valley | None = None) -> State:
@@ -141,7 +183,7 @@ def _step(activation: Activation, lower: torch.Tensor, upper: torch.Tensor) -> t
         return torch.zeros_like(lower)
     place = activation.parameters["threshold"] / activation.parameters["beta"]
     reached = (lower <= place * (1 + 1e-9)) & (upper >= place * (1 - 1e-9))
-    return torch.where(reached, activation.jump, 0.0).to(lower.dtype)
+    return choose(reached, activation.jump, 0.0)
 
 
 def _signs(operator: Elementwise, node: Node, state: State) -> tuple[bool, bool]:
@@ -157,47 +199,73 @@ def _nearest_to_zero(lower: torch.Tensor, upper: torch.Tensor) -> torch.Tensor:
     return torch.where((lower <= 0) & (upper >= 0), 0.0, torch.minimum(lower.abs(), upper.abs()))
 
 
-def _size_margin(activation: Activation, size: torch.Tensor) -> torch.Tensor:
+def no_margin(activation: Activation, size: torch.Tensor) -> torch.Tensor:
+    """Of what is evaluated exactly."""
+    return torch.zeros_like(size)
+
+
+def tanh_margin(activation: Activation, size: torch.Tensor) -> torch.Tensor:
+    """In proportion to the value, which is at most 1."""
+    return _UNITS * size.clamp(max=1)
+
+
+def sigmoid_margin(activation: Activation, size: torch.Tensor) -> torch.Tensor:
+    """In proportion to 1."""
+    return torch.full_like(size, _UNITS)
+
+
+def elu_margin(activation: Activation, size: torch.Tensor) -> torch.Tensor:
+    """In proportion to alpha."""
+    return torch.full_like(size, _UNITS * activation.m_minus)
+
+
+def size_margin(activation: Activation, size: torch.Tensor) -> torch.Tensor:
+    """In proportion to the argument."""
     return _UNITS * activation.lipschitz * size
 
 
-def _softplus_margin(activation: Activation, size: torch.Tensor) -> torch.Tensor:
+def softplus_margin(activation: Activation, size: torch.Tensor) -> torch.Tensor:
     """exp(y) is off by a part (|y| + 2) 2^-53 where its argument y = beta x is rounded, and log1p no more than that."""
     return _UNITS * (size + 1 / activation.parameters["beta"])
 
 
-def _global_slope(activation: Activation, lower: torch.Tensor, upper: torch.Tensor) -> torch.Tensor:
+def global_slope(activation: Activation, lower: torch.Tensor, upper: torch.Tensor) -> torch.Tensor:
+    """The Lipschitz constant, everywhere."""
     return torch.full_like(lower, activation.lipschitz)
 
 
-def _leaky_slope(activation: Activation, lower: torch.Tensor, upper: torch.Tensor) -> torch.Tensor:
-    right = torch.where(upper > 0, 1.0, 0.0)
-    left = torch.where(lower < 0, abs(activation.m_minus), 0.0)
-    return torch.maximum(right, left).to(lower.dtype)
+def leaky_slope(activation: Activation, lower: torch.Tensor, upper: torch.Tensor) -> torch.Tensor:
+    """1, the slope of the other side, or the larger of both."""
+    return torch.maximum(choose(upper > 0, 1.0, 0.0), choose(lower < 0, abs(activation.m_minus), 0.0))
 
 
-def _tanh_slope(activation: Activation, lower: torch.Tensor, upper: torch.Tensor) -> torch.Tensor:
-    return 1 - torch.tanh(_nearest_to_zero(lower, upper)) ** 2 + _DERIVATIVE
+def tanh_slope(activation: Activation, lower: torch.Tensor, upper: torch.Tensor) -> torch.Tensor:
+    """1 - tanh^2, nearest to 0."""
+    return 1 - torch.tanh(_nearest_to_zero(lower, upper)) ** 2 + DERIVATIVE
 
 
-def _sigmoid_slope(activation: Activation, lower: torch.Tensor, upper: torch.Tensor) -> torch.Tensor:
+def sigmoid_slope(activation: Activation, lower: torch.Tensor, upper: torch.Tensor) -> torch.Tensor:
+    """The derivative, nearest to 0."""
     small = torch.sigmoid(-_nearest_to_zero(lower, upper))
-    return small * (1 - small) + _DERIVATIVE
+    return small * (1 - small) + DERIVATIVE
 
 
-def _elu_slope(activation: Activation, lower: torch.Tensor, upper: torch.Tensor) -> torch.Tensor:
-    left = activation.m_minus * (torch.exp(upper.clamp(max=0)) + _DERIVATIVE)
-    right = torch.where(upper > 0, 1.0, 0.0)
-    return torch.maximum(right, torch.where(lower < 0, left, 0.0))
+def elu_slope(activation: Activation, lower: torch.Tensor, upper: torch.Tensor) -> torch.Tensor:
+    """1 where the hull reaches above 0, and alpha exp(x) below."""
+    left = activation.m_minus * (torch.exp(upper.clamp(max=0)) + DERIVATIVE)
+    return torch.maximum(choose(upper > 0, 1.0, 0.0), torch.where(lower < 0, left, 0.0))
 
 
-def _softplus_slope(activation: Activation, lower: torch.Tensor, upper: torch.Tensor) -> torch.Tensor:
+def softplus_slope(activation: Activation, lower: torch.Tensor, upper: torch.Tensor) -> torch.Tensor:
+    """The sigmoid, at the upper end."""
     beta, threshold = activation.parameters["beta"], activation.parameters["threshold"]
     linear = beta * upper >= threshold * (1 - 1e-9)
-    return torch.where(linear, 1.0, torch.sigmoid(beta * upper) + _DERIVATIVE)
+    return torch.where(linear, 1.0, torch.sigmoid(beta * upper) + DERIVATIVE)
 
 
-def _gelu_slope(activation: Activation, lower: torch.Tensor, upper: torch.Tensor) -> torch.Tensor:
+def gelu_slope(activation: Activation, lower: torch.Tensor, upper: torch.Tensor) -> torch.Tensor:
+    """At an end, or where the derivative is steepest."""
+
     def derivative(x: torch.Tensor) -> torch.Tensor:
         density = torch.exp(-x * x / 2) / math.sqrt(2 * math.pi)
         result: torch.Tensor = 0.5 * torch.special.erfc(-x / math.sqrt(2)) + x * density
@@ -206,7 +274,9 @@ def _gelu_slope(activation: Activation, lower: torch.Tensor, upper: torch.Tensor
     return _between_extremes(derivative, (1.4142135623, 1.4142135624), GELU_LIPSCHITZ, lower, upper)
 
 
-def _silu_slope(activation: Activation, lower: torch.Tensor, upper: torch.Tensor) -> torch.Tensor:
+def silu_slope(activation: Activation, lower: torch.Tensor, upper: torch.Tensor) -> torch.Tensor:
+    """At an end, or where the derivative is steepest."""
+
     def derivative(x: torch.Tensor) -> torch.Tensor:
         result: torch.Tensor = torch.sigmoid(x) * (1 + x * torch.sigmoid(-x))
         return result
@@ -227,8 +297,8 @@ def _between_extremes(
     """
     # Beyond 64 the derivative is as near to 0 or 1 as its rounding.
     ends = [derivative(part.clamp(-64, 64)).abs() for part in (lower, upper)]
-    slope = torch.maximum(*ends) + _DERIVATIVE
+    slope = torch.maximum(*ends) + DERIVATIVE
     begin, end = steepest
     slope = torch.where((lower < end) & (upper > begin), largest, slope)
-    dip = torch.where((lower < -begin) & (upper > -end), largest - 1, 0.0)
+    dip = choose((lower < -begin) & (upper > -end), largest - 1, 0.0)
     return torch.maximum(slope, dip)

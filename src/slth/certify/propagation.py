@@ -17,7 +17,7 @@ from slth.certify.state import State
 from slth.copies import CopiedLayer
 from slth.domain import Domain
 from slth.network.graph import INPUT, Node
-from slth.network.target import Target
+from slth.network.target import Target, WeightLayer
 from slth.realise import RealisedLayer
 
 RULES: Mapping[str, Callable[[Node, State], State]] = {
@@ -30,6 +30,7 @@ RULES: Mapping[str, Callable[[Node, State], State]] = {
     "elu": activation.elu,
     "softplus": activation.softplus,
     "hardtanh": activation.hardtanh,
+    "own": activation.own,
     "max_pool": max_pool,
     "average_pool": average_pool,
     "reshape": move,
@@ -78,14 +79,14 @@ def propagate(target: Target, realised: Mapping[str, RealisedLayer], domain: Dom
     layer_errors = {}
     with torch.no_grad():
         for node in target.graph:
-            state = states[node.source]
+            states[node.name] = step(node, states[node.source], layers.get(node.name), realised.get(node.name))
             if node.name in layers:
-                own = realised[node.name]
-                if isinstance(own, CopiedLayer):
-                    states[node.name] = copied(node, state, layers[node.name], own)
-                else:
-                    states[node.name] = affine(node, state, layers[node.name], own)
                 layer_errors[node.name] = float(states[node.name].error.max())
-            else:
-                states[node.name] = by_copy(RULES[node.op], node, state)
     return Bound(float(states[target.graph.nodes[-1].name].error.max()), layer_errors)
+
+
+def step(node: Node, state: State, layer: WeightLayer | None, own: RealisedLayer | None) -> State:
+    """What follows for a node's outputs from what is known of its inputs."""
+    if layer is None or own is None:
+        return by_copy(RULES[node.op], node, state)
+    return copied(node, state, layer, own) if isinstance(own, CopiedLayer) else affine(node, state, layer, own)

@@ -21,7 +21,7 @@ from slth.domain import Domain
 from slth.errors import ArgumentError, MismatchError
 from slth.network.deepen import deepen
 from slth.network.graph import Node, Sign
-from slth.network.operators import WEIGHT_OPERATORS
+from slth.network.operators import WEIGHT_OPERATORS, Own
 from slth.network.target import Target, WeightLayer
 from slth.probes import target_probe_outputs
 from slth.realise import RealisedLayer, survivors_digest
@@ -71,6 +71,8 @@ class Verification:
         Inputs of the data, and how many of them lie outside the domain (left out of ``observed_error``).
     seconds : float
     layers : tuple of LayerVerification
+    assumed : tuple of str
+        Names of users' own activations whose numbers were tried, not proved: what is certified holds if they are true.
     """
 
     holds: bool
@@ -87,10 +89,12 @@ class Verification:
     n_outside: int
     seconds: float
     layers: tuple[LayerVerification, ...]
+    assumed: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
-        return {**asdict(self), "reasons": list(self.reasons), "layers": [asdict(layer) for layer in self.layers]}
+        lists = {"reasons": list(self.reasons), "layers": [asdict(layer) for layer in self.layers]}
+        return {**asdict(self), **lists, "assumed": list(self.assumed)}
 
 
 def verify(
@@ -171,7 +175,14 @@ def verify(
         n_outside=n_outside,
         seconds=time.perf_counter() - begin,
         layers=tuple(layers),
+        assumed=tuple(sorted(_own_names(ticket, target))),
     )
+
+
+def _own_names(ticket: Ticket, target: Target) -> set[str]:
+    """Users' own activations in the source and in the target."""
+    inside = {layer.activation.name for layer in ticket.spec.layers if not layer.activation.proved}
+    return inside | {str(node.attributes["name"]) for node in target.graph if node.op == Own.name}
 
 
 def _check_eps(eps: float | None, box: Domain) -> None:

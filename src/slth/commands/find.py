@@ -9,21 +9,25 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from slth.commands.laws import read_law
 from slth.commands.neurons import find_on_data, refuse_with_neurons
 from slth.commands.options import (
     Activation,
     DomainOption,
+    Import,
     InputShape,
     Json,
     Model,
     Quiet,
     Threads,
     Weights,
+    activation_name,
+    import_own,
     load_target,
     set_threads,
 )
 from slth.commands.screen import order_lines, print_json, print_table, progress_bar, ticket_table
-from slth.errors import ArgumentError
+from slth.errors import ArgumentError, SlthError
 from slth.warm import Compilation
 
 if TYPE_CHECKING:
@@ -32,9 +36,9 @@ if TYPE_CHECKING:
 
 
 SETTINGS: dict[str, tuple[str, Callable[[str], Any]]] = {
-    "activation": ("source_activation", str),
+    "activation": ("source_activation", lambda text: activation_name(text, "--set activation")),
     "activation-error": ("activation_error", float),
-    "distribution": ("distribution", str),
+    "distribution": ("distribution", read_law),
     "split": ("split", str),
     "delta": ("delta", float),
     "gamma": ("settings.gamma", float),
@@ -68,6 +72,8 @@ def parse_settings(given: list[str]) -> dict[str, Any]:
         into = arguments.setdefault(group, {}) if group else arguments
         try:
             into[own] = kind(value)
+        except SlthError:
+            raise
         except ValueError as error:
             raise ArgumentError("--set", word, f"a number for {key}") from error
     return arguments
@@ -108,12 +114,14 @@ def find(
     domain: DomainOption = None,
     threads: Threads = None,
     max_missed: Annotated[int | None, typer.Option(metavar="N", help="Exit 1 if more weights miss T.")] = None,
+    own: Import = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> int:
     """Find a network inside a larger random one. TARGET: .pt2, .safetensors, .pt."""
     from slth.files import check_writable
 
+    import_own(own)
     if construction == "neurons":
         other: dict[str, object] = {
             "TARGET": target,
@@ -124,7 +132,7 @@ def find(
         other |= {"--base-set-size": base_set_size, "--tolerance": tolerance, "--domain": domain, "--eps": eps}
         other |= {"--objective": None if objective == "best" else objective, "--max-missed": max_missed}
         refuse_with_neurons({**other, "--initialisation": None if initialisation == "uniform" else initialisation})
-        return find_on_data(output, data, setting or [], activation, seed, threads, json, quiet)
+        return find_on_data(output, data, setting or [], activation_name(activation), seed, threads, json, quiet)
     if data is not None:
         raise ArgumentError("--data", data, "a construction with a data set as target", "--construction neurons")
     if max_missed is not None and tolerance is None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from slth.errors import ArgumentError
 
 if TYPE_CHECKING:
+    from slth.activations import Activation as OwnActivation
     from slth.network.target import Target
 
 Model = Annotated[str | None, typer.Option(metavar="PKG.MOD:FN", help="Function that returns the target module.")]
@@ -24,6 +25,8 @@ Activation = Annotated[
 ]
 InputShape = Annotated[str | None, typer.Option(metavar="C,H,W", hidden=True)]
 DomainOption = Annotated[str | None, typer.Option(metavar="LO,HI", help="Smallest and largest input value.")]
+Import = Annotated[list[str] | None, typer.Option("--import", metavar="CODE", hidden=True)]
+"""Code of the user's own: ``FILE.py`` or ``package.module``, which registers activations; with ``:NAME`` one of it."""
 Threads = Annotated[int | None, typer.Option(metavar="N", help="Default: all cores.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
@@ -41,7 +44,61 @@ def load_target(
     """
     from slth.network.load import TargetReference
 
-    return TargetReference(path, model, weights, activation, parse_shape(input_shape)).load()
+    return TargetReference(path, model, weights, activation_name(activation), parse_shape(input_shape)).load()
+
+
+def import_own(references: list[str] | None) -> None:
+    """Import what ``--import`` names, so that activations of the user's own are known by their names.
+
+    Raises
+    ------
+    ArgumentError
+        If it cannot be imported, or what is named is no activation.
+    """
+    for reference in references or ():
+        if _names_object(reference):
+            own_activation(reference, "--import")
+        else:
+            from slth.imports import import_code
+
+            import_code(reference, "--import")
+
+
+def activation_name(text: str, where: str = "--activation") -> str:
+    """The text form of an activation; one that is named as ``package.module:NAME`` is imported and registered.
+
+    Raises
+    ------
+    ArgumentError
+        As :func:`import_own`.
+    """
+    return own_activation(text, where).name if _names_object(text) else text
+
+
+def own_activation(reference: str, where: str) -> OwnActivation:
+    """The activation at ``package.module:NAME`` or ``FILE.py:NAME``, registered if it was not.
+
+    Raises
+    ------
+    ArgumentError
+        If it cannot be imported, is no activation, or another one has its name.
+    """
+    from slth.activations import Activation, register
+    from slth.imports import import_object
+
+    need = "package.module:NAME of a slth.activations.Activation"
+    found: Any = import_object(reference, where, need)
+    if not isinstance(found, Activation):
+        raise ArgumentError(where, f"{reference}, of type {type(found).__name__}", need, "Activation.custom(...)")
+    return found if found.proved else register(found)
+
+
+def _names_object(text: str) -> bool:
+    """Whether a text is ``package.module:NAME`` and not an activation such as ``leaky_relu:0.1``."""
+    from slth.activations import ACTIVATIONS
+
+    module, colon, name = text.rpartition(":")
+    return bool(colon) and module not in ACTIVATIONS and name.isidentifier()
 
 
 def parse_shape(text: str | None) -> tuple[int, ...] | None:

@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from slth.commands.options import Activation, DomainOption, InputShape, Json, Model, Quiet, Weights, load_target
+from slth.commands.options import (
+    Activation,
+    DomainOption,
+    Import,
+    InputShape,
+    Json,
+    Model,
+    Quiet,
+    Weights,
+    import_own,
+    load_target,
+)
 from slth.commands.screen import print_json, progress_bar
 
 if TYPE_CHECKING:
@@ -43,6 +54,7 @@ def plan(
     calibrated: Annotated[
         bool, typer.Option("--calibrated/--no-calibrated", help="Measured constants where theorems leave them open.")
     ] = True,
+    own: Import = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -51,6 +63,7 @@ def plan(
     from slth.forecast.requirements import check_theorems, requirements
 
     positive("eps", eps), probability("delta", delta)
+    import_own(own)
     names = None if theorem is None else check_theorems([name.strip() for name in theorem.split(",")])
     loaded = load_target(target, model, weights, activation, input_shape)
     with progress_bar(not quiet) as bar:

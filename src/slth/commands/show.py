@@ -8,13 +8,14 @@ from typing import Annotated
 import typer
 
 from slth.commands.neurons import show_neurons
-from slth.commands.options import Json, Quiet
-from slth.commands.screen import order_lines, print_json, print_table, ticket_table
+from slth.commands.options import Import, Json, Quiet, import_own
+from slth.commands.screen import law_lines, order_lines, print_json, print_table, ticket_table
 
 
 def show(
     ticket: Annotated[Path, typer.Argument(metavar="TICKET", help="The .ticket file.")],
     html: Annotated[Path | None, typer.Option(metavar="PAGE", help="Write a self-contained page of pictures.")] = None,
+    own: Import = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -23,6 +24,7 @@ def show(
     from slth.files import check_writable, write_atomically
     from slth.neurons.file import is_neurons
 
+    import_own(own)
     if is_neurons(ticket):
         return show_neurons(ticket, html, json, quiet)
     if html is not None:
@@ -44,6 +46,7 @@ def show(
             f"seed {summary.seed}, {summary.construction}, {summary.initialisation} initialisation",
             f"objective {summary.objective}, base sets of {summary.base_set_size}, {tolerance}",
             f"target {summary.target_digest[:16]}, {n_bytes:,} bytes" + ("" if html is None else f", page in {html}"),
+            *law_lines(summary),
             *order_lines(summary),
         ]
         print_table(ticket_table(summary), lines)

@@ -11,6 +11,7 @@ from slth.commands.neurons import refuse_with_neurons, verify_on_data
 from slth.commands.options import (
     Activation,
     DomainOption,
+    Import,
     InputShape,
     Json,
     Model,
@@ -18,6 +19,7 @@ from slth.commands.options import (
     Threads,
     Weights,
     check_seed,
+    import_own,
     load_target,
     set_threads,
 )
@@ -43,6 +45,7 @@ def verify(
     eps: Annotated[float | None, typer.Option(metavar="E", help="Output error that must be proved.")] = None,
     seed: Annotated[int, typer.Option(metavar="S", help="Of the search for the largest error.")] = 0,
     threads: Threads = None,
+    own: Import = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> int:
@@ -52,6 +55,7 @@ def verify(
     from slth.artifact import load
     from slth.neurons.file import is_neurons
 
+    import_own(own)
     if is_neurons(ticket):
         refuse_with_neurons(
             {"--target": target, "--model": model, "--weights": weights, "--domain": domain, "--eps": eps}
@@ -59,8 +63,9 @@ def verify(
         return verify_on_data(ticket, data, threads, json, quiet)
     check_seed(seed)
     set_threads(threads)
-    loaded = load(ticket)
+    # The target first: its code may register activations that the ticket names.
     examined = load_target(target, model, weights, activation, input_shape)
+    loaded = load(ticket)
     from slth.certify.verify import verify as check
     from slth.data import load_data
 
@@ -100,6 +105,8 @@ def _lines(result: Verification) -> list[str]:
     lines = []
     if result.certified_error is not None:
         lines.append(f"certified: no output differs by more than {result.certified_error:.4g} over {result.domain}")
+        if result.assumed:
+            lines[-1] += f", if what was registered of {', '.join(result.assumed)} is true"
     else:
         lines.append("certified: nothing (a proof needs --domain)")
     if result.observed_error is not None:

@@ -62,6 +62,11 @@ _OTHER_ACTIVATIONS = (
     "glu",
     "clamp",
 )
+_ENTRY_BY_ENTRY = frozenset(
+    {"abs", "asinh", "atan", "cos", "cosh", "erf", "exp", "expm1", "log", "log1p", "maximum", "minimum", "neg", "pow"}
+    | {"reciprocal", "rsqrt", "sign", "sin", "sinh", "sqrt", "square", "where"}
+)
+"""Of which people make activations of their own."""
 
 _BY_ATEN: dict[str, Operator] = {aten: operator for operator in OPERATORS.values() for aten in operator.aten}
 
@@ -76,8 +81,9 @@ def refuse(where: str, op: str) -> UnsupportedError:
     op = op.rstrip("_")
     key = max((key for key in REMEDIES if key in op), key=len, default="")
     remedy = REMEDIES.get(key, "a network of Linear, Conv, activation, pooling, flatten and dropout layers")
-    if any(op.startswith(activation) for activation in _OTHER_ACTIVATIONS):
-        remedy = f"an activation that is covered: {', '.join(name for name in ACTIVATIONS if name != 'identity')}"
+    if op in _ENTRY_BY_ENTRY or any(op.startswith(activation) for activation in _OTHER_ACTIVATIONS):
+        covered = ", ".join(name for name in ACTIVATIONS if name != "identity")
+        remedy = f"an activation that is covered: {covered}; or slth.activations.register(..., module=...) for your own"
     return UnsupportedError(where, f"the operation {op}", "a supported layer", remedy)
 
 

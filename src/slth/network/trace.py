@@ -15,6 +15,7 @@ import torch
 from slth.errors import ArgumentError, TargetError, UnsupportedError
 from slth.network.calls import WITH_INDICES, Call, Reference
 from slth.network.lower import lower, place, refuse
+from slth.network.own import own_activations_whole
 from slth.network.target import Target
 
 logger = logging.getLogger(__name__)
@@ -47,7 +48,8 @@ def trace(model: torch.nn.Module, example_input: torch.Tensor) -> Target:
     _refuse_lazy(model)
     with _evaluation_mode(model):
         _try_run(model, example_input)
-        program = _export(model, example_input)
+        with own_activations_whole(model):
+            program = _export(model, example_input)
     return from_program(program)
 
 

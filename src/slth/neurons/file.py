@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slth.activations import parse
+from slth.activations.own import Description, recall, storable
 from slth.container import KEY, Format, require, sha256_text
 from slth.neurons.classes import LONGEST_LABEL, Label
 from slth.neurons.law import FeatureLaw
@@ -87,7 +88,8 @@ def _tensors(ticket: NeuronTicket) -> dict[str, NDArray[Any]]:
 
 def _fields(ticket: NeuronTicket) -> dict[str, Any]:
     source = asdict(ticket.source)
-    optional = {
+    optional: dict[str, Any] = {
+        "own_activations": _own(ticket),
         "labels": None if ticket.labels is None else list(ticket.labels),
         "block_samples": ticket.block_samples,
     }
@@ -122,6 +124,7 @@ def _ticket(header: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> NeuronT
     entry = dict(header["source"])
     require(entry.get("generator") == GENERATOR, "generator", repr(entry.get("generator")), GENERATOR)
     source = NeuronSource(**{**entry, "law": FeatureLaw.parse(entry["law"])})
+    own = _read_own(header)
     parse(header["activation"])
     tau, delta, scale, task = (header[key] for key in ("tau", "delta", "input_scale", "task"))
     require(_is_float(tau) and 0 < tau <= 0.5, "tau", repr(tau), "a number above 0 and at most 0.5")
@@ -150,7 +153,23 @@ def _ticket(header: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> NeuronT
         labels=_labels(header.get("labels"), task, source.outputs),
         block_samples=_block_samples(header.get("block_samples"), train),
         aims=_aims(source, tau, tensors.get("aims")),
+        own_activation=own,
     )
+
+
+def _own(ticket: NeuronTicket) -> list[dict[str, Any]] | None:
+    """What is said of a user's own activation, as it was read, or else as registered."""
+    if ticket.sigma.proved:
+        return None
+    return [(ticket.own_activation or storable(ticket.sigma)).to_json()]
+
+
+def _read_own(header: dict[str, Any]) -> Description | None:
+    if "own_activations" not in header:
+        return None
+    (stored,) = (Description.from_json(each) for each in header["own_activations"])
+    recall(stored)
+    return stored
 
 
 def _labels(names: Any, task: str, outputs: int) -> tuple[Label, ...] | None:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slth.activations import Activation, parse
+from slth.activations.own import Description
 from slth.neurons.classes import Label
 from slth.neurons.fit import lipschitz, pieces
 from slth.neurons.prune import error_bound, output_constants
@@ -110,6 +111,8 @@ class NeuronTicket:
     train, test : Measured or None
     generator_version : str
         Version of the program that made it.
+    own_activation : Description or None
+        What the file from which it was read says of a user's own σ.
     seconds : float or None
         How long it took; not part of the file.
     """
@@ -130,6 +133,7 @@ class NeuronTicket:
     labels: tuple[Label, ...] | None = None
     block_samples: int | None = None
     aims: NDArray[np.int16] | None = None
+    own_activation: Description | None = None
     seconds: float | None = field(default=None)
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from slth.network.operators.activation import ELEMENTWISE, Elementwise, operation_of
+from slth.network.operators.activation import ELEMENTWISE, Elementwise, Own, operation_of
 from slth.network.operators.affine import WEIGHT_OPERATORS, Conv, Linear, WeightOperator
 from slth.network.operators.base import Operator
 from slth.network.operators.pooling import AveragePool, MaxPool
@@ -20,6 +20,7 @@ __all__ = [
     "Elementwise",
     "Linear",
     "Operator",
+    "Own",
     "WeightOperator",
     "operation_of",
 ]

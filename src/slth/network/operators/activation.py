@@ -8,10 +8,14 @@ from typing import Any
 import torch
 
 from slth.activations import ACTIVATIONS, Activation
+from slth.activations.own import named
 from slth.errors import ArgumentError, UnsupportedError
 from slth.network.calls import Call
 from slth.network.graph import Attribute, Sign
 from slth.network.operators.base import Operator
+
+OWN_CALL = "own_activation"
+"""What a traced call of a registered activation is called; see :mod:`slth.network.own`."""
 
 Reader = Callable[[Call], dict[str, Attribute]]
 
@@ -90,6 +94,25 @@ class Gelu(Elementwise):
         return ACTIVATIONS[forms[form]]()
 
 
+class Own(Elementwise):
+    """A user's own activation, which has been registered under the name ``name``."""
+
+    name = "own"
+
+    def __init__(self) -> None:
+        super().__init__(self.name, OWN_CALL, kinds={"name": str}, read=_own)
+
+    def activation(self, attributes: Mapping[str, Any]) -> Activation:
+        """What it computes.
+
+        Raises
+        ------
+        ArgumentError
+            If none is registered under its name.
+        """
+        return named(str(attributes["name"]))
+
+
 def _leaky_relu(call: Call) -> dict[str, Attribute]:
     """LeakyReLU, and PReLU with one slope: once trained it is a constant of the architecture."""
     if call.op != "prelu":
@@ -103,6 +126,10 @@ def _leaky_relu(call: Call) -> dict[str, Attribute]:
             "torch.nn.PReLU(1), whose slope all channels share",
         )
     return {"slope": float(slopes.detach().reshape(()))}
+
+
+def _own(call: Call) -> dict[str, Attribute]:
+    return {"name": str(call.arguments.get("name", ""))}
 
 
 def _gelu(call: Call) -> dict[str, Attribute]:
@@ -149,6 +176,7 @@ ELEMENTWISE: tuple[Elementwise, ...] = (
         kinds={"low": float, "high": float},
         read=_hardtanh,
     ),
+    Own(),
 )
 
 
@@ -163,4 +191,6 @@ def operation_of(activation: Activation) -> tuple[str, dict[str, Attribute]] | N
             return "hardtanh", {"low": 0.0, "high": 6.0}
         case "gelu" | "gelu_tanh":
             return "gelu", {"approximate": "none" if activation.name == "gelu" else "tanh"}
+    if not activation.proved:
+        return "own", {"name": activation.name}
     return activation.name, {**activation.parameters}
