@@ -25,7 +25,7 @@ from slth.network.target import Target, WeightLayer
 from slth.plan import LARGEST_SEED, LayerPlan, Plan, Wishes, make_plan
 from slth.probes import target_probe_outputs
 from slth.realise import survivors_digest
-from slth.source.distributions import parse as parse_law
+from slth.source.initialised import parse as parse_law
 from slth.source.law import Distribution
 from slth.source.spec import SourceLayer, SourceSpec
 from slth.ticket import ERROR_EDGES, LayerFacts, Ticket
@@ -91,7 +91,8 @@ def find_ticket(
         How far that activation may be from its lines, relative to them, wherever the layer's input may be. Smaller
         values make the expanding weights smaller and the combining ones larger, nothing else.
     distribution : str or Distribution
-        Law of the source's weights, such as ``"normal"``, where the construction leaves it open.
+        Law of the source's weights, such as ``"normal"`` or ``"kaiming-uniform"``, where the construction leaves it
+        open.
     eps : float, optional
         Largest error allowed on the network's output over the domain: each layer is then given base sets of a size of
         its own, by :func:`slth.budget.allocate`, in place of ``base_set_size``. Whether it was kept to is for
@@ -100,7 +101,7 @@ def find_ticket(
         How ``eps`` is split: by what the layers cost, or in equal parts.
     settings : mapping, optional
         What a construction alone knows: ``gamma``, ``sampling``, ``law`` and ``schedule`` of golden-ratio,
-        ``extra_depth`` of one-for-one.
+        ``extra_depth`` of one-for-one, ``depth`` and ``candidates`` of pairs.
     threads : int, optional
         Default: all cores. The ticket is the same on any number.
     on_progress : callable, optional

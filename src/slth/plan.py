@@ -143,12 +143,16 @@ class Goal:
 
 @dataclass(frozen=True)
 class Size:
-    """Of a layer's source: neurons a block, what combining and expanding weights are multiplied by, and their law."""
+    """Of a layer's source: neurons a block, what combining and expanding weights are multiplied by, and their law.
+
+    ``drawn_scale`` is what the law itself multiplies the combining weights by, before any factor.
+    """
 
     block_width: int
     scale: float
     law: Distribution = PLAIN
     expand_scale: float = 1.0
+    drawn_scale: float = 1.0
 
 
 class Sizing(Protocol):
@@ -167,6 +171,11 @@ class Sizing(Protocol):
 
     def sizes(self, target: Target, signs: Mapping[str, Sign], wishes: Wishes, goals: Sequence[Goal]) -> list[Size]:
         """Block width, scale and law of every layer's source."""
+
+    def transfer(
+        self, target: Target, signs: Mapping[str, Sign], wishes: Wishes, sizes: Sequence[Size]
+    ) -> list[Size]:
+        """The sizes with factors in place of scales, for a law that has scales of its own."""
 
 
 def make_plan(target: Target, sizing: Sizing, wishes: Wishes, goals: Sequence[Goal] | None = None) -> Plan:
@@ -199,6 +208,10 @@ def make_plan(target: Target, sizing: Sizing, wishes: Wishes, goals: Sequence[Go
     signs = target.input_signs(wishes.domain.sign)
     sizing.check(target, wishes, size)
     made = sizing.sizes(target, signs, wishes, goals)
+    if wishes.law.by_shape:
+        for layer, plain in zip(target, made, strict=True):
+            _check_scale(layer.name, float(magnitudes(layer).max(initial=0.0)), plain.scale)
+        made = sizing.transfer(target, signs, wishes, made)
     return Plan(
         sizing.name,
         size,
@@ -217,7 +230,7 @@ def make_plan(target: Target, sizing: Sizing, wishes: Wishes, goals: Sequence[Go
 
 
 def _layer_plan(layer: WeightLayer, sign: Sign, wishes: Wishes, goal: Goal, size: Size) -> LayerPlan:
-    _check_scale(layer.name, float(magnitudes(layer).max(initial=0.0)), size.scale)
+    _check_scale(layer.name, float(magnitudes(layer).max(initial=0.0)), size.scale * size.drawn_scale)
     return LayerPlan(
         name=layer.name,
         groups=WEIGHT_OPERATORS[layer.node.op].groups(layer.node.attributes),

@@ -13,7 +13,7 @@ from slth.copies import is_copied, widened
 from slth.mask import Mask
 from slth.mask.slots import slots_per_group
 from slth.network.graph import Sign
-from slth.network.operators import OPERATORS, WEIGHT_OPERATORS
+from slth.network.operators import OPERATORS
 from slth.network.operators.activation import Elementwise
 from slth.source.candidates import OutputSource
 from slth.source.copies import CopySource
@@ -165,21 +165,17 @@ def _layer(source: SourceLayer, mask: Mask, facts: LayerFacts) -> LayerSummary:
 def output_factor(ticket: Ticket) -> float | None:
     """The product of all factors of the source's layers, where one factor on the output would do in their place.
 
-    Theory 0.5: where all activations are positively homogeneous and no layer but the first has biases, which are
-    multiplied as its weights are. None elsewhere, and where the product is no float64 number.
+    Theory 0.5: where all activations are positively homogeneous and the source has no biases but in its first layer,
+    where they are multiplied as weights are. None elsewhere, and where the product is no float64 number.
     """
-    nodes = list(ticket.hidden_graph)
-    phis = [
-        operator.activation(node.attributes)
-        for node in nodes
-        if isinstance(operator := OPERATORS[node.op], Elementwise)
-    ]
-    later = [node for node in nodes if node.op in WEIGHT_OPERATORS][1:]
-    inside = [source.activation for source in ticket.spec.layers if source.expand_scale != 1.0]
-    if not all(phi.homogeneous for phi in phis + inside) or any(node.attributes["bias"] for node in later):
+    sources = ticket.spec.layers
+    operators = [(OPERATORS[node.op], node.attributes) for node in ticket.hidden_graph]
+    phis = [operator.activation(own) for operator, own in operators if isinstance(operator, Elementwise)]
+    phis += [source.activation for source in sources if source.expand_scale != 1.0]
+    if not all(phi.homogeneous for phi in phis) or any(source.bias and source.depth == 2 for source in sources[1:]):
         return None
-    power = sum(math.log2(source.scale) + math.log2(source.expand_scale) for source in ticket.spec.layers)
-    return math.prod(s.scale * s.expand_scale for s in ticket.spec.layers) if abs(power) < 1000 else None
+    factors = [source.scale * source.expand_scale for source in sources]
+    return math.prod(factors) if abs(sum(map(math.log2, factors))) < 1000 else None
 
 
 def base_set_sizes(source: SourceLayer, sign: Sign) -> NDArray[np.int64]:

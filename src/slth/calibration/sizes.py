@@ -160,9 +160,11 @@ class Calibration:
     cached: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values."""
+        """Plain JSON values; ``containment`` is null where no uniform law is known to be contained."""
+        contained = self.question.elements.containment()
         return {
             "distribution": self.question.elements.label,
+            "containment": None if contained is None else {**asdict(contained), "share": contained.share},
             "question": self.question.to_json(),
             "size": self.size,
             "counts": [asdict(count) for count in self.counts],

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from slth.commands.laws import read_elements
 from slth.commands.options import Json, Quiet, Threads
 from slth.commands.screen import print_json, print_table, progress_bar
 from slth.errors import ArgumentError
@@ -36,7 +37,6 @@ def calibrate(
 ) -> int:
     """Measure how many random elements reach an error."""
     from slth.calibration import store
-    from slth.calibration.elements import parse_elements
     from slth.calibration.sizes import Question, default_draws, default_largest
     from slth.calibration.sizes import calibrate as measure
 
@@ -46,7 +46,7 @@ def calibrate(
         raise ArgumentError("--delta", f"{delta:g}", "a probability between 0 and 1", "--delta 0.05")
     questions = []
     for name in dict.fromkeys(part.strip() for part in distribution.split(",")):
-        law = parse_elements(name)
+        law = read_elements(name)
         limit = default_largest(law, targets) if largest is None else largest
         count = default_draws(delta) if draws is None else draws
         questions.append(Question(law, eps, delta, targets, target, reach, count, seed, limit))
@@ -63,7 +63,7 @@ def calibrate(
     if json:
         print_json({"calibrations": [answer.to_json() for answer in answers]})
     elif not quiet:
-        print_table(_table(answers), _lines(answers[0]))
+        print_table(_table(answers), [*_lines(answers[0]), *map(_contained, answers)])
     for answer in answers:
         if answer.size is None:
             typer.echo(_shortfall(answer), err=True)
@@ -103,6 +103,16 @@ def _lines(answer: Calibration) -> list[str]:
     else:
         what = f"the number {asked.target:g}"
     return [f"{what} to within {asked.eps:g}, in more than {1 - asked.delta:.6g} of all draws; seed {asked.seed}"]
+
+
+def _contained(answer: Calibration) -> str:
+    """The uniform law that the elements' contains (da Cunha et al. 2022, Definition 2)."""
+    law = answer.question.elements
+    found = law.containment()
+    if found is None:
+        return f"{law.label}: no uniform law around 0 is known to be contained"
+    a = f"{found.half_width:.4g}"
+    return f"{law.label}: density at least b = {found.density:.4g} on [-a, a], a = {a}; share 2 a b = {found.share:.4g}"
 
 
 def _shortfall(answer: Calibration) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from slth.constructions.transfer import transferred
 from slth.mask import Mask
 from slth.network.graph import Graph, Sign
 from slth.network.operators import WEIGHT_OPERATORS
@@ -153,6 +154,29 @@ class Construction(ABC):
     def sizes(self, target: Target, signs: Mapping[str, Sign], wishes: Wishes, goals: Sequence[Goal]) -> list[Size]:
         """Block width, scale and law of every layer's source."""
         return [self.size(layer, signs[layer.name], wishes, goal) for layer, goal in zip(target, goals, strict=True)]
+
+    def transfer(
+        self, target: Target, signs: Mapping[str, Sign], wishes: Wishes, sizes: Sequence[Size]
+    ) -> list[Size]:
+        """The sizes with powers of 2 as factors, for a law that goes by a layer's shape."""
+        sources = self.connect(
+            target.graph,
+            tuple(
+                self._shaped(
+                    layer,
+                    signs[layer.name],
+                    index=index,
+                    block_width=size.block_width,
+                    initialisation=wishes.initialisation,
+                    law=size.law,
+                )
+                for index, (layer, size) in enumerate(zip(target, sizes, strict=True))
+            ),
+        )
+        return [
+            transferred(size, source.drawn_scales, wishes.activation)
+            for size, source in zip(sizes, sources, strict=True)
+        ]
 
     def connect(self, graph: Graph, sources: tuple[SourceLayer, ...]) -> tuple[SourceLayer, ...]:
         """The source's layers as they are where each knows of the others; made one by one they know their own shape.

@@ -40,7 +40,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from slth.activations import Activation
 from slth.constructions.base import Found, Work
 from slth.constructions.subset_sums import Chosen, Piece, SubsetSumConstruction
 from slth.constructions.two_for_one import LARGEST_BASE_SET, TwoForOne
@@ -109,19 +108,16 @@ class OneForOne(SubsetSumConstruction):
         return _FIRST.size(layer, sign, wishes, goal)
 
     def sizes(self, target: Target, signs: Mapping[str, Sign], wishes: Wishes, goals: Sequence[Goal]) -> list[Size]:
-        """Blocks of the first layer as in two-for-one; then m copies, and scales that reach weights and biases."""
+        """Blocks of the first layer as in two-for-one; then m copies, and scales that reach the weights."""
         sizes = [goal.base_set_size for goal in goals]
         wide = widen(target.graph, sizes)
         first = target.layers[0]
         made = [self.size(_repeated(first, wide.layouts[0].copies_out), signs[first.name], wishes, goals[0])]
-        constant = _aim(_first_reach(made[0], wishes.activation, wishes.mirrored))
         for number in range(1, len(sizes)):
             layer = target.layers[number]
-            constant = abs(float(_constant(constant).through(wide.between[number - 1]).values[0]))
             # Copies differ, and what they differ by counts with the sum of the kept weights: no scale beyond need.
             scale = _float32_above(float(magnitudes(layer).max(initial=0.0)) / wishes.law.spread) or 1.0
             made.append(Size(int(sizes[number]), scale, wishes.law))
-            constant = _aim(sizes[number] * scale * wishes.law.spread * constant / 4)
         return made
 
     def connect(self, graph: Graph, sources: tuple[SourceLayer, ...]) -> tuple[SourceLayer, ...]:
@@ -168,7 +164,7 @@ class OneForOne(SubsetSumConstruction):
         """One problem a copy of a weight, then one a copy of a bias; those of the constants are the last piece."""
         targets, bias = layer.weight_array(), layer.bias_array()
         constants: Constants = layer.constants
-        reach = source.scale * source.law.spread * float(np.abs(constants.values).sum()) / 4
+        reach = source.whole_scales[1] * source.law.spread * float(np.abs(constants.values).sum()) / 4
         for start, stop in source.ranges(elements):
             weight = source.weight(start, stop)
             base_sets, sizes, wanted = [np.zeros(0)], [np.zeros(0, np.int64)], [np.zeros(0)]
@@ -214,19 +210,16 @@ class OneForOne(SubsetSumConstruction):
         return np.concatenate([inputs, errors[n_inputs:].reshape(-1, source.copies_out).max(axis=1)])
 
 
-def _constant(value: float) -> Constants:
-    return Constants(np.array([value]), np.zeros(1))
-
-
-def _first_reach(sizes: Size | SourceLayer, activation: Activation, mirrored: bool) -> float:
+def _first_reach(source: SourceLayer) -> float:
     """What the elements of one sign of a bias block are expected to add up to.
 
     About a quarter of its neurons serve one, those with a positive bias and an element of the right sign. An element is
     about half of the scale, times what the activation makes of half of the biases' scale.
     """
-    middle = sizes.expand_scale * sizes.law.spread / 2
-    passed = float(activation.value(middle)) - (float(activation.value(-middle)) if mirrored else 0.0)
-    return sizes.scale * sizes.law.spread * abs(passed) * sizes.block_width / 8
+    (expand, combine), phi = source.whole_scales, source.activation
+    middle = expand * source.law.spread / 2
+    passed = float(phi.value(middle)) - (float(phi.value(-middle)) if source.mirrored else 0.0)
+    return combine * source.law.spread * abs(passed) * source.block_width / 8
 
 
 def _aim(reach: float) -> float:
@@ -272,7 +265,7 @@ def _find_first(
     bias = None
     if source.bias:
         own = data.weight.new_zeros(len(data.weight)) if data.bias is None else data.bias
-        reach = _first_reach(source, source.activation, source.mirrored)
+        reach = _first_reach(source)
         constants = own.new_full((layout.constants_out,), _aim(reach))
         bias = torch.cat([own, constants])
     found = _FIRST.find(source, WeightLayer(node, weight, bias), plan, layer_plan, work)

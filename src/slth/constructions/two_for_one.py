@@ -199,11 +199,9 @@ def _expand_scale(name: str, wishes: Wishes) -> float:
     if not math.isfinite(reach):
         got = f"{phi.text}, which is a line only near 0, for inputs of any size"
         raise ArgumentError(f"layer {name!r}", got, "the domain of the network's input", "--domain 0,1")
-    # Of biases the same is asked: they are drawn from [-1, 1] times this scale.
-    power = 0
-    while power > -126 and remainder(2.0**power * max(reach, 1.0)) > (
-        wishes.activation_error * slope * 2.0**power * max(reach, 1.0)
-    ):
+    # Of biases the same is asked: they are drawn from the law too, times this scale.
+    largest, power = max(reach, 1.0) * max(1.0, *map(abs, wishes.law.support)), 0
+    while power > -126 and remainder(2.0**power * largest) > wishes.activation_error * slope * 2.0**power * largest:
         power -= 1
     return 2.0**power
 

@@ -9,8 +9,8 @@ import numpy as np
 from slth.network.deepen import deepen
 from slth.report.facts import subset_sizes
 from slth.report.frame import foot, head, opening
-from slth.report.words import escaped, number, percent, plural, size
-from slth.summary import base_set_sizes
+from slth.report.words import escaped, number, percent, plural, power_of_two, size
+from slth.summary import base_set_sizes, output_factor
 from slth.ticket import Ticket
 
 if TYPE_CHECKING:
@@ -118,6 +118,7 @@ def _facts(ticket: Ticket, file_bytes: int | None) -> list[tuple[str, str]]:
         ("Base sets", f"{ticket.base_set_size} elements expected"),
         ("Construction", escaped(ticket.construction)),
         ("Initialisation", escaped(ticket.spec.initialisation)),
+        ("Weights drawn", escaped(ticket.spec.layers[0].law.label)),
         ("Generator", escaped(ticket.spec.generator)),
         ("Seed", f"{ticket.spec.seed}"),
         ("Inputs", "all reals" if domain is None else f"{number(domain[0], 6)} to {number(domain[1], 6)}"),
@@ -168,11 +169,33 @@ def _layers(ticket: Ticket) -> str:
     )
     return (
         f"<section><h2>Layer by layer</h2><p>{_layers_in_words(ticket)} "
-        "A base set is the random products that one trained weight could be put together from.</p>"
+        f"A base set is the random products that one trained weight could be put together from.</p>{_scales(ticket)}"
         '<div class="panel"><div class="scroll"><table><thead><tr><th class=left>Layer</th><th class=left>Kind</th>'
         "<th>Input</th><th>Weights</th><th>Base set<br>mean (range)</th><th>Random<br>weights</th><th>Kept</th>"
         f"<th>Density</th><th>Worst<br>error</th><th>Missed</th></tr></thead><tbody>{''.join(rows)}</tbody>"
         f"<tfoot>{total}</tfoot></table></div></div></section>"
+    )
+
+
+def _scales(ticket: Ticket) -> str:
+    """How large the random weights of each layer are, where that goes by the layer's shape, and their factors."""
+    if not any(source.law.by_shape for source in ticket.spec.layers):
+        return ""
+    parts = []
+    for source, _, facts in ticket.layers:
+        pairs = list(zip(source.drawn_scales, (source.expand_scale, source.scale), strict=True))
+        cells = [f"{number(drawn)} × {power_of_two(factor)}" for drawn, factor in pairs[-source.depth :]]
+        parts.append(f"{escaped(facts.name, 40)}: {' and '.join(cells)}")
+    whole = output_factor(ticket)
+    together = (
+        "As biases or activations are in the way, each layer needs its own."
+        if whole is None
+        else f"Together they are one factor on the output, {power_of_two(whole)}."
+    )
+    law = escaped(ticket.spec.layers[0].law.label)
+    return (
+        f"<p>Random weights have the scale that <b>{law}</b> gives a layer of their shape, whatever was trained, and each "
+        f"random layer has one power of 2 as a factor besides. {together} Scales × factors: {'; '.join(parts)}.</p>"
     )
 
 

@@ -13,6 +13,12 @@ def superscript(exponent: int) -> str:
     return str(exponent).translate(_SUPERSCRIPTS)
 
 
+def power_of_two(value: float) -> str:
+    """``1``, ``2⁶``; a power of 2."""
+    exponent = math.frexp(value)[1] - 1
+    return f"2{superscript(exponent)}" if exponent else "1"
+
+
 def number(value: float, digits: int = 3) -> str:
     """A number in plain text: ``0.0123``, ``1.23 × 10⁻⁵``, ``12,300``."""
     if not math.isfinite(value):

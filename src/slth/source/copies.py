@@ -73,6 +73,11 @@ class CopySource(SourceLayer):
         return self.inputs_per_group * self.block_width + self.constants_in * self.positions
 
     @property
+    def drawn_scales(self) -> tuple[float, float]:
+        """1, as there is no expanding layer, and what the law's numbers are multiplied by as weights."""
+        return 1.0, self.law.layer_scale(self.columns * self.taps, self.rows * self.taps)
+
+    @property
     def n_weights(self) -> int:
         """Of the one layer."""
         return self.rows * self.columns * self.taps
@@ -81,6 +86,8 @@ class CopySource(SourceLayer):
         """Weights of the rows ``start`` to ``stop``, (rows, columns, taps)."""
         width = self.columns * self.taps
         drawn = draw(self.law, stream_key(self.seed, self.index, _WEIGHT), start * width, (stop - start) * width)
+        if self.law.by_shape:
+            drawn *= np.float32(self.drawn_scales[1])
         drawn *= np.float32(self.scale)
         return drawn.reshape(stop - start, self.columns, self.taps)
 

@@ -56,6 +56,8 @@ class Distribution(ABC):
 
     name: ClassVar[str]
     words_per_element: ClassVar[int] = 1
+    by_shape: ClassVar[bool] = False
+    """Whether a layer's shape decides what the numbers are multiplied by (:meth:`layer_scale`)."""
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -70,6 +72,13 @@ class Distribution(ABC):
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values, from which :func:`slth.source.distributions.from_json` makes the same law."""
         return {"name": self.name, **self.parameters}
+
+    def layer_scale(self, fan_in: int, fan_out: int) -> float:
+        """What the weights of a layer with so many inputs and outputs are multiplied by as they are drawn: 1.
+
+        A float32. As in torch, a kernel's entries count as inputs, or as outputs, of their own.
+        """
+        return 1.0
 
     def sample(self, words: NDArray[np.uint32]) -> NDArray[np.float32]:
         """Weights from random words.

@@ -52,7 +52,8 @@ class SourceLayer(ABC):
     block_width : int
         Intermediate neurons a block.
     scale : float
-        What the combining weights are multiplied by, a float32.
+        What the combining weights are multiplied by, a float32; a power of 2 where the law has a scale of its own
+        (``law.by_shape``), so that it rounds nothing.
     initialisation : str
         ``"uniform"``: independent weights (Burkholz 2022, Assumption 2.1), or ``"looks-linear"`` (Assumption 2.2).
     law : Distribution
@@ -120,6 +121,22 @@ class SourceLayer(ABC):
         return self.outputs
 
     @property
+    def drawn_scales(self) -> tuple[float, float]:
+        """What the law's numbers are multiplied by as weights of the expanding (and its biases) and combining layer.
+
+        Float32 values; 1 unless the law goes by a layer's shape.
+        """
+        expand = self.law.layer_scale(self.inputs_per_group * self.expand_taps, self.n_neurons * self.expand_taps)
+        fan_in, fan_out = self.neurons_per_group * self.combine_taps, self.combine_rows * self.combine_taps
+        return expand, self.law.layer_scale(fan_in, fan_out)
+
+    @property
+    def whole_scales(self) -> tuple[float, float]:
+        """The same times the layer's factors: what the law's numbers are multiplied by in all."""
+        expand, combine = self.drawn_scales
+        return expand * self.expand_scale, combine * self.scale
+
+    @property
     def n_neurons(self) -> int:
         """Width of the intermediate layer."""
         return self.groups * self.neurons_per_group
@@ -164,7 +181,18 @@ class SourceLayer(ABC):
 
     def _drawn_at(self, tensor: int, index: NDArray[np.int64]) -> NDArray[np.float32]:
         """Scattered elements of a drawn tensor, in the index's shape."""
-        return draw_at(self.law, self._key(tensor), index.ravel().astype(np.uint64)).reshape(index.shape)
+        drawn = draw_at(self.law, self._key(tensor), index.ravel().astype(np.uint64)).reshape(index.shape)
+        return self._scaled(drawn, tensor)
+
+    def _drawn(self, tensor: int, start: int, count: int) -> NDArray[np.float32]:
+        """Elements ``start`` to ``start + count`` of a drawn tensor."""
+        return self._scaled(draw(self.law, self._key(tensor), start, count), tensor)
+
+    def _scaled(self, drawn: NDArray[np.float32], tensor: int) -> NDArray[np.float32]:
+        """The law's numbers as weights of a tensor, in place: the source before any factor."""
+        if self.law.by_shape:
+            drawn *= np.float32(self.drawn_scales[tensor == _COMBINE_WEIGHT])
+        return drawn
 
     def expand_weight(self) -> NDArray[np.float32]:
         """The whole first weight matrix, (n_neurons, inputs_per_group * expand_taps); tickets prune most of it."""
@@ -185,14 +213,14 @@ class SourceLayer(ABC):
     def _rows(self, tensor: int, start: int, stop: int, width: int) -> NDArray[np.float32]:
         row, sign = self._element(np.arange(start, stop, dtype=np.int64))
         first, last = int(row[0]), int(row[-1]) + 1
-        drawn = draw(self.law, self._key(tensor), first * width, (last - first) * width).reshape(-1, width)
+        drawn = self._drawn(tensor, first * width, (last - first) * width).reshape(-1, width)
         drawn *= np.float32(self.expand_scale)
         return drawn[row - first] * np.reshape(sign, (-1, 1)) if self.mirrored else drawn
 
     def combine_weight(self, start: int, stop: int) -> NDArray[np.float32]:
         """Second weight tensor of the outputs ``start`` to ``stop``, (outputs, neurons_per_group, taps)."""
         width = self._drawn_per_group * self.combine_taps
-        drawn = draw(self.law, self._key(_COMBINE_WEIGHT), start * width, (stop - start) * width)
+        drawn = self._drawn(_COMBINE_WEIGHT, start * width, (stop - start) * width)
         drawn *= np.float32(self.scale)
         drawn = drawn.reshape(stop - start, self._drawn_per_group, self.combine_taps)
         if not self.mirrored:
