@@ -55,6 +55,11 @@ def of_copies(states: Sequence[State]) -> State:
     return replace(states[0], error=errors.amax(dim=0), copies=errors)
 
 
+def choose(condition: torch.Tensor, yes: float, no: float) -> torch.Tensor:
+    """One of two numbers for each entry, in float64: ``torch.where`` alone would round both to float32."""
+    return torch.where(condition, torch.tensor(yes, dtype=torch.float64), torch.tensor(no, dtype=torch.float64))
+
+
 def inflate(bound: torch.Tensor, n_terms: int) -> torch.Tensor:
     """An upper bound on a sum of ``n_terms`` non-negative products, from its computed value."""
     return bound * (1.0 + (n_terms + 8) * UNIT) + TINY
