@@ -31,6 +31,13 @@ def draw(seed: int, layer: int, tensor: int, shape: tuple[int, ...]) -> np.ndarr
     return np.array([np.float32((2 * (w // 256) + 1 - 2**24) / 2**24) for w in words], np.float32).reshape(shape)
 
 
+def by_shape(law: str, fan_in: int, fan_out: int) -> np.float32:
+    """What the law's numbers are multiplied by."""
+    if law == "kaiming-uniform":
+        return np.float32(math.sqrt(2) * math.sqrt(3) / math.sqrt(fan_in))
+    return np.float32(math.sqrt(6 / (fan_in + fan_out)) if law == "xavier-uniform" else 1.0)
+
+
 class Reader:
     """A ticket file, as the page describes it."""
 
@@ -63,9 +70,13 @@ class Reader:
         neurons = groups * per_group
         mirrored = source["initialisation"] == "looks-linear"
         half = 2 if mirrored else 1
-        u = draw(source["seed"], number, 0, (neurons // half, inputs))
-        b = draw(source["seed"], number, 1, (neurons // half,)) if attributes["bias"] else np.zeros(neurons // half)
-        v = scale * draw(source["seed"], number, 2, (outputs, per_group // half, taps))
+        first = by_shape(source["distribution"], inputs, neurons)
+        second = by_shape(source["distribution"], per_group * taps, outputs * taps)
+        u = first * draw(source["seed"], number, 0, (neurons // half, inputs))
+        b = np.zeros(neurons // half)
+        if attributes["bias"]:
+            b = first * draw(source["seed"], number, 1, (neurons // half,))
+        v = scale * (second * draw(source["seed"], number, 2, (outputs, per_group // half, taps)))
         if mirrored:
             u = np.stack([u, -u], 1).reshape(neurons, inputs)
             b = np.stack([b, -b], 1).reshape(neurons)
@@ -133,17 +144,17 @@ NETWORKS = {
 }
 
 
+@pytest.mark.parametrize("law", ["uniform", "kaiming-uniform", "xavier-uniform"])
 @pytest.mark.parametrize("initialisation", ["uniform", "looks-linear"])
 @pytest.mark.parametrize("domain", [None, (0, 1)])
 @pytest.mark.parametrize("name", list(NETWORKS))
 def test_a_reader_written_from_the_page_computes_the_same(
-    tmp_path: Path, name: str, domain: Any, initialisation: str
+    tmp_path: Path, name: str, domain: Any, initialisation: str, law: str
 ) -> None:
     factory, shape = NETWORKS[name]
     torch.manual_seed(3)
-    ticket = slth.find_ticket(
-        factory(), torch.zeros(1, *shape), base_set_size=5, domain=domain, initialisation=initialisation, seed=2**40 + 7
-    )
+    options = {"initialisation": initialisation, "distribution": law, "seed": 2**40 + 7}
+    ticket = slth.find_ticket(factory(), torch.zeros(1, *shape), base_set_size=5, domain=domain, **options)
     ticket.save(tmp_path / "a.ticket")
     reader = Reader(tmp_path / "a.ticket")
     assert reader.content_digest() == reader.header["content_digest"]

@@ -76,6 +76,9 @@ def test_json_is_plain_and_complete(ticket: slth.Ticket) -> None:
         "mean_weight_error",
         "copies",
         "constants",
+        "depth",
+        "drawn_scales",
+        "factors",
     }
 
 
