@@ -71,18 +71,23 @@ def propagate(target: Target, realised: Mapping[str, RealisedLayer], domain: Dom
     ArgumentError
         If the domain is not a box or does not fit the input's shape.
     """
+    states = propagated(target, realised, *domain.bounds(target.graph.input_shape))
+    layer_errors = {layer.name: float(states[layer.name].error.max()) for layer in target}
+    return Bound(float(states[target.graph.nodes[-1].name].error.max()), layer_errors)
+
+
+def propagated(
+    target: Target, realised: Mapping[str, RealisedLayer], lower: torch.Tensor, upper: torch.Tensor
+) -> dict[str, State]:
+    """What :func:`propagate` finds at every node, by name, for inputs between two tensors of the input's shape."""
     target, realised = unfold(target, realised)
-    lower, upper = domain.bounds(target.graph.input_shape)
     nonnegative, nonpositive = bool((lower >= 0).all()), bool((upper <= 0).all())
     states = {INPUT: State(lower, upper, torch.zeros_like(lower), nonnegative, nonpositive)}
     layers = {layer.name: layer for layer in target}
-    layer_errors = {}
     with torch.no_grad():
         for node in target.graph:
             states[node.name] = step(node, states[node.source], layers.get(node.name), realised.get(node.name))
-            if node.name in layers:
-                layer_errors[node.name] = float(states[node.name].error.max())
-    return Bound(float(states[target.graph.nodes[-1].name].error.max()), layer_errors)
+    return states
 
 
 def step(node: Node, state: State, layer: WeightLayer | None, own: RealisedLayer | None) -> State:
