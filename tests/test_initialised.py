@@ -100,10 +100,11 @@ def test_a_layers_weights_have_the_distribution_of_torchs(law: str) -> None:
         fan_in, fan_out = nn.init._calculate_fan_in_and_fan_out(torch.empty(shape))
         deviation = math.sqrt(2 / fan_in) if "kaiming" in law else math.sqrt(2 / (fan_in + fan_out))
         bound = math.sqrt(3) * deviation
-        inverse = (lambda p: bound * (2 * p - 1)) if "uniform" in law else NormalDist(0, deviation).inv_cdf
+        edges = [NormalDist(0, deviation).inv_cdf(k / 64) for k in range(1, 64)]
         if "uniform" in law:
+            edges = [bound * (k / 32 - 1) for k in range(1, 64)]
             assert 0.999 * bound < np.abs(weight).max() <= bound * (1 + 1e-7)
-        counts = np.bincount(np.searchsorted([inverse(k / 64) for k in range(1, 64)], weight.ravel()), minlength=64)
+        counts = np.bincount(np.searchsorted(edges, weight.ravel()), minlength=64)
         expected = weight.size / 64
         assert ((counts - expected) ** 2 / expected).sum() < chi2.ppf(1 - 1e-6, 63)
 

@@ -59,8 +59,8 @@ class LayerSummary:
 class TicketSummary:
     """A ticket in numbers; ``ticket_bytes`` and ``seconds`` are None where they are not known.
 
-    ``distribution`` is the law of the source's weights; ``output_factor`` the product of all factors where one factor on
-    the output would do in their place, else None.
+    ``distribution`` is the law of the source's weights; ``output_factor`` the product of all factors where one factor
+    on the output would do in their place, else None.
     """
 
     construction: str

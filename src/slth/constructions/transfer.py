@@ -1,10 +1,10 @@
 """Scale transfer: sources drawn as Kaiming or Xavier have it, evaluated with one factor for each source layer.
 
-Theory 0.5: a source layer drawn from U[-sigma, sigma] is evaluated with its weights times lambda. Here sigma is what the
-initialisation says for the layer's shape, so that the source itself knows nothing of the target's weights, and lambda is
-a power of 2, so that multiplying rounds nothing: a surviving weight is the source's, with another exponent. The products
-of both layers then have a scale within a factor sqrt(2) of the one that a plan would choose. Errors are proportional to
-the scale, and halve with every element, so that this costs at most half an element.
+Theory 0.5: a source layer drawn from U[-sigma, sigma] is evaluated with its weights times lambda. Here sigma is what
+the initialisation says for the layer's shape, so that the source itself knows nothing of the target's weights, and
+lambda is a power of 2, so that multiplying rounds nothing: a surviving weight is the source's, with another exponent.
+The products of both layers then have a scale within a factor sqrt(2) of the one that a plan would choose. Errors are
+proportional to the scale, and halve with every element, so that this costs at most half an element.
 """
 
 from __future__ import annotations
