@@ -172,9 +172,7 @@ class Sizing(Protocol):
     def sizes(self, target: Target, signs: Mapping[str, Sign], wishes: Wishes, goals: Sequence[Goal]) -> list[Size]:
         """Block width, scale and law of every layer's source."""
 
-    def transfer(
-        self, target: Target, signs: Mapping[str, Sign], wishes: Wishes, sizes: Sequence[Size]
-    ) -> list[Size]:
+    def transfer(self, target: Target, signs: Mapping[str, Sign], wishes: Wishes, sizes: Sequence[Size]) -> list[Size]:
         """The sizes with factors in place of scales, for a law that has scales of its own."""
 
 

@@ -155,9 +155,7 @@ class Construction(ABC):
         """Block width, scale and law of every layer's source."""
         return [self.size(layer, signs[layer.name], wishes, goal) for layer, goal in zip(target, goals, strict=True)]
 
-    def transfer(
-        self, target: Target, signs: Mapping[str, Sign], wishes: Wishes, sizes: Sequence[Size]
-    ) -> list[Size]:
+    def transfer(self, target: Target, signs: Mapping[str, Sign], wishes: Wishes, sizes: Sequence[Size]) -> list[Size]:
         """The sizes with powers of 2 as factors, for a law that goes by a layer's shape."""
         sources = self.connect(
             target.graph,

@@ -195,7 +195,8 @@ def _scales(ticket: Ticket) -> str:
     law = escaped(ticket.spec.layers[0].law.label)
     return (
         f"<p>Random weights have the scale that <b>{law}</b> gives a layer of their shape, whatever was trained, and "
-        f"each random layer has one power of 2 as a factor besides. {together} Scales × factors: {'; '.join(parts)}.</p>"
+        f"each random layer has one power of 2 as a factor besides. {together} Scales × factors: "
+        f"{'; '.join(parts)}.</p>"
     )
 
 
