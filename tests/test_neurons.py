@@ -291,6 +291,21 @@ def test_m8_at_the_theorems_width_the_eigenvalue_and_the_coefficients_keep_their
         assert through.residual < 1e-8 and through.largest <= asked.proved_largest
 
 
+def test_theorem_33_i_at_ridge_0_the_average_passes_through_every_label() -> None:
+    """What a user gets with ridge 0: only pruning is left of the error, which more blocks lower."""
+    x, y = unit_inputs(15, 6), np.random.default_rng(2).uniform(-1, 1, (15, 1))
+    worst = []
+    for blocks in (60, 960):
+        parts = [
+            find_neurons(x, y, ridge=0, constant=False, features=120, blocks=blocks, seed=s).train for s in range(4)
+        ]
+        for part in parts:
+            assert part is not None and part.average_error < 1e-8
+            assert part.difference == pytest.approx(part.error, rel=1e-5)
+        worst.append(np.mean([part.largest_difference for part in parts if part is not None]))
+    assert worst[0] / worst[1] == pytest.approx(4, rel=0.5)
+
+
 @pytest.mark.parametrize(("law", "activation"), [("sphere", "relu"), ("ball", "relu"), ("uniform", "tanh")])
 def test_the_kernel_is_the_mean_over_features(law: str, activation: str) -> None:
     x, sigma = unit_inputs(6, 4) * np.linspace(0, 1, 6)[:, None], parse(activation)

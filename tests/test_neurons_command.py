@@ -10,8 +10,27 @@ import pytest
 
 import slth as package
 from command_line import Result, assert_refused, files_in, slth
+from slth.bounds import malach
 
 FIND = ("find", "--construction", "neurons")
+
+
+FUNCTIONS = """
+import numpy as np
+
+def h(w):
+    print("called")
+    return np.stack([np.sign(w[:, 0]), w[:, 1] ** 2], axis=1)
+
+def other(w):
+    return h(w)[:, ::-1]
+
+def fails(w):
+    raise KeyError("x")
+
+def short(w):
+    return w[:1, 0]
+"""
 
 
 @pytest.fixture(scope="module")
@@ -22,6 +41,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     np.savez(folder / "r.npz", x=x, y=np.sin(x[:, 0]) + x[:, 1])
     np.savez(folder / "c.npz", x=x, y=(x[:, 0] > 0).astype(np.int64))
     np.savez(folder / "none.npz", x=x)
+    (folder / "h_for_test.py").write_text(FUNCTIONS)
     digits = slth(*FIND, "--data", "digits", "-o", "d.ticket", "--set", "features=150,blocks=200", "-q", cwd=folder)
     assert digits == Result(0, "", "")
     regression = slth(
@@ -44,6 +64,32 @@ def test_digits_end_to_end(folder: Path) -> None:
     assert facts["holds"] and facts["wrong_bits"] == 0 and facts["test"] == shown["test"]
     network = package.load_neurons(folder / "d.ticket").module("sparse")
     assert network.second.out_features == 10
+
+
+def test_a_function_of_the_users_own_is_a_target(folder: Path) -> None:
+    """Theorem 3.3 (ii) from the command line: f(x) = E h(w) relu(⟨w, x⟩), checked against the same by other draws."""
+    words = ("--model", "h_for_test:h", "--input-shape", "3", "--set", "features=100,blocks=300,delta=0.1")
+    found = slth(*FIND, *words, "-o", "f.ticket", cwd=folder)
+    assert found.status == 0 and set(found.err.splitlines()) == {"called"}
+    assert "a function of w, 2 outputs; 3 inputs" in found.out and "if |h| <= 1" in found.out
+    ticket = package.load_neurons(folder / "f.ticket")
+    assert ticket.features_error is not None
+    assert ticket.features_error == malach.random_features_error(30_000, ticket.largest.max() * 100, 1, 0.05)
+    x = np.random.default_rng(0).normal(size=(50, 3))
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    w = np.random.default_rng(1).uniform(-1, 1, (200_000, 3)) / np.sqrt(3)
+    f = np.maximum(x @ w.T, 0) @ np.stack([np.sign(w[:, 0]), w[:, 1] ** 2], axis=1) / len(w)
+    error = np.abs(ticket.outputs(x) - f).max()
+    assert error <= ticket.error_bound + ticket.features_error
+    assert error < 0.5 * np.abs(f).max()
+    verified = slth("verify", "f.ticket", "--model", "h_for_test:h", cwd=folder)
+    assert verified.status == 0 and "0 of 60,000 bits differ" in verified.out and "holds" in verified.out
+    lied = slth("verify", "f.ticket", "--model", "h_for_test:other", cwd=folder)
+    assert lied.status == 1 and "does not hold" in lied.out
+    assert "not checked, without --model" in slth("verify", "f.ticket", cwd=folder).out
+    assert_refused(slth("verify", "d.ticket", "--model", "h_for_test:h", cwd=folder), "--model", "--data")
+    assert slth("show", "f.ticket", "--html", "f.html", "-q", cwd=folder).status == 0
+    assert "to within" in (folder / "f.html").read_text()
 
 
 def test_tables_are_plain_and_say_what_was_found(folder: Path) -> None:
@@ -78,7 +124,15 @@ def test_a_ticket_that_lies_does_not_hold(folder: Path) -> None:
         (("--data", "none"), ("none", "no such file")),
         (("--data", "none.npz"), ("array y",)),
         (("--data", "r.npz", "net.pt"), ("TARGET", "net.pt")),
-        (("--data", "r.npz", "--model", "a:b"), ("--model", "a:b")),
+        (("--data", "r.npz", "--model", "a:b"), ("--data", "r.npz")),
+        (("--data", "r.npz", "--input-shape", "3"), ("--input-shape", "3")),
+        (("--model", "h_for_test:h"), ("--input-shape", "--input-shape 3")),
+        (("--model", "h_for_test:none", "--input-shape", "3"), ("--model", "no 'none'")),
+        (("--model", "h_for_test", "--input-shape", "3"), ("--model", "package.module:h")),
+        (("--model", "h_for_test:fails", "--input-shape", "3"), ("function", "KeyError")),
+        (("--model", "h_for_test:short", "--input-shape", "3"), ("function", "finite numbers")),
+        (("--model", "h_for_test:h", "--input-shape", "3", "--set", "ridge=1"), ("--set", "ridge")),
+        (("--model", "h_for_test:h", "--input-shape", "3", "--threads", "2"), ("--threads",)),
         (("--data", "r.npz", "--tolerance", "0.1"), ("--tolerance", "neurons")),
         (("--data", "r.npz", "--objective", "sparsest"), ("--objective", "sparsest")),
         (("--data", "r.npz", "--seed", "-1"), ("--seed", "-1")),

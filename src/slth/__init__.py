@@ -18,6 +18,7 @@ _HOMES = {
     "Target": "slth.network.target",
     "Ticket": "slth.ticket",
     "Verification": "slth.certify.verify",
+    "approximate_neurons": "slth.neurons.find",
     "find_neurons": "slth.neurons.find",
     "find_ticket": "slth.pipeline",
     "load": "slth.artifact",
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from slth.forecast.requirements import requirements
     from slth.network.target import Target
     from slth.neurons.file import load_neurons
-    from slth.neurons.find import find_neurons
+    from slth.neurons.find import approximate_neurons, find_neurons
     from slth.neurons.ticket import NeuronTicket
     from slth.neurons.verify import verify_neurons
     from slth.pipeline import find_ticket
@@ -49,6 +50,7 @@ __all__ = [
     "Target",
     "Ticket",
     "Verification",
+    "approximate_neurons",
     "find_neurons",
     "find_ticket",
     "load",

@@ -312,6 +312,17 @@ def features_finite(samples: int, lipschitz: Number, smallest_eigenvalue: Number
 
 
 @precise
+def random_features_error(features: int, bound: Number, lipschitz: Number, delta: Number) -> float:
+    """sup over ‖x‖_2 <= 1 of |f(x) - Σ h(w_i) σ(⟨w_i, x⟩) / k|, with probability at least 1 - delta.
+
+    (L C / √k) (4 + √(2 log(1 / delta))) for sup |h| <= C, f as in :func:`features_rkhs` and k features.
+    """
+    scale = positive("bound", bound) * positive("lipschitz", lipschitz)
+    root = Decimal(count("features", features)).sqrt()
+    return floating(scale / root * (4 + (2 * log(1 / probability("delta", delta))).sqrt()))
+
+
+@precise
 def features_rkhs(bound: Number, lipschitz: Number, eps: Number, delta: Number) -> int:
     """Theorem 3.3 (ii): k >= [(L C / eps) (4 + √(2 log(1 / delta)))]² features approximate a function of the class.
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from slth.commands.laws import read_law
-from slth.commands.neurons import find_on_data, refuse_with_neurons
+from slth.commands.neurons import find_for_function, find_on_data, refuse_with_neurons
 from slth.commands.options import (
     Activation,
     DomainOption,
@@ -123,16 +123,16 @@ def find(
 
     import_own(own)
     if construction == "neurons":
-        other: dict[str, object] = {
-            "TARGET": target,
-            "--model": model,
-            "--weights": weights,
-            "--input-shape": input_shape,
-        }
+        other: dict[str, object] = {"TARGET": target, "--weights": weights}
         other |= {"--base-set-size": base_set_size, "--tolerance": tolerance, "--domain": domain, "--eps": eps}
         other |= {"--objective": None if objective == "best" else objective, "--max-missed": max_missed}
         refuse_with_neurons({**other, "--initialisation": None if initialisation == "uniform" else initialisation})
-        return find_on_data(output, data, setting or [], activation_name(activation), seed, threads, json, quiet)
+        settings, sigma = setting or [], activation_name(activation)
+        if model is not None:
+            refuse_with_neurons({"--data": data, "--threads": threads})
+            return find_for_function(output, model, input_shape, settings, sigma, seed, json, quiet)
+        refuse_with_neurons({"--input-shape": input_shape})
+        return find_on_data(output, data, settings, sigma, seed, threads, json, quiet)
     if data is not None:
         raise ArgumentError("--data", data, "a construction with a data set as target", "--construction neurons")
     if max_missed is not None and tolerance is None:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import math
+import sys
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slth.commands.options import check_seed
+import typer
+
+from slth.commands.options import check_seed, parse_shape
 from slth.commands.screen import print_json, print_table, progress_bar
 from slth.errors import ArgumentError
+from slth.imports import import_object
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -94,11 +100,12 @@ def find_on_data(
     json: bool,
     quiet: bool,
 ) -> int:
-    """slth find --construction neurons."""
+    """slth find --construction neurons, for a data set."""
     from slth.files import check_writable
 
     if data is None:
-        raise ArgumentError("--data", "nothing", "a data set, the target of neuron pruning", "--data digits")
+        need = "a data set, the target of neuron pruning, or a function by --model"
+        raise ArgumentError("--data", "nothing", need, "--data digits")
     chosen = parse_settings(settings)
     check_seed(seed)
     check_writable(output, (Path(data),))
@@ -110,38 +117,80 @@ def find_on_data(
         ticket = find_neurons(
             train, test=test, **chosen, activation=activation, seed=seed, threads=threads, on_progress=bar.update
         )
-    n_bytes = ticket.save(output)
-    if json:
-        print_json({**ticket.to_json(), "ticket_bytes": n_bytes})
-    elif not quiet:
-        print_table(
-            _table(ticket.train, ticket.test),
-            [*_lines(ticket), f"{ticket.seconds:.1f} s, {n_bytes:,} bytes in {output}", *_hints(ticket, train)],
-        )
+    _report(ticket, ticket.save(output), output, json, quiet, _hints(ticket, train))
     return 0
 
 
-def verify_on_data(path: Path, data: Path | None, threads: int | None, json: bool, quiet: bool) -> int:
-    """slth verify of a neuron ticket."""
+def find_for_function(
+    output: Path,
+    function: str,
+    input_shape: str | None,
+    settings: list[str],
+    activation: str,
+    seed: int,
+    json: bool,
+    quiet: bool,
+) -> int:
+    """slth find --construction neurons, for f(x) = E h(w) σ(⟨w, x⟩) with a function h of the user's own."""
+    from slth.files import check_writable
+    from slth.neurons.find import approximate_neurons
+
+    shape = parse_shape(input_shape)
+    if shape is None:
+        raise ArgumentError("--input-shape", "nothing", "the number of entries of x", "--input-shape 3")
+    chosen = parse_settings(settings)
+    for name in ("ridge", "block_samples", "task"):
+        if name in chosen:
+            raise ArgumentError("--set", name, "settings of a function: features, blocks, tau, law, constant, delta")
+    check_seed(seed)
+    check_writable(output, ())
+    h = import_object(function, "--model", _NEED_FUNCTION)
+    with redirect_stdout(sys.stderr):
+        ticket = approximate_neurons(h, math.prod(shape), **chosen, activation=activation, seed=seed)
+    _report(ticket, ticket.save(output), output, json, quiet, [])
+    return 0
+
+
+_NEED_FUNCTION = "package.module:h, a function from weights (k, d) to (k,) or (k, outputs) numbers"
+
+
+def _report(ticket: NeuronTicket, n_bytes: int, output: Path, json: bool, quiet: bool, hints: list[str]) -> None:
+    if json:
+        print_json({**ticket.to_json(), "ticket_bytes": n_bytes})
+    elif not quiet:
+        _print(
+            ticket.train,
+            ticket.test,
+            [*_lines(ticket), f"{ticket.seconds:.1f} s, {n_bytes:,} bytes in {output}", *hints],
+        )
+
+
+def verify_on_data(
+    path: Path, data: Path | None, function: str | None, threads: int | None, json: bool, quiet: bool
+) -> int:
+    """slth verify of a neuron ticket, with the data or the function that it was made for."""
     from slth.neurons.file import load_neurons
     from slth.neurons.samples import read_samples
     from slth.neurons.ticket import FUNCTION
     from slth.neurons.verify import verify_neurons
 
     ticket = load_neurons(path)
+    if function is not None and ticket.task != FUNCTION:
+        raise ArgumentError("--model", function, "--data, to which the ticket was fitted", "--data digits")
+    h = None if function is None else import_object(function, "--model", _NEED_FUNCTION)
     task, n_outputs = (None, None) if ticket.task == FUNCTION else (ticket.task, ticket.source.outputs)
     train, test = (None, None) if data is None else read_samples(str(data), task, n_outputs, ticket.labels)
-    with progress_bar(not quiet) as bar:
-        result = verify_neurons(ticket, train, test, threads=threads, on_progress=bar.update)
+    with progress_bar(not quiet) as bar, redirect_stdout(sys.stderr):
+        result = verify_neurons(ticket, train, test, function=h, threads=threads, on_progress=bar.update)
     if json:
         print_json(result.to_json())
     elif not quiet:
-        unknown = "not checked, as coefficients are a function of w" if result.wrong_bits is None else ""
+        unknown = "not checked, without --model package.module:h" if result.wrong_bits is None else ""
         mask = unknown or f"{result.wrong_bits:,} of {result.mask_bits:,} bits differ from the window rule"
         lines = [f"source: kept weights {'equal' if result.source_matches else 'DIFFER'}; mask: {mask}", _bound(ticket)]
         lines += [f"does not hold: {reason}" for reason in result.reasons]
         lines += [f"holds ({result.seconds:.1f} s)"] if result.holds else []
-        print_table(_table(result.train, result.test), lines)
+        _print(result.train, result.test, lines)
     return 0 if result.holds else 1
 
 
@@ -162,7 +211,7 @@ def show_neurons(path: Path, html: Path | None, json: bool, quiet: bool) -> None
         print_json({**ticket.to_json(), "ticket_bytes": n_bytes, "html": None if html is None else str(html)})
     elif not quiet:
         page = "" if html is None else f", page in {html}"
-        print_table(_table(ticket.train, ticket.test), [*_lines(ticket), f"{n_bytes:,} bytes{page}"])
+        _print(ticket.train, ticket.test, [*_lines(ticket), f"{n_bytes:,} bytes{page}"])
 
 
 def _lines(ticket: NeuronTicket) -> list[str]:
@@ -178,6 +227,7 @@ def _lines(ticket: NeuronTicket) -> list[str]:
         f"{ticket.n_live:,} neurons",
         f"constant {constants.min():.4g}" + (f" to {constants.max():.4g}" if len(constants) > 1 else ""),
         _bound(ticket),
+        *([] if ticket.features_error is None else [_features_bound(ticket, ticket.features_error)]),
     ]
 
 
@@ -205,11 +255,24 @@ def _hints(ticket: NeuronTicket, train: Samples) -> list[str]:
     return []
 
 
+def _features_bound(ticket: NeuronTicket, error: float) -> str:
+    largest = float(ticket.largest.max()) * ticket.source.features
+    return f"average and function differ by at most {error:.4g} there, if |h| <= {largest:.4g} as on the drawn w"
+
+
 def _bound(ticket: NeuronTicket) -> str:
     return (
         f"bound: pruned and average differ by at most {ticket.error_bound:.4g} on the unit ball, with probability "
         f"{1 - ticket.delta:g}"
     )
+
+
+def _print(train: Measured | None, test: Measured | None, lines: list[str]) -> None:
+    """What was measured, if anything was, and lines."""
+    if train is None and test is None:
+        typer.echo("\n".join(lines))
+    else:
+        print_table(_table(train, test), lines)
 
 
 def _table(train: Measured | None, test: Measured | None) -> Table:

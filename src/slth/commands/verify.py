@@ -57,10 +57,8 @@ def verify(
 
     import_own(own)
     if is_neurons(ticket):
-        refuse_with_neurons(
-            {"--target": target, "--model": model, "--weights": weights, "--domain": domain, "--eps": eps}
-        )
-        return verify_on_data(ticket, data, threads, json, quiet)
+        refuse_with_neurons({"--target": target, "--weights": weights, "--domain": domain, "--eps": eps})
+        return verify_on_data(ticket, data, model, threads, json, quiet)
     check_seed(seed)
     set_threads(threads)
     # The target first: its code may register activations that the ticket names.

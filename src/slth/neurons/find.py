@@ -201,7 +201,12 @@ def function_coefficients(source: NeuronSource, function: Callable[[Floats], Flo
 
 
 def _of_function(function: Callable[[Floats], Floats], rows: NDArray[np.float32]) -> Floats:
-    values = np.asarray(function(rows.astype(np.float64)), dtype=np.float64)
+    try:
+        values = np.asarray(function(rows.astype(np.float64)), dtype=np.float64)
+    except Exception as error:
+        raise ArgumentError(
+            "function", f"{type(error).__name__} ({error})", "numbers for weights (k, inputs)"
+        ) from error
     values = values[:, None] if values.ndim == 1 else values
     if values.ndim != 2 or len(values) != len(rows) or values.size == 0 or not np.isfinite(values).all():
         need = f"({len(rows)},) or ({len(rows)}, outputs) finite numbers"

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from slth.activations import Activation, parse
 from slth.activations.own import Description
+from slth.bounds.malach import random_features_error
 from slth.neurons.classes import Label
 from slth.neurons.fit import lipschitz, pieces
 from slth.neurons.prune import error_bound, output_constants
@@ -179,6 +180,19 @@ class NeuronTicket:
         shape = self.source.features, self.source.blocks
         return error_bound(*shape, self.largest, lipschitz(self.sigma), self.delta, self.tau)
 
+    @property
+    def features_error(self) -> float | None:
+        """How far the average of the blocks is from f, with probability 1 - delta; None where there is no f.
+
+        :func:`slth.bounds.malach.random_features_error` of all k m features at delta / outputs, if no |h(w)| is larger
+        than those of the drawn w.
+        """
+        largest = float(self.largest.max()) * self.source.features
+        if self.task != FUNCTION or largest == 0:
+            return None
+        delta = self.delta / self.source.outputs
+        return random_features_error(self.source.width, largest, lipschitz(self.sigma), delta)
+
     def coefficients(self) -> NDArray[np.float64]:
         """u = c b v, (outputs, width): the random-features predictor that this network is.
 
@@ -219,6 +233,7 @@ class NeuronTicket:
             "live_neurons": self.n_live,
             "largest_coefficient": float(self.largest.max()),
             "error_bound": self.error_bound,
+            "features_error": self.features_error,
             "train": None if self.train is None else asdict(self.train),
             "test": None if self.test is None else asdict(self.test),
             "seconds": self.seconds,

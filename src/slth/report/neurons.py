@@ -57,10 +57,16 @@ def _lead(ticket: NeuronTicket) -> str:
     lead = (
         f"A random network of <b>{source.width:,} neurons</b>, drawn from seed {source.seed}. Keep "
         f"<b>{percent(ticket.n_kept, ticket.mask.size)}</b> of its second-layer weights, prune the rest and train "
-        f"nothing: what is left answers like the average of {plural(source.blocks, 'fitted predictor')}"
+        "nothing: what is left "
     )
     if best is None:
-        return lead + "."
+        lead += "answers like f(x) = E h(w) σ(⟨w, x⟩)"
+        if ticket.features_error is None:
+            return lead + "."
+        return (
+            f"{lead}, to within <b>{number(ticket.error_bound + ticket.features_error, 2)}</b> on the whole unit ball."
+        )
+    lead += f"answers like the average of {plural(source.blocks, 'fitted predictor')}"
     name, part = best
     lead += f", off by <b>{number(part.difference, 2)}</b> on the {name} part"
     if part.accuracy is not None and part.average_accuracy is not None:
@@ -227,6 +233,8 @@ def _bound(ticket: NeuronTicket) -> str:
     best = _best(ticket)
     chance = f"{100 * (1 - ticket.delta):g}\u202f%"
     rows = [[f"Proved, for {chance} of all draws", number(ticket.error_bound)]]
+    if ticket.features_error is not None:
+        rows.append(["Between the average and f, the same", number(ticket.features_error)])
     found = ""
     if best is not None:
         name, part = best
