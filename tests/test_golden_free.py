@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 import slth
+from slth import artifact
 from slth.artifact import from_bytes, to_bytes
 from slth.constructions.golden_numbers import LAWS, Numbers, Question, numbers
+from slth.constructions.golden_ratio import LARGEST_WIDTH
 from slth.errors import ArgumentError, TicketError
 from slth.network.graph import Sign
 from slth.network.target import WeightLayer
@@ -300,6 +302,7 @@ def test_what_cannot_be_is_refused() -> None:
             find(signed, law, "known", tolerance=1e-38)
         with pytest.raises(ArgumentError, match="float32"):
             find(Case(large(1e10), (3,)), law, "known", tolerance=1e-30)
+    assert LARGEST_WIDTH == artifact.LARGEST_WIDTH == 2**40
     with pytest.raises(ArgumentError, match="at most 1099511627776"):
         find(Case(large(1e9), (3,)), "hyperbolic-log", "odd-multiples", tolerance=1e-3)
 
@@ -332,3 +335,12 @@ def test_the_terminal_says_how_the_source_is_drawn(schedule: str, words: str) ->
     (line,) = order_lines(summarise(ticket))
     assert words in line
     assert {source.order for source in ticket.spec.layers} == {layer.order for layer in summarise(ticket).layers}
+
+
+@pytest.mark.parametrize(("law", "schedule"), FREE)
+@pytest.mark.parametrize(("factor", "tolerance"), [(0.0, 0.1), (0.01, 0.5), (1.0, 40.0), (50.0, 7.0), (1e-9, 1e-10)])
+def test_tolerances_and_weights_of_any_size(law: str, schedule: str, factor: float, tolerance: float) -> None:
+    """Weights that are all 0, or within the tolerance; tolerances above 1; weights far below 1."""
+    ticket = find(Case(large(factor), (3,), {"tolerance": tolerance, "delta": 1e-3}), law, schedule)
+    assert ticket.missed == 0 and ticket.max_weight_error <= tolerance
+    assert from_bytes(to_bytes(ticket)).spec == ticket.spec
