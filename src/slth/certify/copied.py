@@ -84,5 +84,7 @@ def _rows(
 
     middle, rest = middle_and_rest(state, torch.ones_like(state.lower, dtype=torch.bool))
     made = apply(gain, errors) + apply(apart, rest)
-    made = made + at_middles(apply, [(difference.reshape(shape), middle)], shift, apart, loose, room, n_terms)
+    made = made + at_middles(
+        apply, [(torch.from_numpy(difference.reshape(shape)), middle)], shift, apart, loose, room, n_terms
+    )
     return inflate(made, n_terms + 4)

@@ -13,16 +13,15 @@ quite their lines, and the rounding of one evaluation of either network in float
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 
-from slth.certify.affine import affine_and_rounding
+from slth.certify.factors import Factors
 from slth.certify.state import State, inflate
 from slth.copies import CopiedLayer
 from slth.network.graph import Node
 from slth.network.operators import WEIGHT_OPERATORS
-from slth.network.target import WeightLayer
-from slth.realise import RealisedLayer
 
 
 @dataclass(frozen=True)
@@ -51,6 +50,11 @@ class Maps:
     kink: torch.Tensor | None
     slack: torch.Tensor
 
+    @cached_property
+    def sizes(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+        """Absolute values of V, of V - W and of K."""
+        return self.slope.abs(), self.difference.abs(), None if self.kink is None else self.kink.abs()
+
 
 @dataclass(frozen=True)
 class Joint:
@@ -74,70 +78,53 @@ class Joint:
     size_difference: torch.Tensor
 
 
-def maps_of(layer: WeightLayer, realised: RealisedLayer, nonnegative: bool, nonpositive: bool) -> Maps | None:
+def maps_of(factors: Factors, nonnegative: bool, nonpositive: bool) -> Maps | None:
     """The linear part of a layer, given what is known of its input's sign; None where there is none to follow."""
+    realised = factors.realised
     if isinstance(realised, CopiedLayer):
         return None
     if realised.only is not None and not (nonnegative if realised.only > 0 else nonpositive):
         return None
-    shape = layer.node.attributes["weight_shape"]
-    positive, negative = (torch.from_numpy(part).reshape(shape) for part in (realised.positive, realised.negative))
-    weight = torch.from_numpy(layer.weight_array()).reshape(shape)
-    bias = layer.bias_array()
-    zeros = torch.zeros(shape[0], dtype=torch.float64)
-    own = zeros if bias is None else torch.from_numpy(bias)
+    positive, negative = (
+        torch.from_numpy(part).reshape(factors.shape) for part in (realised.positive, realised.negative)
+    )
     kink = None
     if nonnegative or nonpositive:
         slope = positive if nonnegative else negative
-    elif realised.one_branch:
+    elif factors.one_branch:
         slope = positive
     else:
         slope, kink = (positive + negative) / 2, (positive - negative) / 2
-    slack = inflate(torch.from_numpy(realised.slack).reshape(shape), 4)
     # The mean of two slopes, their difference from the weight and half their own are rounded once or twice each.
-    slack = slack + 8 * 2.0**-52 * (positive.abs() + negative.abs() + weight.abs())
-    offset = (zeros if realised.bias is None else torch.from_numpy(realised.bias)) - own
-    return Maps(weight, own, slope, slope - weight, offset, kink, slack)
+    slack = inflate(factors.slack, 4) + 8 * 2.0**-52 * (positive.abs() + negative.abs() + factors.weight_size)
+    return Maps(factors.weight, factors.bias, slope, slope - factors.weight, factors.shift, kink, slack)
 
 
-def join(
-    node: Node, layer: WeightLayer, realised: RealisedLayer, maps: Maps | None, state: State, after: State
-) -> Joint:
-    """The layer's bounds for inputs of which ``state`` is known and ``after`` follows by intervals."""
-    weight = torch.from_numpy(layer.weight_array()).reshape(node.attributes["weight_shape"])
-    bias = layer.bias_array()
-    own = torch.zeros(len(weight), dtype=torch.float64) if bias is None else torch.from_numpy(bias)
-    n_terms = 2 * weight[0].numel() + realised.n_terms + 8
+def join(node: Node, factors: Factors, maps: Maps | None, state: State, after: State, rounding: torch.Tensor) -> Joint:
+    """The layer's bounds for inputs of which ``state`` is known and ``after`` follows by intervals.
+
+    ``rounding`` is twice that of one evaluation of the layer.
+    """
+    n_terms = 2 * factors.weight[0].numel() + factors.realised.n_terms + 8
 
     def apply(matrix: torch.Tensor, x: torch.Tensor, constant: torch.Tensor | None = None) -> torch.Tensor:
         made = WEIGHT_OPERATORS[node.op].apply(node.attributes, x[None], matrix, constant)[0]
         return inflate(made, n_terms)
 
-    rounding = affine_and_rounding(node, _one(state), layer, realised)[1]
-    size_value = apply(weight.abs(), state.magnitude, own.abs())
+    size_value = apply(factors.weight_size, state.magnitude, factors.bias.abs())
     if maps is None:
-        return Joint(None, weight, own, rounding, after.error, size_value, after.error)
+        return Joint(None, factors.weight, factors.bias, rounding, after.error, size_value, after.error)
     ticket = state.magnitude + state.error
-    loose = apply(maps.slack + _bent(realised, maps, ticket), ticket)
-    if realised.bias_slack is not None:
-        spread = torch.from_numpy(realised.bias_slack) + 4 * 2.0**-52 * (maps.offset.abs() + own.abs())
+    bent = factors.bent(float(ticket.max()))
+    loose = apply(maps.slack if bent is None else maps.slack + bent, ticket)
+    if factors.realised.bias_slack is not None:
+        spread = factors.shift_slack + 4 * 2.0**-52 * (maps.offset.abs() + factors.bias.abs())
         loose = loose + spread.reshape(_per_output(node))
-    size = apply(maps.slope.abs(), state.error) + apply(maps.difference.abs(), state.magnitude, maps.offset.abs())
-    if maps.kink is not None:
-        size = size + apply(maps.kink.abs(), ticket)
-    return Joint(maps, weight, own, rounding, inflate(loose + rounding, 4), size_value, size)
-
-
-def _one(state: State) -> State:
-    """The state of a ticket that has one copy of everything, as far as rounding goes."""
-    return State(state.lower, state.upper, state.error, state.nonnegative, state.nonpositive)
-
-
-def _bent(realised: RealisedLayer, maps: Maps, ticket: torch.Tensor) -> torch.Tensor | float:
-    share = realised.bend.share(float(ticket.max()))
-    return (
-        inflate(torch.from_numpy(realised.size).reshape(maps.weight.shape) * share, realised.n_terms) if share else 0.0
-    )
+    slope, difference, kink = maps.sizes
+    size = apply(slope, state.error) + apply(difference, state.magnitude, maps.offset.abs())
+    if kink is not None:
+        size = size + apply(kink, ticket)
+    return Joint(maps, factors.weight, factors.bias, rounding, inflate(loose + rounding, 4), size_value, size)
 
 
 def _per_output(node: Node) -> tuple[int, ...]:
