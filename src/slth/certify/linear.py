@@ -17,12 +17,14 @@ already known; twice that is added, which also covers that it is itself computed
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import torch
 
 from slth.candidates import unfold
+from slth.certify.affine import affine_and_rounding
 from slth.certify.backward import (
     Objective,
     both_ways,
@@ -33,13 +35,15 @@ from slth.certify.backward import (
     through_max_pool,
     through_weights,
 )
+from slth.certify.factors import Factors
 from slth.certify.joint import Joint, Maps, join, maps_of
 from slth.certify.maxpool import Winners, winners
 from slth.certify.propagation import step
 from slth.certify.region import Box, Region, inflate_signed
-from slth.certify.relaxation import Lines, Pair, ends, relax
+from slth.certify.relaxation import Lines, Pair, ends, relax, within
 from slth.certify.state import UNIT, State
 from slth.certify.windows import cut, tiles
+from slth.copies import CopiedLayer
 from slth.network.graph import INPUT, Node
 from slth.network.operators import WEIGHT_OPERATORS
 from slth.network.target import Target
@@ -75,6 +79,7 @@ class LinearBounds:
         self.target, self.realised = unfold(target, realised)
         self.layers = {layer.name: layer for layer in self.target}
         self.nodes = {node.name: node for node in self.target.graph}
+        self._factors: dict[str, Factors] = {}
         self._maps: dict[tuple[str, bool, bool], Maps | None] = {}
 
     def analyse(self, region: Region) -> Analysis:
@@ -86,12 +91,11 @@ class LinearBounds:
         with torch.no_grad():
             for node in self.target.graph:
                 before = known.states[node.source]
-                after = step(node, before, self.layers.get(node.name), self.realised.get(node.name))
                 if node.name in self.layers:
-                    after = self._tightened(known, region, node, before, after)
+                    known.states[node.name] = self._tightened(known, region, node, before)
                 else:
+                    after = known.states[node.name] = step(node, before, None, None)
                     self._relaxed(known, node, before, after)
-                known.states[node.name] = after
         return known
 
     def highest(self, known: Analysis, region: Region, node: Node | None, rows: Objective) -> torch.Tensor:
@@ -101,7 +105,9 @@ class LinearBounds:
             rows = self._back(known, current, rows)
             current = self.nodes.get(current.source)
         best = region.highest(rows.value, rows.sizes, rows.window)
-        return inflate_signed(best + rows.constant + rows.room)
+        bound = inflate_signed(best + rows.constant) + rows.room * (1 + 16 * UNIT)
+        # Where something overflowed there is no bound: of two infinities nothing is left that is a number.
+        return bound.nan_to_num(nan=math.inf, posinf=math.inf, neginf=math.inf)
 
     def _relaxed(self, known: Analysis, node: Node, before: State, after: State) -> None:
         pair = known.pairs.get(node.source) or Pair(before.lower, before.upper, -before.error, before.error)
@@ -113,12 +119,19 @@ class LinearBounds:
         if after.lower.shape == before.lower.shape:
             known.pairs[node.name] = ends(lines, pair, after)
 
-    def _tightened(self, known: Analysis, region: Region, node: Node, before: State, after: State) -> State:
+    def _tightened(self, known: Analysis, region: Region, node: Node, before: State) -> State:
         layer, realised = self.layers[node.name], self.realised[node.name]
+        if node.name not in self._factors:
+            self._factors[node.name] = Factors(layer, realised)
+        factors = self._factors[node.name]
         key = (node.name, before.nonnegative, before.nonpositive)
         if key not in self._maps:
-            self._maps[key] = maps_of(layer, realised, before.nonnegative, before.nonpositive)
-        joint = known.joints[node.name] = join(node, layer, realised, self._maps[key], before, after)
+            self._maps[key] = maps_of(factors, before.nonnegative, before.nonpositive)
+        # Rounding is that of a ticket with one copy of everything: of the others, intervals are all that is known.
+        after, rounding = affine_and_rounding(node, replace(before, copies=None), layer, realised, factors)
+        if isinstance(realised, CopiedLayer):
+            after = step(node, before, layer, realised)
+        joint = known.joints[node.name] = join(node, factors, self._maps[key], before, after, rounding)
         if isinstance(region, Box) and node.source == INPUT and joint.maps is not None and joint.maps.kink is None:
             pair = _at_input(node, joint, joint.maps, region, after)
         else:
@@ -142,12 +155,8 @@ class LinearBounds:
             for into, bound in zip(made, found, strict=True):
                 cut(into, window)[...] = bound.reshape(part)
         top, bottom, above, below = made
-        return Pair(
-            torch.maximum(after.lower, -bottom),
-            torch.minimum(after.upper, top),
-            torch.maximum(-after.error, -below),
-            torch.minimum(after.error, above),
-        )
+        lower, upper = torch.maximum(after.lower, -bottom), torch.minimum(after.upper, top)
+        return Pair(lower, upper, *within(-below, above, after.error))
 
     def _back(self, known: Analysis, node: Node, rows: Objective) -> Objective:
         state = known.states[node.source]
@@ -179,5 +188,4 @@ def _at_input(node: Node, joint: Joint, maps: Maps, box: Box, after: State) -> P
     n_terms = maps.weight[0].numel() + 8
     room = joint.loose_difference + 4 * (n_terms + 8) * UNIT * joint.size_difference
     radius = (radius + room) * (1 + 2 * (n_terms + 8) * UNIT)
-    below, above = torch.maximum(middle - radius, -after.error), torch.minimum(middle + radius, after.error)
-    return Pair(after.lower, after.upper, below, above)
+    return Pair(after.lower, after.upper, *within(middle - radius, middle + radius, after.error))
