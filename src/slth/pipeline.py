@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,24 +13,18 @@ import torch
 from slth import __version__
 from slth.activations import Activation
 from slth.activations import parse as parse_activation
+from slth.attempt import Progress, attempt
 from slth.budget import allocate
-from slth.constructions import CONSTRUCTIONS, Construction
-from slth.constructions.base import Found, Work
+from slth.constructions import CONSTRUCTIONS
 from slth.domain import Domain
 from slth.errors import ArgumentError
-from slth.mask import Mask
 from slth.network.inputs import as_target
-from slth.network.target import Target, WeightLayer
-from slth.plan import LARGEST_SEED, LayerPlan, Plan, Wishes, make_plan
+from slth.network.target import Target
+from slth.plan import LARGEST_SEED, Wishes, make_plan
 from slth.probes import target_probe_outputs
-from slth.realise import survivors_digest
 from slth.source.initialised import parse as parse_law
 from slth.source.law import Distribution
-from slth.source.spec import SourceLayer, SourceSpec
-from slth.ticket import ERROR_EDGES, LayerFacts, Ticket
-
-Progress = Callable[[str, int, int], None]
-"""Called with a layer's name, the problems of it that are solved, and about how many it has."""
+from slth.ticket import Ticket
 
 
 def find_ticket(
@@ -138,14 +131,13 @@ def find_ticket(
     hidden = method.hidden(target, wishes.settings)
     goals = None if eps is None else [layer.goal for layer in allocate(hidden, method, wishes, eps, split=split)]
     plan = make_plan(hidden, method, wishes, goals)
-    spec = draw_source(hidden, plan, int(seed))
     probe_outputs = target_probe_outputs(target, int(seed), box)
-    masks, facts = _find_layers(method, plan, hidden, spec, threads, on_progress)
+    found = attempt(hidden, plan, int(seed), threads, on_progress)
     return Ticket(
         graph=target.graph,
-        spec=spec,
-        masks=masks,
-        facts=facts,
+        spec=found.spec,
+        masks=found.masks,
+        facts=found.facts,
         construction=construction,
         objective=objective,
         base_set_size=int(plan.base_set_size),
@@ -160,16 +152,6 @@ def find_ticket(
     )
 
 
-def draw_source(target: Target, plan: Plan, seed: int) -> SourceSpec:
-    """The source network, before any subset sum is looked at."""
-    method = CONSTRUCTIONS[plan.construction]
-    layers = tuple(
-        method.source_layer(plan, layer_plan, layer, seed, index)
-        for index, (layer_plan, layer) in enumerate(zip(plan.layers, target.layers, strict=True))
-    )
-    return SourceSpec(seed, plan.initialisation, method.connect(target.graph, layers))
-
-
 def _check(seed: int, construction: str, threads: int | None) -> None:
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed <= LARGEST_SEED:
         raise ArgumentError("seed", repr(seed), "a whole number from 0 to 2^64 - 1")
@@ -177,48 +159,3 @@ def _check(seed: int, construction: str, threads: int | None) -> None:
         raise ArgumentError("construction", construction, " or ".join(CONSTRUCTIONS))
     if threads is not None and threads < 1:
         raise ArgumentError("threads", str(threads), "at least 1", f"--threads {os.cpu_count()}")
-
-
-def _find_layers(
-    method: Construction,
-    plan: Plan,
-    target: Target,
-    spec: SourceSpec,
-    threads: int | None,
-    on_progress: Progress | None,
-) -> tuple[tuple[Mask, ...], tuple[LayerFacts, ...]]:
-    def work(layer: WeightLayer) -> Work:
-        def report(done: int, total: int) -> None:
-            if on_progress is not None:
-                on_progress(layer.name, done, total)
-
-        return Work(threads, report)
-
-    found = method.find_layers(target, spec.layers, plan, work)
-    masks, facts = [], []
-    for answer, layer_plan, layer, source in zip(found, plan.layers, target, spec.layers, strict=True):
-        masks.append(answer.mask)
-        facts.append(_facts(plan, layer_plan, layer, source, answer))
-    return tuple(masks), tuple(facts)
-
-
-def _facts(
-    plan: Plan,
-    layer_plan: LayerPlan,
-    layer: WeightLayer,
-    source: SourceLayer,
-    found: Found,
-) -> LayerFacts:
-    errors = found.errors
-    histogram = np.bincount(np.searchsorted(ERROR_EDGES, errors), minlength=len(ERROR_EDGES) + 1)
-    return LayerFacts(
-        name=layer.name,
-        input_sign=layer_plan.input_sign,
-        n_weights=layer.n_weights,
-        missed=0 if plan.tolerance is None else int((errors > plan.tolerance).sum()),
-        max_weight_error=float(errors.max()),
-        # Rounded once, so that it does not depend on the order in which the pieces come.
-        mean_weight_error=math.fsum(errors) / errors.size,
-        error_histogram=tuple(int(count) for count in histogram),
-        survivors_digest=survivors_digest(source, found.mask),
-    )

@@ -56,6 +56,8 @@ class LayerPlan:
         Between the two source layers.
     expand_scale : float
         What the expanding weights are multiplied by.
+    within : float or None
+        Error up to which a weight takes the fewest elements; None where it takes those with the least error.
     """
 
     name: str
@@ -67,6 +69,7 @@ class LayerPlan:
     law: Distribution
     activation: Activation
     expand_scale: float
+    within: float | None = None
 
 
 @dataclass(frozen=True)
@@ -135,10 +138,14 @@ class Wishes:
 
 @dataclass(frozen=True)
 class Goal:
-    """What is asked of one layer: the size of its base sets, and the error of a weight that they should reach."""
+    """What is asked of one layer: the size of its base sets, and the error of a weight that they should reach.
+
+    With ``within`` the fewest elements are asked for whose error is no larger, in place of the least error.
+    """
 
     base_set_size: int
     tolerance: float | None = None
+    within: float | None = None
 
 
 @dataclass(frozen=True)
@@ -195,14 +202,15 @@ def make_plan(target: Target, sizing: Sizing, wishes: Wishes, goals: Sequence[Go
     """
     size = sizing.default_size if wishes.base_set_size is None else wishes.base_set_size
     size = max(goal.base_set_size for goal in goals) if goals else size
-    _check(sizing, size, wishes)
+    _check(sizing, size, wishes, by_layer=goals is not None)
     wishes = replace(
         wishes,
         reaches=input_reaches(target, wishes.domain),
         settings=_own_settings(sizing, wishes.settings),
         n_weights=target.n_weights,
     )
-    goals = goals or [Goal(int(size), wishes.tolerance)] * len(target.layers)
+    within = wishes.tolerance if wishes.objective == "sparsest" else None
+    goals = goals or [Goal(int(size), wishes.tolerance, within)] * len(target.layers)
     signs = target.input_signs(wishes.domain.sign)
     sizing.check(target, wishes, size)
     made = sizing.sizes(target, signs, wishes, goals)
@@ -239,6 +247,7 @@ def _layer_plan(layer: WeightLayer, sign: Sign, wishes: Wishes, goal: Goal, size
         law=size.law,
         activation=wishes.activation,
         expand_scale=size.expand_scale,
+        within=goal.within,
     )
 
 
@@ -249,7 +258,7 @@ def magnitudes(layer: WeightLayer) -> NDArray[np.float64]:
     return np.abs(np.concatenate(parts))
 
 
-def _check(sizing: Sizing, size: int, wishes: Wishes) -> None:
+def _check(sizing: Sizing, size: int, wishes: Wishes, by_layer: bool) -> None:
     tolerance, objective, initialisation = wishes.tolerance, wishes.objective, wishes.initialisation
     if isinstance(size, bool) or not isinstance(size, int | np.integer):
         raise ArgumentError("base_set_size", repr(size), "a whole number")
@@ -260,7 +269,7 @@ def _check(sizing: Sizing, size: int, wishes: Wishes) -> None:
         raise ArgumentError("tolerance", str(tolerance), "a number above 0, in the weights' own units", "0.01")
     if objective not in OBJECTIVES:
         raise ArgumentError("objective", objective, " or ".join(OBJECTIVES))
-    if objective == "sparsest" and tolerance is None:
+    if objective == "sparsest" and tolerance is None and not by_layer:
         raise ArgumentError("objective", "sparsest without a tolerance", "a tolerance", "--tolerance 0.01")
     if initialisation not in INITIALISATIONS:
         raise ArgumentError("initialisation", initialisation, " or ".join(INITIALISATIONS))

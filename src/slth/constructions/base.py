@@ -197,11 +197,20 @@ class Construction(ABC):
         """
 
     def find_layers(
-        self, target: Target, sources: Sequence[SourceLayer], plan: Plan, work: Callable[[WeightLayer], Work]
-    ) -> Iterator[Found]:
-        """The masks, from the first layer to the last."""
-        for layer_plan, layer, source in zip(plan.layers, target, sources, strict=True):
-            yield self.find(source, layer, plan, layer_plan, work(layer))
+        self,
+        target: Target,
+        sources: Sequence[SourceLayer],
+        plan: Plan,
+        work: Callable[[WeightLayer], Work],
+        known: Sequence[Mask | None],
+    ) -> Iterator[Found | None]:
+        """The masks, from the first layer to the last; None for a layer whose known mask stands.
+
+        ``known`` holds the masks that were found in the same source layers, with the same plan for each of them, beside
+        other layers perhaps.
+        """
+        for layer_plan, layer, source, mask in zip(plan.layers, target, sources, known, strict=True):
+            yield None if mask is not None else self.find(source, layer, plan, layer_plan, work(layer))
 
     @abstractmethod
     def find(self, source: SourceLayer, layer: WeightLayer, plan: Plan, layer_plan: LayerPlan, work: Work) -> Found:

@@ -107,6 +107,10 @@ class OneForOne(SubsetSumConstruction):
         """Of the first layer; see :meth:`sizes`."""
         return _FIRST.size(layer, sign, wishes, goal)
 
+    def foresee(self, layer: WeightLayer, wishes: Wishes, size: int) -> tuple[float, float]:
+        """As for any product of two weights; what copies differ by, and what that adds up to, is not foreseen."""
+        return _FIRST.foresee(layer, wishes, size)
+
     def sizes(self, target: Target, signs: Mapping[str, Sign], wishes: Wishes, goals: Sequence[Goal]) -> list[Size]:
         """Blocks of the first layer as in two-for-one; then m copies, and scales that reach the weights."""
         sizes = [goal.base_set_size for goal in goals]
@@ -139,20 +143,30 @@ class OneForOne(SubsetSumConstruction):
         first_constants(sources[0], masks[0], widened(graph, sources).layouts[0].constants_out)
 
     def find_layers(
-        self, target: Target, sources: Sequence[SourceLayer], plan: Plan, work: Callable[[WeightLayer], Work]
-    ) -> Iterator[Found]:
-        """Layer after layer, with the constants as they come out."""
-        wide, constants = widened(target.graph, sources), NONE
+        self,
+        target: Target,
+        sources: Sequence[SourceLayer],
+        plan: Plan,
+        work: Callable[[WeightLayer], Work],
+        known: Sequence[Mask | None],
+    ) -> Iterator[Found | None]:
+        """Layer after layer, with the constants as they come out; known masks stand as long as all before them do."""
+        wide, constants, stands = widened(target.graph, sources), NONE, True
         for number, (layer, source, layer_plan) in enumerate(zip(target, sources, plan.layers, strict=True)):
+            mask, found, layout = known[number], None, wide.layouts[number]
+            stands = stands and mask is not None
             if isinstance(source, CopySource):
-                fed = _Fed(layer.node, layer.weight, layer.bias, constants)
-                found = self.find(source, fed, plan, layer_plan, work(layer))
-                assert isinstance(found.mask, CopyMask)
-                constants = next_constants(source, found.mask, constants)
+                if mask is None or not stands:
+                    fed = _Fed(layer.node, layer.weight, layer.bias, constants)
+                    found = self.find(source, fed, plan, layer_plan, work(layer))
+                    mask = found.mask
+                assert isinstance(mask, CopyMask)
+                constants = next_constants(source, mask, constants)
             else:
-                layout = wide.layouts[number]
-                found = _find_first(wide, source, layer, plan, layer_plan, work(layer))
-                constants = first_constants(source, found.mask, layout.constants_out)
+                if mask is None or not stands:
+                    found = _find_first(wide, source, layer, plan, layer_plan, work(layer))
+                    mask = found.mask
+                constants = first_constants(source, mask, layout.constants_out)
             yield found
             constants = constants.through(wide.between[number])
 

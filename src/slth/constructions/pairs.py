@@ -29,7 +29,7 @@ import numpy as np
 from slth.bounds.base_sets import ALLOWED_TAIL
 from slth.candidates import check_masks, connected, has_candidates
 from slth.constructions.base import Construction, Found, Work
-from slth.constructions.pairs_three import PARTS, as_part, find_layers
+from slth.constructions.pairs_three import PARTS, as_part, find_layers, unneeded
 from slth.constructions.pairs_three import check as check_three
 from slth.constructions.pairs_three import sizes as sizes_three
 from slth.constructions.pools import HEADROOM, search_pools
@@ -121,17 +121,23 @@ class Pairs(Construction):
             check_masks(sources, masks)
 
     def find_layers(
-        self, target: Target, sources: Sequence[SourceLayer], plan: Plan, work: Callable[[WeightLayer], Work]
-    ) -> Iterator[Found]:
+        self,
+        target: Target,
+        sources: Sequence[SourceLayer],
+        plan: Plan,
+        work: Callable[[WeightLayer], Work],
+        known: Sequence[Mask | None],
+    ) -> Iterator[Found | None]:
         """Layer after layer, or of depth three both together."""
         if has_candidates(sources):
-            return find_layers(target, sources, plan, work)
-        return super().find_layers(target, sources, plan, work)
+            together = find_layers(target, sources, plan, work)
+            return iter((None, None)) if all(mask is not None for mask in known) else together
+        return super().find_layers(target, sources, plan, work, known)
 
     def find(self, source: Any, layer: WeightLayer, plan: Plan, layer_plan: LayerPlan, work: Work) -> Found:
         """Look through every pool."""
         targets = slot_targets(source, layer)
-        least = np.full(len(targets), plan.tolerance or 0.0)
+        least = np.full(len(targets), unneeded(plan, layer_plan))
         pools = search_pools(source, targets, least, layer_plan.input_sign, work)
         return Found(SlotMask.build(source, pools.counts, pools.neurons), pools.errors)
 

@@ -32,7 +32,7 @@ from slth.mask import CandidateMask, Mask, OutputMask, SlotMask
 from slth.mask.candidates import NONE
 from slth.network.graph import Sign
 from slth.network.target import Target, WeightLayer
-from slth.plan import Goal, Plan, Size, Wishes, magnitudes
+from slth.plan import Goal, LayerPlan, Plan, Size, Wishes, magnitudes
 from slth.realise import RealisedLayer
 from slth.source.candidates import CandidateSource, OutputSource
 from slth.source.spec import SourceLayer
@@ -63,6 +63,11 @@ def check(target: Target, wishes: Wishes) -> None:
         raise ArgumentError("candidates", repr(given), f"1 to {LARGEST_GROUP} neurons a group", "--set candidates=100")
 
 
+def unneeded(plan: Plan, layer_plan: LayerPlan) -> float:
+    """Weights of the layer that are no larger keep nothing."""
+    return (plan.tolerance if layer_plan.within is None else layer_plan.within) or 0.0
+
+
 def group_size(wishes: Wishes, base_set_size: int) -> int:
     """Candidates of a group: those asked for, or as many as a pool has neurons."""
     given: int | None = wishes.settings["candidates"]
@@ -86,13 +91,13 @@ def find_layers(
     """Candidates by their output weights, then the pools of the chosen ones."""
     (first, last), (source, outputs) = target.layers, sources
     assert isinstance(source, CandidateSource) and isinstance(outputs, OutputSource)
-    tolerance = plan.tolerance or 0.0
+    least_row, least_output = (unneeded(plan, layer_plan) for layer_plan in plan.layers)
     wanted = _wanted(last, _constant(first))
-    candidate = _choose(outputs, wanted, _needed(last, tolerance))
+    candidate = _choose(outputs, wanted, _needed(last, least_output))
     live = candidate != NONE
     ratio = np.zeros(len(wanted))
     ratio[live] = wanted[live] / outputs.weight_at(np.flatnonzero(live), candidate[live])
-    targets, least = _pool_targets(source, outputs, first, ratio, tolerance)
+    targets, least = _pool_targets(source, outputs, first, ratio, least_row)
     pools = search_pools(
         source.chosen(np.maximum(candidate, 0)), targets, least, plan.layers[0].input_sign, work(first)
     )

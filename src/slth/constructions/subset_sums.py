@@ -92,7 +92,8 @@ class SubsetSumConstruction(Construction):
 
         def solve_waiting() -> None:
             nonlocal done
-            answers = _solve(waiting, plan, work.threads, lambda n: work.report(min(done + n, total), total))
+            within = layer_plan.within, plan.tolerance
+            answers = _solve(waiting, *within, work.threads, lambda n: work.report(min(done + n, total), total))
             for piece, (flags, piece_errors, sums) in zip(waiting, answers, strict=True):
                 chosen.append(Chosen.pack(piece, flags))
                 errors.append(self.weight_errors(source, piece, piece_errors, sums))
@@ -109,7 +110,11 @@ class SubsetSumConstruction(Construction):
 
 
 def _solve(
-    pieces: list[Piece], plan: Plan, threads: int | None, report: Callable[[int], None]
+    pieces: list[Piece],
+    within: float | None,
+    tolerance: float | None,
+    threads: int | None,
+    report: Callable[[int], None],
 ) -> list[tuple[NDArray[np.bool_], NDArray[np.float64], NDArray[np.float64]]]:
     """Solve the problems of some pieces in one batch; chosen elements, errors and sums, piece by piece."""
     sizes = np.concatenate([piece.sizes for piece in pieces])
@@ -118,8 +123,8 @@ def _solve(
         np.concatenate([piece.base_sets for piece in pieces]),
         np.concatenate([piece.targets for piece in pieces]),
         offsets=offsets,
-        objective=plan.objective,
-        tolerance=plan.tolerance,
+        objective="best" if within is None else "sparsest",
+        tolerance=tolerance if within is None else within,
         threads=threads,
         on_progress=report,
     )
