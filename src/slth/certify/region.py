@@ -13,16 +13,15 @@ from slth.certify.windows import Window, cut
 
 
 class Region(Protocol):
-    """A bounded set of inputs.
+    """A bounded set of inputs."""
 
-    Attributes
-    ----------
-    lower, upper : float64 tensors of the input's shape
-        The least box around it.
-    """
+    @property
+    def lower(self) -> torch.Tensor:
+        """Of the least box around it, float64 and of the input's shape."""
 
-    lower: torch.Tensor
-    upper: torch.Tensor
+    @property
+    def upper(self) -> torch.Tensor:
+        """Of the least box around it, float64 and of the input's shape."""
 
     def highest(self, rows: torch.Tensor, sizes: torch.Tensor | None, window: Window = None) -> torch.Tensor:
         """Upper bounds on sup of <row, x> + <size, |x|>, (rows,), rounding of their own included.
