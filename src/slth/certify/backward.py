@@ -10,7 +10,7 @@ import torch
 from slth.certify.joint import Joint
 from slth.certify.maxpool import Winners
 from slth.certify.relaxation import Lines
-from slth.certify.state import UNIT, State
+from slth.certify.state import TINY, UNIT, State
 from slth.certify.windows import Window, cropped, cut, filled, read, within
 from slth.network.graph import INPUT, Node
 from slth.network.operators import OPERATORS
@@ -65,10 +65,22 @@ def _dot(rows: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
     return rows.flatten(1) @ numbers.flatten()
 
 
-def _room(rows: Objective, size_value: torch.Tensor, size_difference: torch.Tensor, n_terms: int) -> torch.Tensor:
-    """Twice what sums of so many terms may be off by."""
+def _room(
+    rows: Objective, size_value: torch.Tensor, size_difference: torch.Tensor, n_terms: int, state: State
+) -> torch.Tensor:
+    """Twice what sums of so many terms may be off by, and what underflow may."""
     made = _dot(rows.value.abs(), size_value) + _dot(rows.difference.abs(), size_difference)
-    return 2 * (n_terms + 8) * UNIT * made + 4 * UNIT * rows.constant.abs()
+    return 2 * (n_terms + 8) * UNIT * made + 4 * UNIT * rows.constant.abs() + _underflow(state)
+
+
+def _underflow(state: State) -> torch.Tensor:
+    """What products below the normal range may cost: each coefficient is off by that, whatever it multiplies."""
+    return TINY * (1 + (state.magnitude + state.error).sum())
+
+
+def _more(*rooms: torch.Tensor) -> torch.Tensor:
+    """A few of them added up, rounded upward."""
+    return torch.stack(torch.broadcast_tensors(*rooms)).sum(dim=0) * (1 + 8 * UNIT)
 
 
 def through_weights(joint: Joint, node: Node, state: State, rows: Objective) -> Objective:
@@ -81,9 +93,8 @@ def through_weights(joint: Joint, node: Node, state: State, rows: Objective) -> 
         for part in (joint.size_value, joint.size_difference, joint.loose_value, joint.loose_difference)
     ]
     n_terms = 2 * value[0].numel() + 8
-    room = rows.room + _room(rows, sizes_[0], sizes_[1], n_terms)
     loose = _dot(value.abs(), sizes_[2]) + _dot(difference.abs(), sizes_[3])
-    room = room + loose * (1 + 2 * n_terms * UNIT)
+    room = _more(rows.room, _room(rows, sizes_[0], sizes_[1], n_terms, state), loose * (1 + 2 * n_terms * UNIT))
     back = _Transpose(node, state.lower.shape, rows.window)
     constant = rows.constant + back.bias(value, joint.bias)
     made = back(value, joint.weight)
@@ -96,7 +107,7 @@ def through_weights(joint: Joint, node: Node, state: State, rows: Objective) -> 
         kinks = back(difference, maps.kink)
         if node.source != INPUT:
             reach = cut(state.magnitude + state.error, back.window)
-            room = room + _dot(kinks.abs(), reach) * (1 + 2 * n_terms * UNIT)
+            room = _more(room, _dot(kinks.abs(), reach) * (1 + 2 * (reach.numel() + 8) * UNIT))
             kinks = None
     return Objective(made, back(difference, maps.slope), constant, room, kinks, back.window)
 
@@ -141,14 +152,16 @@ def through_fixed(node: Node, state: State, rows: Objective) -> Objective:
         return replace(rows, value=value, difference=difference)
     with torch.no_grad():
         reach = module((state.magnitude + state.error)[None])[0]
-    n_terms = math.prod(node.attributes["kernel"]) + 8 if node.op == "average_pool" else node.shape[-1] + 8
+    # Padding may read one entry from everywhere.
+    n_terms = math.prod(node.attributes["kernel"] if node.op == "average_pool" else node.shape) + 8
     # Besides the coefficients, means themselves are rounded, in either network.
-    return replace(rows, value=value, difference=difference, room=rows.room + 2 * _room(rows, reach, reach, n_terms))
+    room = _more(rows.room, 2 * _room(rows, reach, reach, n_terms, state))
+    return replace(rows, value=value, difference=difference, room=room)
 
 
 def through_lines(lines: Lines, state: State, rows: Objective) -> Objective:
     """Along the upper lines where coefficients are positive, and along the lower ones elsewhere."""
-    made, constant, room = [], rows.constant, rows.room
+    made, constant, room = [], rows.constant, _more(rows.room, _underflow(state))
     for part, pair, reach in (
         (rows.value, lines.value, state.magnitude),
         (rows.difference, lines.difference, state.error),
@@ -160,8 +173,9 @@ def through_lines(lines: Lines, state: State, rows: Objective) -> Objective:
         constant = constant + _dot(up, intercepts[1]) + _dot(down, intercepts[0])
         size = torch.maximum(slopes[0].abs(), slopes[1].abs()) * cut(reach, rows.window)
         size = size + torch.maximum(intercepts[0].abs(), intercepts[1].abs())
-        room = room + 2 * (part[0].numel() + 8) * UNIT * _dot(part.abs(), size)
-    return replace(rows, value=made[0], difference=made[1], constant=constant, room=room + 4 * UNIT * constant.abs())
+        room = _more(room, 2 * (part[0].numel() + 8) * UNIT * _dot(part.abs(), size))
+    room = _more(room, 4 * UNIT * constant.abs())
+    return replace(rows, value=made[0], difference=made[1], constant=constant, room=room)
 
 
 def through_level(lines: Lines, state: State, rows: Objective) -> Objective:
@@ -199,5 +213,6 @@ def through_max_pool(node: Node, won: Winners, state: State, rows: Objective) ->
         into.scatter_add_(2, local.flatten(1).expand(len(part), -1, -1), part.flatten(2))
         made.append(into.reshape(len(part), part.shape[1], *(stop - start for start, stop in window)))
     total = rows.value.abs().flatten(1).sum(dim=1) + rows.difference.abs().flatten(1).sum(dim=1)
-    room = rows.room + 2 * (n_terms + 8) * UNIT * sizes * total + 4 * UNIT * constant.abs()
+    rounding = 2 * (n_terms + 8) * UNIT * sizes * total + 4 * UNIT * constant.abs()
+    room = _more(rows.room, rounding, _underflow(state))
     return Objective(made[0], made[1], constant, room, None, window)

@@ -57,7 +57,9 @@ def winners(attributes: Mapping[str, Any], before: Pair, shape: tuple[int, ...])
     # Where there is no difference, both networks have the same numbers, and nothing is rounded.
     rounding = torch.where((below == 0) & (above == 0), 0.0, rounding + 4 * UNIT * (below.abs() + above.abs()))
     low, high = lower + below - rounding, upper + above + rounding
-    first = lower.argmax(dim=2, keepdim=True)
+    # An entry without a lower bound is still one of the window, which the padding is not.
+    some = lower.clamp(min=torch.finfo(lower.dtype).min)
+    first = torch.where(missing, -infinity, some).argmax(dim=2, keepdim=True)
     certain = _beats(lower, upper, first) & _beats(low, high, first)
     in_target = upper >= lower.amax(dim=2, keepdim=True)
     in_ticket = high >= low.amax(dim=2, keepdim=True)

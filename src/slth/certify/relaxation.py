@@ -76,10 +76,16 @@ def relax(node: Node, before: Pair, after: State) -> Lines:
 def ends(lines: Lines, before: Pair, after: State) -> Pair:
     """Bounds on x and on e behind an activation."""
     low, high = lines.difference
-    moved = 4 * UNIT * (torch.maximum(low.slope.abs(), high.slope.abs()) * after.error + after.error) + TINY
-    least = torch.minimum(low.slope * before.below, low.slope * before.above) + low.intercept - moved
-    most = torch.maximum(high.slope * before.below, high.slope * before.above) + high.intercept + moved
-    return Pair(after.lower, after.upper, torch.maximum(least, -after.error), torch.minimum(most, after.error))
+    reach = torch.maximum(before.below.abs(), before.above.abs())
+    moved = [4 * UNIT * (line.slope.abs() * reach + line.intercept.abs()) + TINY for line in (low, high)]
+    least = torch.minimum(low.slope * before.below, low.slope * before.above) + low.intercept - moved[0]
+    most = torch.maximum(high.slope * before.below, high.slope * before.above) + high.intercept + moved[1]
+    return Pair(after.lower, after.upper, *within(least, most, after.error))
+
+
+def within(below: torch.Tensor, above: torch.Tensor, error: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Bounds on a difference of at most ``error``; what is no number, behind an overflow, bounds nothing."""
+    return torch.fmax(below, -error), torch.fmin(above, error)
 
 
 def level(after: State) -> Lines:

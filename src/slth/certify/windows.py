@@ -60,6 +60,8 @@ def within(window: tuple[tuple[int, int], ...], shape: Sequence[int]) -> tuple[t
 
 def cropped(rows: torch.Tensor, have: tuple[tuple[int, int], ...], want: tuple[tuple[int, int], ...]) -> torch.Tensor:
     """Coefficients (rows, channels, *have) moved to another window, zeros where there were none."""
+    if any(d <= a or b <= c for (a, b), (c, d) in zip(have, want, strict=True)):
+        return rows.new_zeros(*rows.shape[:2], *(stop - start for start, stop in want))
     widths = [(a - c, d - b) for (a, b), (c, d) in zip(have, want, strict=True)]
     return pad(rows, [width for pair in reversed(widths) for width in pair])
 
