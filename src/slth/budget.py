@@ -16,6 +16,7 @@ instead, in proportion to what the layers cost: its sources grow with log(1 / to
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -184,8 +185,9 @@ def _cheapest(
     """Levels, one a layer, whose errors add up to at most eps, at about the least cost; None if there are none.
 
     Greedy: of all larger levels of all layers the one that saves most error for its cost, until eps is kept to; then
-    whatever turns out to be more than needed is given back, the dearest first. On convex tables the first half is
-    optimal up to its last step.
+    whatever turns out to be more than needed is given back, the dearest first, and a smaller level of one layer is
+    exchanged for a larger one of another as long as that is cheaper. On convex tables the first part is optimal up to
+    its last step.
     """
     levels = [0] * len(errors)
     while sum(float(e[k]) for e, k in zip(errors, levels, strict=True)) > eps:
@@ -206,7 +208,24 @@ def _cheapest(
         if within.size:
             total += float(error[within[0]] - error[levels[number]])
             levels[number] = int(within[0])
+    while _exchanged(levels, errors, costs, eps):
+        pass
     return levels
+
+
+def _exchanged(
+    levels: list[int], errors: Sequence[NDArray[np.float64]], costs: Sequence[NDArray[np.int64]], eps: float
+) -> bool:
+    """Take the first exchange of a smaller level of one layer for a larger one of another that costs less, if any."""
+    for one, two in itertools.permutations(range(len(levels)), 2):
+        others = sum(float(errors[n][k]) for n, k in enumerate(levels) if n not in (one, two))
+        now = costs[one][levels[one]] + costs[two][levels[two]]
+        for smaller in range(levels[one] - 1, -1, -1):
+            within = np.flatnonzero(others + errors[one][smaller] + errors[two] <= eps)
+            if within.size and costs[one][smaller] + costs[two][within[0]] < now:
+                levels[one], levels[two] = smaller, int(within[0])
+                return True
+    return False
 
 
 def _tolerances(
