@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -15,17 +15,14 @@ from numpy.typing import NDArray
 from slth.candidates import compared
 from slth.certify.propagation import Bound, propagate
 from slth.certify.search import Progress, largest_difference, search, silent
-from slth.copies import realise_all
+from slth.certify.subject import prepare
 from slth.data import Data
 from slth.domain import Domain
-from slth.errors import ArgumentError, MismatchError
-from slth.network.deepen import deepen
-from slth.network.graph import Node, Sign
-from slth.network.operators import WEIGHT_OPERATORS, Own
+from slth.errors import ArgumentError
+from slth.network.graph import Sign
 from slth.network.target import Target, WeightLayer
 from slth.probes import target_probe_outputs
 from slth.realise import RealisedLayer, survivors_digest
-from slth.runtime import folded_module, module, target_module
 from slth.threads import fitting_threads
 from slth.ticket import ERROR_EDGES, LayerFacts, Ticket
 
@@ -141,21 +138,17 @@ def verify(
     begin = time.perf_counter()
     box = Domain.parse(domain)
     _check_eps(eps, box)
-    target = model if isinstance(model, Target) else _trace(model, ticket, example_input)
-    target = _named_alike(ticket, target)
-    hidden = deepen(target, ticket.extra_depth)
+    subject = prepare(ticket, model, example_input, on_progress)
+    target, hidden, realised = subject.target, subject.hidden, subject.realised
     if data is not None and not isinstance(data, Data):
         data = Data.build(*data)
     inputs = None if data is None else data.inputs_for(target.graph.input_shape)
-    pairs = [(source, mask) for source, mask, _ in ticket.layers]
-    realised = realise_all(hidden.graph, pairs, lambda done: on_progress("regenerating", done, len(pairs)))
     bound = propagate(hidden, realised, box) if box.bounded else None
     layers, reasons = _check_layers(ticket, hidden, compared(hidden, realised), bound)
     reasons += _check_probes(ticket, target)
     if box.bounded:
         reasons += _check_domain(ticket, box)
-    ours = _network(ticket, realised, hidden.input_signs(box.sign))
-    theirs = target_module(target, torch.float64)
+    ours, theirs = subject.networks(box.sign)
     with fitting_threads(target.n_weights):
         observed, n_outside = _observe(ours, theirs, target.graph.input_shape, box, inputs, seed, on_progress)
     reasons += _check_outputs(bound, observed, eps)
@@ -175,14 +168,8 @@ def verify(
         n_outside=n_outside,
         seconds=time.perf_counter() - begin,
         layers=tuple(layers),
-        assumed=tuple(sorted(_own_names(ticket, target))),
+        assumed=subject.own_names(),
     )
-
-
-def _own_names(ticket: Ticket, target: Target) -> set[str]:
-    """Users' own activations in the source and in the target."""
-    inside = {layer.activation.name for layer in ticket.spec.layers if not layer.activation.proved}
-    return inside | {str(node.attributes["name"]) for node in target.graph if node.op == Own.name}
 
 
 def _check_eps(eps: float | None, box: Domain) -> None:
@@ -192,14 +179,6 @@ def _check_eps(eps: float | None, box: Domain) -> None:
         raise ArgumentError("eps", "no domain to prove it on", "a domain", "--domain 0,1")
 
 
-def _network(ticket: Ticket, realised: Mapping[str, RealisedLayer], signs: Mapping[str, Sign]) -> torch.nn.Module:
-    """The ticket in float64: folded, unless the activations between its source layers bend what they pass on."""
-    if any(layer.bend.activation is not None or not layer.serves(signs[name]) for name, layer in realised.items()):
-        # Folded, such an activation would be the lines that it is near to.
-        return module(ticket, "sparse", torch.float64)
-    return folded_module(ticket, realised, torch.float64, signs)
-
-
 def _accuracy(
     network: torch.nn.Module, data: Data | None, inputs: torch.Tensor | None, dtype: torch.dtype
 ) -> float | None:
@@ -207,50 +186,6 @@ def _accuracy(
     if data is None or inputs is None or data.labels is None:
         return None
     return data.accuracy(network.to(dtype), inputs.to(dtype))
-
-
-def _trace(model: torch.nn.Module, ticket: Ticket, example_input: torch.Tensor | None) -> Target:
-    from slth.network.inputs import as_target, input_dtype
-
-    if example_input is None:
-        example_input = torch.zeros(1, *ticket.graph.input_shape, dtype=input_dtype(model))
-    return as_target(model, example_input)
-
-
-def _named_alike(ticket: Ticket, target: Target) -> Target:
-    """The target with its layers called as in the ticket, which may come from another file format.
-
-    Raises
-    ------
-    MismatchError
-        If it is not the target that the ticket was made for.
-    """
-    if ticket.graph.structure() != target.graph.structure():
-        got = f"a target of {len(target.layers)} weight layers, {target.n_weights:,} weights, input "
-        got += f"{target.graph.input_shape}"
-        need = f"the ticket's: {len(ticket.spec.layers) - ticket.extra_depth} layers, "
-        need += f"{ticket.n_target_weights:,} weights, input "
-        need += f"{ticket.graph.input_shape}"
-        for own, other in zip(ticket.graph, target.graph, strict=False):
-            if _called(own) != _called(other):
-                got, need = f"{got}, {_called(other)}", f"{need}, {_called(own)}"
-                break
-        raise MismatchError("target", got, need, "the target that it was found for")
-    if ticket.target_digest != target.digest():
-        raise MismatchError(
-            "target",
-            f"weights with digest {target.digest()[:16]}",
-            f"{ticket.target_digest[:16]}, for which the ticket was made",
-            "the target that it was found for, in the same precision",
-        )
-    nodes = [node for node in ticket.graph if node.op in WEIGHT_OPERATORS]
-    layers = tuple(replace(layer, node=node) for layer, node in zip(target.layers, nodes, strict=True))
-    return Target(ticket.graph, layers)
-
-
-def _called(node: Node) -> str:
-    attributes = {} if node.op in WEIGHT_OPERATORS else node.attributes
-    return " ".join([node.op, *(f"{key}={value}" for key, value in attributes.items())])
 
 
 def _layer_errors(

@@ -1,0 +1,155 @@
+"""Ticket and target brought together: the source from its seed, the mask on it, and both as modules in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import torch
+
+from slth.container import content_digest
+from slth.copies import realise_all
+from slth.domain import Domain
+from slth.errors import ArgumentError, MismatchError
+from slth.network.deepen import deepen
+from slth.network.graph import Node, Sign
+from slth.network.operators import WEIGHT_OPERATORS, Own
+from slth.network.target import Target
+from slth.realise import RealisedLayer
+from slth.runtime import folded_module, module, target_module
+from slth.ticket import Ticket
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is to be verified, everything of it recomputed.
+
+    Attributes
+    ----------
+    ticket : Ticket
+    target : Target
+        With its layers called as in the ticket.
+    hidden : Target
+        The same with the identity layers that the ticket has besides.
+    realised : mapping of str to RealisedLayer
+        The ticket's slopes, by layer.
+    """
+
+    ticket: Ticket
+    target: Target
+    hidden: Target
+    realised: Mapping[str, RealisedLayer]
+
+    def networks(self, sign: Sign) -> tuple[torch.nn.Module, torch.nn.Module]:
+        """Ticket and target in float64, for inputs of a sign."""
+        ours = _network(self.ticket, self.realised, self.hidden.input_signs(sign))
+        return ours, target_module(self.target, torch.float64)
+
+    def own_names(self) -> tuple[str, ...]:
+        """Users' own activations in the source and in the target, of which numbers are tried and not proved."""
+        return tuple(sorted(_own_names(self.ticket, self.target)))
+
+    def check_sign(self, sign: Sign, words: str) -> None:
+        """Refuse inputs of a sign for which the ticket was not made.
+
+        Raises
+        ------
+        ArgumentError
+        """
+        made_for = Domain.parse(self.ticket.domain)
+        if not set(sign.branches) <= set(made_for.sign.branches):
+            got = f"{words}, inputs of a sign that the ticket was not made for"
+            raise ArgumentError("domain", got, f"inputs like those of {made_for.describe()}", "--domain 0,1")
+
+
+def prepare(
+    ticket: Ticket,
+    model: torch.nn.Module | Target,
+    example_input: torch.Tensor | None = None,
+    on_progress: Callable[[str, int, int], None] = lambda name, done, total: None,
+) -> Subject:
+    """Regenerate a ticket's source, apply its mask, and find the target's layers in it.
+
+    Raises
+    ------
+    MismatchError
+        If the ticket was made for another target.
+    """
+    target = model if isinstance(model, Target) else _trace(model, ticket, example_input)
+    target = _named_alike(ticket, target)
+    hidden = deepen(target, ticket.extra_depth)
+    pairs = [(source, mask) for source, mask, _ in ticket.layers]
+    realised = realise_all(hidden.graph, pairs, lambda done: on_progress("regenerating", done, len(pairs)))
+    return Subject(ticket, target, hidden, realised)
+
+
+def digest_of_ticket(ticket: Ticket) -> str:
+    """SHA-256 of the network that a ticket is: its architecture, its source's specification and its masks.
+
+    What the file says of how the ticket was found and how good it is has no part in it.
+    """
+    header = {
+        "graph": ticket.graph.structure(),
+        "extra_depth": ticket.extra_depth,
+        "source": ticket.spec.to_json(),
+        "input_signs": [facts.input_sign.value for facts in ticket.facts],
+    }
+    return content_digest(header, {name: part for name, part in ticket.tensors().items() if name != "probe_outputs"})
+
+
+def _network(ticket: Ticket, realised: Mapping[str, RealisedLayer], signs: Mapping[str, Sign]) -> torch.nn.Module:
+    """The ticket in float64: folded, unless the activations between its source layers bend what they pass on."""
+    if any(layer.bend.activation is not None or not layer.serves(signs[name]) for name, layer in realised.items()):
+        # Folded, such an activation would be the lines that it is near to.
+        return module(ticket, "sparse", torch.float64)
+    return folded_module(ticket, realised, torch.float64, signs)
+
+
+def _trace(model: torch.nn.Module, ticket: Ticket, example_input: torch.Tensor | None) -> Target:
+    from slth.network.inputs import as_target, input_dtype
+
+    if example_input is None:
+        example_input = torch.zeros(1, *ticket.graph.input_shape, dtype=input_dtype(model))
+    return as_target(model, example_input)
+
+
+def _named_alike(ticket: Ticket, target: Target) -> Target:
+    """The target with its layers called as in the ticket, which may come from another file format.
+
+    Raises
+    ------
+    MismatchError
+        If it is not the target that the ticket was made for.
+    """
+    if ticket.graph.structure() != target.graph.structure():
+        got = f"a target of {len(target.layers)} weight layers, {target.n_weights:,} weights, input "
+        got += f"{target.graph.input_shape}"
+        need = f"the ticket's: {len(ticket.spec.layers) - ticket.extra_depth} layers, "
+        need += f"{ticket.n_target_weights:,} weights, input "
+        need += f"{ticket.graph.input_shape}"
+        for own, other in zip(ticket.graph, target.graph, strict=False):
+            if _called(own) != _called(other):
+                got, need = f"{got}, {_called(other)}", f"{need}, {_called(own)}"
+                break
+        raise MismatchError("target", got, need, "the target that it was found for")
+    if ticket.target_digest != target.digest():
+        raise MismatchError(
+            "target",
+            f"weights with digest {target.digest()[:16]}",
+            f"{ticket.target_digest[:16]}, for which the ticket was made",
+            "the target that it was found for, in the same precision",
+        )
+    nodes = [node for node in ticket.graph if node.op in WEIGHT_OPERATORS]
+    layers = tuple(replace(layer, node=node) for layer, node in zip(target.layers, nodes, strict=True))
+    return Target(ticket.graph, layers)
+
+
+def _called(node: Node) -> str:
+    attributes = {} if node.op in WEIGHT_OPERATORS else node.attributes
+    return " ".join([node.op, *(f"{key}={value}" for key, value in attributes.items())])
+
+
+def _own_names(ticket: Ticket, target: Target) -> set[str]:
+    """Users' own activations in the source and in the target."""
+    inside = {layer.activation.name for layer in ticket.spec.layers if not layer.activation.proved}
+    return inside | {str(node.attributes["name"]) for node in target.graph if node.op == Own.name}
