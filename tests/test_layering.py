@@ -27,7 +27,7 @@ ORDER = [
     "constructions",
     *("sparse_kernels", "copy_layers", "candidate_layers", "runtime", "probes"),
     "certify",
-    *("attempt", "pipeline"),
+    *("attempt", "refine", "pipeline"),
     "artifact",
     "neurons",
     "forecast",
@@ -45,7 +45,7 @@ DOORS = {("ticket", "artifact"), ("ticket", "runtime")}
 """``Ticket.save`` and ``Ticket.module`` hand on to later stages when they are called, and not before."""
 
 FORBIDDEN = {
-    "certify": {"plan", "subsetsum", "constructions", "attempt", "pipeline", "artifact", "bounds"},
+    "certify": {"plan", "subsetsum", "constructions", "attempt", "refine", "pipeline", "artifact", "bounds"},
     "neurons": {"network", "plan", "subsetsum", "constructions", "pipeline", "certify", "learn"},
     "learn": {"constructions", "subsetsum", "source", "plan"},
     "source": {"network", "domain", "plan", "bounds", "ticket"},

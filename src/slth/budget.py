@@ -18,9 +18,9 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -32,7 +32,7 @@ from slth.network.graph import INPUT, Node, Sign
 from slth.network.operators import OPERATORS, WEIGHT_OPERATORS
 from slth.network.operators.activation import Elementwise
 from slth.network.target import Target, WeightLayer
-from slth.plan import Goal, Wishes, magnitudes
+from slth.plan import NO_SETTINGS, Goal, Wishes, magnitudes
 
 SAFETY = 1.2
 """How many times the expected error a layer is planned for (chosen)."""
@@ -72,7 +72,7 @@ class Foreseeing(Protocol):
     largest_size: int
     keeps_tolerance: bool
 
-    def element_cost(self, layer: WeightLayer, sign: Sign) -> int:
+    def element_cost(self, layer: WeightLayer, sign: Sign, settings: Mapping[str, Any] = NO_SETTINGS) -> int:
         """Source weights of a layer for each element of its base sets."""
 
     def foresee(self, layer: WeightLayer, wishes: Wishes, size: int) -> tuple[float, float] | None:
@@ -110,15 +110,17 @@ def allocate(
         raise ArgumentError(
             "eps", f"base sets of {wishes.base_set_size} besides", "one of the two: eps says how large they are"
         )
-    if wishes.objective != "best":
-        need = "the objective best, whose errors are foreseen"
-        raise ArgumentError("eps", f"the objective {wishes.objective}", need, "--objective best")
+    if wishes.objective == "sparsest" and wishes.tolerance is not None:
+        need = "one of the two: eps says how far weights may be off"
+        raise ArgumentError("eps", f"a tolerance of {wishes.tolerance:g} besides, for the fewest elements", need)
     gains = output_gains(target, wishes.domain)
     signs = target.input_signs(wishes.domain.sign)
-    costs = [method.element_cost(layer, signs[layer.name]) for layer in target]
+    costs = [method.element_cost(layer, signs[layer.name], wishes.settings) for layer in target]
     if method.keeps_tolerance:
         return _tolerances(target, gains, costs, eps, split)
-    tables = [_table(layer, method, wishes, gain, cost) for layer, gain, cost in zip(target, gains, costs, strict=True)]
+    tables = [
+        foreseen(layer, method, wishes, gain, cost) for layer, gain, cost in zip(target, gains, costs, strict=True)
+    ]
     errors = [t.errors for t in tables]
     levels = _cheapest(errors, [t.costs for t in tables], eps) if split == "own" else _equal(errors, eps)
     if levels is None:
@@ -142,8 +144,11 @@ def allocate(
 
 
 @dataclass(frozen=True)
-class _Table:
-    """Of one layer: what its base sets of some sizes cost, and the output error that they are foreseen to use up."""
+class Foreseen:
+    """Of one layer: what its base sets of some sizes cost, and the output error that they are foreseen to use up.
+
+    ``tails`` are the errors that hardly any weight is expected to exceed; sizes are in ascending order.
+    """
 
     name: str
     sizes: NDArray[np.int64]
@@ -152,19 +157,26 @@ class _Table:
     costs: NDArray[np.int64]
 
 
-def _table(layer: WeightLayer, method: Foreseeing, wishes: Wishes, gain: float, cost: int) -> _Table:
+def foreseen(layer: WeightLayer, method: Foreseeing, wishes: Wishes, gain: float, cost: int) -> Foreseen:
+    """What is foreseen of a layer before anything is drawn.
+
+    Raises
+    ------
+    ArgumentError
+        If the construction foresees nothing.
+    """
     sizes = _sizes(method.largest_size)
-    foreseen = np.zeros((len(sizes), 2))
+    pairs = np.zeros((len(sizes), 2))
     if magnitudes(layer).any() and gain:
         for k, size in enumerate(sizes):
             pair = method.foresee(layer, wishes, int(size))
             if pair is None:
                 need = "a construction whose errors are foreseen before anything is drawn"
                 raise ArgumentError("eps", f"the construction {method.name!r}", need, "--construction two-for-one")
-            foreseen[k] = pair
+            pairs[k] = pair
     per_output = layer.weight[0].numel() + (layer.bias is not None)
-    errors = gain * (SAFETY * foreseen[:, 0] + foreseen[:, 1] / per_output)
-    return _Table(layer.name, sizes, errors, foreseen[:, 1], sizes * cost)
+    errors = gain * (SAFETY * pairs[:, 0] + pairs[:, 1] / per_output)
+    return Foreseen(layer.name, sizes, errors, pairs[:, 1], sizes * cost)
 
 
 def _sizes(largest: int) -> NDArray[np.int64]:

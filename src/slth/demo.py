@@ -11,12 +11,13 @@ import torch
 from safetensors.torch import save
 
 from slth.artifact import load
+from slth.attempt import Progress
 from slth.certify.verify import Verification, verify
 from slth.errors import OutputError
 from slth.files import check_writable, write_atomically
 from slth.learn.perceptron import split_data, train_perceptron
 from slth.network.load import TargetReference
-from slth.pipeline import Progress, find_ticket
+from slth.pipeline import find_ticket
 from slth.report.page import render
 from slth.summary import TicketSummary, summarise
 

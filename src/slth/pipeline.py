@@ -13,18 +13,18 @@ import torch
 from slth import __version__
 from slth.activations import Activation
 from slth.activations import parse as parse_activation
-from slth.attempt import Progress, attempt
-from slth.budget import allocate
+from slth.attempt import Attempt, Progress, attempt
 from slth.constructions import CONSTRUCTIONS
 from slth.domain import Domain
 from slth.errors import ArgumentError
 from slth.network.inputs import as_target
 from slth.network.target import Target
-from slth.plan import LARGEST_SEED, Wishes, make_plan
+from slth.plan import LARGEST_SEED, Plan, Wishes, make_plan
 from slth.probes import target_probe_outputs
+from slth.refine import Refinement
 from slth.source.initialised import parse as parse_law
 from slth.source.law import Distribution
-from slth.ticket import Ticket
+from slth.ticket import Round, Ticket
 
 
 def find_ticket(
@@ -88,8 +88,9 @@ def find_ticket(
         open.
     eps : float, optional
         Largest error allowed on the network's output over the domain: each layer is then given base sets of a size of
-        its own, by :func:`slth.budget.allocate`, in place of ``base_set_size``. Whether it was kept to is for
-        :func:`slth.verify` to say.
+        its own, in place of ``base_set_size``, and a larger one where the certificate asks for it
+        (:mod:`slth.refine`). With the objective ``"sparsest"`` no tolerance is needed: weights are dropped as long as
+        the certificate holds. What was tried, and whether the last word is within ``eps``, is in ``rounds``.
     split : {"own", "uniform"}
         How ``eps`` is split: by what the layers cost, or in equal parts.
     settings : mapping, optional
@@ -129,18 +130,24 @@ def find_ticket(
         settings or {},
     )
     hidden = method.hidden(target, wishes.settings)
-    goals = None if eps is None else [layer.goal for layer in allocate(hidden, method, wishes, eps, split=split)]
-    plan = make_plan(hidden, method, wishes, goals)
+
+    def solve(plan: Plan, before: Attempt | None = None, round_: str = "") -> Attempt:
+        return attempt(hidden, plan, int(seed), threads, _named(on_progress, round_), before)
+
     probe_outputs = target_probe_outputs(target, int(seed), box)
-    found = attempt(hidden, plan, int(seed), threads, on_progress)
+    rounds: tuple[Round, ...] = ()
+    if eps is None:
+        found = solve(make_plan(hidden, method, wishes))
+    else:
+        found, rounds = Refinement(hidden, method, wishes, eps, split, solve).run()
     return Ticket(
         graph=target.graph,
         spec=found.spec,
         masks=found.masks,
         facts=found.facts,
         construction=construction,
-        objective=objective,
-        base_set_size=int(plan.base_set_size),
+        objective=found.plan.objective,
+        base_set_size=int(found.plan.base_set_size),
         tolerance=tolerance,
         target_digest=target.digest(),
         target_dtype=str(target.dtype).removeprefix("torch."),
@@ -149,6 +156,7 @@ def find_ticket(
         domain=None if box.lower is None or box.upper is None else (float(box.lower.min()), float(box.upper.max())),
         extra_depth=len(hidden.layers) - len(target.layers),
         seconds=time.perf_counter() - begin,
+        rounds=rounds,
     )
 
 
@@ -159,3 +167,10 @@ def _check(seed: int, construction: str, threads: int | None) -> None:
         raise ArgumentError("construction", construction, " or ".join(CONSTRUCTIONS))
     if threads is not None and threads < 1:
         raise ArgumentError("threads", str(threads), "at least 1", f"--threads {os.cpu_count()}")
+
+
+def _named(on_progress: Progress | None, round_: str) -> Progress | None:
+    """The same with the round behind the layer's name."""
+    if on_progress is None or not round_:
+        return on_progress
+    return lambda layer, done, total: on_progress(layer + round_, done, total)

@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any, Literal, Protocol, cast, get_args
 
 import numpy as np
@@ -28,6 +29,7 @@ Objective = Literal["best", "sparsest"]
 OBJECTIVES = get_args(Objective)
 INITIALISATIONS = ("uniform", "looks-linear")
 LARGEST_SEED = 2**64 - 1
+NO_SETTINGS: Mapping[str, Any] = MappingProxyType({})
 SMALLEST_SCALE = 2.0**-102
 """At this scale the smallest combining weight, 2^-24 of it, is still a normal float32."""
 
@@ -58,6 +60,8 @@ class LayerPlan:
         What the expanding weights are multiplied by.
     within : float or None
         Error up to which a weight takes the fewest elements; None where it takes those with the least error.
+    own : mapping
+        Fields of the source layer that its layout alone has.
     """
 
     name: str
@@ -70,6 +74,7 @@ class LayerPlan:
     activation: Activation
     expand_scale: float
     within: float | None = None
+    own: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -152,7 +157,8 @@ class Goal:
 class Size:
     """Of a layer's source: neurons a block, what combining and expanding weights are multiplied by, and their law.
 
-    ``drawn_scale`` is what the law itself multiplies the combining weights by, before any factor.
+    ``drawn_scale`` is what the law itself multiplies the combining weights by, before any factor; ``own`` are fields
+    that its layout alone has.
     """
 
     block_width: int
@@ -160,6 +166,7 @@ class Size:
     law: Distribution = PLAIN
     expand_scale: float = 1.0
     drawn_scale: float = 1.0
+    own: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 class Sizing(Protocol):
@@ -248,6 +255,7 @@ def _layer_plan(layer: WeightLayer, sign: Sign, wishes: Wishes, goal: Goal, size
         activation=wishes.activation,
         expand_scale=size.expand_scale,
         within=goal.within,
+        own=size.own,
     )
 
 
@@ -267,8 +275,7 @@ def _check(sizing: Sizing, size: int, wishes: Wishes, by_layer: bool) -> None:
         raise ArgumentError("base_set_size", str(size), need, f"{sizing.default_size}")
     if tolerance is not None and not (math.isfinite(tolerance) and tolerance > 0):
         raise ArgumentError("tolerance", str(tolerance), "a number above 0, in the weights' own units", "0.01")
-    if objective not in OBJECTIVES:
-        raise ArgumentError("objective", objective, " or ".join(OBJECTIVES))
+    check_objective(objective)
     if objective == "sparsest" and tolerance is None and not by_layer:
         raise ArgumentError("objective", "sparsest without a tolerance", "a tolerance", "--tolerance 0.01")
     if initialisation not in INITIALISATIONS:
@@ -279,6 +286,17 @@ def _check(sizing: Sizing, size: int, wishes: Wishes, by_layer: bool) -> None:
     if not 0 < wishes.delta < 1:
         raise ArgumentError("delta", str(wishes.delta), "a probability above 0 and below 1", "0.05")
     _check_source(sizing, wishes.activation, wishes.activation_error, wishes.law)
+
+
+def check_objective(objective: str) -> None:
+    """Refuse what is none.
+
+    Raises
+    ------
+    ArgumentError
+    """
+    if objective not in OBJECTIVES:
+        raise ArgumentError("objective", objective, " or ".join(OBJECTIVES))
 
 
 def _own_settings(sizing: Sizing, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -55,6 +55,59 @@ ERROR_EDGES = tuple(10.0 ** (k / 4) for k in range(-48, 5))
 """Inner edges of :attr:`LayerFacts.error_histogram`, two open bins at the ends."""
 
 
+@dataclass(frozen=True)
+class LayerRound:
+    """What one round asked of a layer.
+
+    Attributes
+    ----------
+    name : str
+        The target layer's.
+    base_set_size : int
+        Expected number of usable elements of a base set.
+    tolerance : float or None
+        Error up to which a weight took the fewest elements, or for which the source was made wide enough.
+    share : float
+        Part of the certified error that comes from the layer, about.
+    changed : bool
+        Whether anything of it is other than in the round before.
+    """
+
+    name: str
+    base_set_size: int
+    tolerance: float | None
+    share: float
+    changed: bool
+
+
+@dataclass(frozen=True)
+class Round:
+    """One plan that was tried for an error asked of the output.
+
+    Attributes
+    ----------
+    kind : str
+        ``"planned"``, ``"wider"`` or ``"sparser"``.
+    certified_error : float
+        Proved upper bound on the output error over the domain.
+    holds : bool
+        Whether that is within what was asked for.
+    kept_weights, source_weights : int
+        Of the source, and how many of them survive.
+    chosen : bool
+        Whether the ticket is this round's.
+    layers : tuple of LayerRound
+    """
+
+    kind: str
+    certified_error: float
+    holds: bool
+    kept_weights: int
+    source_weights: int
+    chosen: bool
+    layers: tuple[LayerRound, ...]
+
+
 @dataclass(frozen=True, eq=False)
 class Ticket:
     """A strong lottery ticket: a random network by its specification, and the mask under which it is the target.
@@ -93,6 +146,8 @@ class Ticket:
         What the file from which it was read says of users' own activations; empty where it was not read from one.
     seconds : float or None
         How long the search took; not part of the file.
+    rounds : tuple of Round
+        What was tried for an error asked of the output; not part of the file.
     """
 
     graph: Graph
@@ -111,6 +166,7 @@ class Ticket:
     extra_depth: int = 0
     own_activations: tuple[Description, ...] = field(default=(), compare=False)
     seconds: float | None = field(default=None, compare=False)
+    rounds: tuple[Round, ...] = field(default=(), compare=False)
 
     @property
     def hidden_graph(self) -> Graph:
