@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -11,14 +12,17 @@ from hypothesis import strategies as st
 from torch import nn
 
 import slth
+from slth.certify import propagation
+from slth.certify.backward import Objective, through_lines, through_max_pool
 from slth.certify.linear import LinearBounds
 from slth.certify.maxpool import winners
 from slth.certify.propagation import propagate
 from slth.certify.region import Ball, Box, Region
 from slth.certify.relaxation import Pair, ends, relax
+from slth.certify.state import State
 from slth.copies import realise_all
 from slth.domain import Domain
-from slth.network.graph import INPUT
+from slth.network.graph import INPUT, Node
 from slth.network.operators import OPERATORS
 from slth.network.target import Target
 from slth.runtime import folded_module, target_module
@@ -129,10 +133,7 @@ def test_lines_bound_every_pair_of_values(name: str) -> None:
     lower, upper, below = centre - width.abs(), centre + width.abs(), dyadic(low / 2)
     above = below + dyadic(step.abs() * 10 ** torch.randint(-4, 1, (n,), generator=generator).to(torch.float64))
     pair = Pair(lower, upper, below, above)
-    from slth.certify.propagation import RULES
-    from slth.certify.state import State
-
-    after = RULES[node.op](node, State(lower, upper, torch.maximum(below.abs(), above.abs()), False, False))
+    after = propagation.RULES[node.op](node, State(lower, upper, torch.maximum(below.abs(), above.abs()), False, False))
     lines = relax(node, pair, after)
     bounds = ends(lines, pair, after)
     for share in torch.linspace(0, 1, 33, dtype=torch.float64):
@@ -214,6 +215,63 @@ def test_a_damaged_bound_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
         check(
             case, case.find(), case.target(), Box(*Domain.parse((0.9, 1)).bounds((6,))), inputs((6,), 50, (0.9, 1), 0)
         )
+
+
+@given(st.integers(0, 10**6), st.booleans())
+def test_steps_are_those_by_signs(seed: int, values_only: bool) -> None:
+    """One line or entry for positive coefficients and another for negative ones, as they are defined."""
+    generator = torch.Generator().manual_seed(seed)
+    state, rows, pools = _drawn(generator)
+    pair = Pair(state.lower, state.upper, -state.error / 2, state.error)
+    objective = Objective(rows[0], None if values_only else rows[1], rows[0, :, 0, 0, 0], torch.zeros(5).double())
+    lines = relax(NODES["relu"], pair, propagation.RULES["relu"](NODES["relu"], state))
+    made = through_lines(lines, state, objective)
+    constant = objective.constant.clone()
+    for part, found, (low, high) in zip(
+        rows, (made.value, made.difference), (lines.value, lines.difference), strict=True
+    ):
+        if found is None:
+            continue
+        slope, at = (
+            torch.where(part > 0, *both) for both in ((high.slope, low.slope), (high.intercept, low.intercept))
+        )
+        assert torch.allclose(found, part * slope, rtol=1e-12, atol=1e-14)
+        constant += (part * at).flatten(1).sum(dim=1)
+    assert torch.allclose(made.constant, constant, rtol=1e-12, atol=1e-12)
+    node, wanted = (
+        pools,
+        Objective(rows[0][..., :2, :2], None if values_only else rows[1][..., :2, :2], *[constant] * 2),
+    )
+    won = winners(node.attributes, pair, node.shape)
+    made, constant = through_max_pool(node, won, state, wanted), constant.clone()
+    value, difference = torch.zeros_like(rows[0]).flatten(2), torch.zeros_like(rows[0]).flatten(2)
+    for row, channel, at in itertools.product(range(5), range(3), range(4)):
+        place, i, j = int(won.place[channel].flatten()[at]), at // 2, at % 2
+        a, c = float(wanted.value[row, channel, i, j]), float(rows[1][row, channel, i, j])
+        if won.certain[channel, i, j] or a < 0:
+            value[row, channel, place] += a
+        else:
+            constant[row] += a * won.top[channel, i, j]
+        if won.certain[channel, i, j]:
+            difference[row, channel, place] += c
+        elif not values_only:
+            constant[row] += c * (won.above if c > 0 else won.below)[channel, i, j]
+    assert torch.allclose(made.value.flatten(2), value, rtol=1e-12, atol=1e-14)
+    assert made.difference is None or torch.allclose(made.difference.flatten(2), difference, rtol=1e-12, atol=1e-14)
+    assert (made.difference is None) is values_only
+    assert torch.allclose(made.constant, constant, rtol=1e-12, atol=1e-12)
+
+
+def _drawn(generator: torch.Generator) -> tuple[State, torch.Tensor, Node]:
+    """Bounds on a map of 3 channels, coefficients of five objectives, and a pooling node."""
+
+    def normal(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, dtype=torch.float64, generator=generator)
+
+    centre, width = normal(3, 4, 4), normal(3, 4, 4).abs() * 0.3
+    state = State(centre - width, centre + width, normal(3, 4, 4).abs() * 0.2, False, False)
+    attributes = {"kernel": (2, 2), "stride": (2, 2), "padding": (0, 0), "dilation": (1, 1), "ceil_mode": False}
+    return state, normal(2, 5, 3, 4, 4), Node("pool", "max_pool", "input", attributes, (3, 2, 2))
 
 
 def test_input_is_where_the_differences_begin() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -21,11 +22,12 @@ class Objective:
     """Upper bounds <value, x> + <difference, e> + <sizes, |y|> + constant + room on some objectives, at one node.
 
     ``value`` and ``difference`` are (rows, *shape), or that part of the shape that is in the window, outside of which
-    coefficients are 0; ``constant`` and ``room``, which is for rounding, are (rows,).
+    coefficients are 0; ``difference`` is None where all of its coefficients are. ``constant``, and ``room`` for
+    rounding, are (rows,).
     """
 
     value: torch.Tensor
-    difference: torch.Tensor
+    difference: torch.Tensor | None
     constant: torch.Tensor
     room: torch.Tensor
     sizes: torch.Tensor | None = None
@@ -33,8 +35,12 @@ class Objective:
 
     def whole(self, shape: torch.Size) -> Objective:
         """With coefficients for all of the node's output."""
-        value, difference = (filled(part, self.window, shape) for part in (self.value, self.difference))
-        return replace(self, value=value, difference=difference, window=None)
+        return replace(self.each(lambda part: filled(part, self.window, shape)), window=None)
+
+    def each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Objective:
+        """With the same change made to both kinds of coefficients."""
+        difference = None if self.difference is None else change(self.difference)
+        return replace(self, value=change(self.value), difference=difference)
 
 
 def one_each(shape: tuple[int, ...], rows: range, window: Window) -> tuple[Objective, Objective]:
@@ -42,34 +48,40 @@ def one_each(shape: tuple[int, ...], rows: range, window: Window) -> tuple[Objec
     n = math.prod(shape)
     one = torch.zeros(len(rows), n, dtype=torch.float64)
     one[torch.arange(len(rows)), torch.arange(rows.start, rows.stop)] = 1.0
-    one, zero = one.reshape(-1, *shape), torch.zeros(len(rows), *shape, dtype=torch.float64)
+    one = one.reshape(-1, *shape)
     nothing = torch.zeros(len(rows), dtype=torch.float64)
-    return Objective(one, zero, nothing, nothing, None, window), Objective(zero, one, nothing, nothing, None, window)
+    differences = Objective(torch.zeros_like(one), one, nothing, nothing, None, window)
+    return Objective(one, None, nothing, nothing, None, window), differences
 
 
-def both_ways(values: Objective, differences: Objective) -> Objective:
-    """The largest and the least of each: objectives, those negated, and the same of the second kind."""
-    parts = [(values, 1), (values, -1), (differences, 1), (differences, -1)]
-    value, difference, constant = (
-        torch.cat([sign * getattr(part, name) for part, sign in parts]) for name in ("value", "difference", "constant")
-    )
-    sizes = None
-    if differences.sizes is not None:
-        nothing = torch.zeros_like(differences.sizes)
-        sizes = torch.cat([nothing, nothing, differences.sizes, -differences.sizes])
-    room = torch.cat([part.room for part, _ in parts])
-    return Objective(value, difference, constant, room, sizes, values.window)
+def both_ways(rows: Objective) -> Objective:
+    """The largest and the least of each: objectives, and those negated."""
+
+    def signed(part: torch.Tensor) -> torch.Tensor:
+        return torch.cat([part, -part])
+
+    sizes = None if rows.sizes is None else signed(rows.sizes)
+    room = torch.cat([rows.room, rows.room])
+    return replace(rows.each(signed), constant=signed(rows.constant), room=room, sizes=sizes)
 
 
 def _dot(rows: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
     return rows.flatten(1) @ numbers.flatten()
 
 
-def _room(
-    rows: Objective, size_value: torch.Tensor, size_difference: torch.Tensor, n_terms: int, state: State
-) -> torch.Tensor:
-    """Twice what sums of so many terms may be off by, and what underflow may."""
-    made = _dot(rows.value.abs(), size_value) + _dot(rows.difference.abs(), size_difference)
+def _sums(rows: torch.Tensor | None, *numbers: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Products of rows, of absolute values say, with one thing after another; none where there are no rows."""
+    if rows is None:
+        return tuple(torch.zeros((), dtype=torch.float64) for _ in numbers)
+    return tuple(_dot(rows, part) for part in numbers)
+
+
+def _sizes(rows: torch.Tensor | None) -> torch.Tensor | None:
+    return None if rows is None else rows.abs()
+
+
+def _room(rows: Objective, made: torch.Tensor, n_terms: int, state: State) -> torch.Tensor:
+    """Twice what sums of so many terms may be off by, whose absolute values add up to ``made``, and underflow."""
     return 2 * (n_terms + 8) * UNIT * made + 4 * UNIT * rows.constant.abs() + _underflow(state)
 
 
@@ -88,19 +100,21 @@ def through_weights(joint: Joint, node: Node, state: State, rows: Objective) -> 
     if node.op == "linear":
         rows = rows.whole(torch.Size(node.shape))
     maps, value, difference = joint.maps, rows.value, rows.difference
-    sizes_ = [
-        cut(part, rows.window)
-        for part in (joint.size_value, joint.size_difference, joint.loose_value, joint.loose_difference)
-    ]
     n_terms = 2 * value[0].numel() + 8
-    loose = _dot(value.abs(), sizes_[2]) + _dot(difference.abs(), sizes_[3])
-    room = _more(rows.room, _room(rows, sizes_[0], sizes_[1], n_terms, state), loose * (1 + 2 * n_terms * UNIT))
+    made_value, loose_value = _sums(
+        value.abs(), cut(joint.size_value, rows.window), cut(joint.loose_value, rows.window)
+    )
+    made_difference, loose_difference = _sums(
+        _sizes(difference), cut(joint.size_difference, rows.window), cut(joint.loose_difference, rows.window)
+    )
+    loose = (loose_value + loose_difference) * (1 + 2 * n_terms * UNIT)
+    room = _more(rows.room, _room(rows, made_value + made_difference, n_terms, state), loose)
     back = _Transpose(node, state.lower.shape, rows.window)
     constant = rows.constant + back.bias(value, joint.bias)
     made = back(value, joint.weight)
-    if maps is None:
-        return Objective(made, torch.zeros_like(made), constant, room, None, back.window)
-    made = made + back(difference, maps.difference)
+    if maps is None or difference is None:
+        return Objective(made, None, constant, room, None, back.window)
+    made += back(difference, maps.difference)
     constant = constant + back.bias(difference, maps.offset)
     kinks = None
     if maps.kink is not None:
@@ -109,7 +123,9 @@ def through_weights(joint: Joint, node: Node, state: State, rows: Objective) -> 
             reach = cut(state.magnitude + state.error, back.window)
             room = _more(room, _dot(kinks.abs(), reach) * (1 + 2 * (reach.numel() + 8) * UNIT))
             kinks = None
-    return Objective(made, back(difference, maps.slope), constant, room, kinks, back.window)
+    # The two networks read the same input.
+    slope = None if node.source == INPUT else back(difference, maps.slope)
+    return Objective(made, slope, constant, room, kinks, back.window)
 
 
 class _Transpose:
@@ -142,39 +158,48 @@ class _Transpose:
 def through_fixed(node: Node, state: State, rows: Objective) -> Objective:
     """A linear map without weights, the same in both networks: its transpose by differentiation."""
     rows = rows.whole(torch.Size(node.shape))
-    module = OPERATORS[node.op].module(node.attributes)
-    with torch.enable_grad():
-        x = torch.zeros(len(rows.value), *state.lower.shape, dtype=torch.float64, requires_grad=True)
-        y = module(x)
-        (value,) = torch.autograd.grad(y, x, rows.value, retain_graph=True)
-        (difference,) = torch.autograd.grad(y, x, rows.difference)
     if node.op == "reshape":
-        return replace(rows, value=value, difference=difference)
-    with torch.no_grad():
-        reach = module((state.magnitude + state.error)[None])[0]
+        return rows.each(lambda part: part.reshape(-1, *state.lower.shape))
+    module = OPERATORS[node.op].module(node.attributes)
+
+    def transposed(part: torch.Tensor) -> torch.Tensor:
+        with torch.enable_grad():
+            x = torch.zeros(len(part), *state.lower.shape, dtype=torch.float64, requires_grad=True)
+            made: torch.Tensor = torch.autograd.grad(module(x), x, part)[0]
+        return made
+
+    reach = module((state.magnitude + state.error)[None])[0]
     # Padding may read one entry from everywhere.
     n_terms = math.prod(node.attributes["kernel"] if node.op == "average_pool" else node.shape) + 8
+    made = _sums(rows.value.abs(), reach)[0] + _sums(_sizes(rows.difference), reach)[0]
     # Besides the coefficients, means themselves are rounded, in either network.
-    room = _more(rows.room, 2 * _room(rows, reach, reach, n_terms, state))
-    return replace(rows, value=value, difference=difference, room=room)
+    return replace(rows.each(transposed), room=_more(rows.room, 2 * _room(rows, made, n_terms, state)))
 
 
 def through_lines(lines: Lines, state: State, rows: Objective) -> Objective:
-    """Along the upper lines where coefficients are positive, and along the lower ones elsewhere."""
-    made, constant, room = [], rows.constant, _more(rows.room, _underflow(state))
+    """Along the upper lines where coefficients are positive, and along the lower ones elsewhere.
+
+    For lines with slopes s and t that is a (s + t) / 2 + |a| (t - s) / 2, so that nothing depends on signs.
+    """
+    made: list[torch.Tensor | None] = []
+    constant, room = rows.constant, _more(rows.room, _underflow(state))
     for part, pair, reach in (
         (rows.value, lines.value, state.magnitude),
         (rows.difference, lines.difference, state.error),
     ):
-        slopes = [cut(line.slope, rows.window) for line in pair]
-        intercepts = [cut(line.intercept, rows.window) for line in pair]
-        up, down = part.clamp(min=0), part.clamp(max=0)
-        made.append(up * slopes[1] + down * slopes[0])
-        constant = constant + _dot(up, intercepts[1]) + _dot(down, intercepts[0])
-        size = torch.maximum(slopes[0].abs(), slopes[1].abs()) * cut(reach, rows.window)
-        size = size + torch.maximum(intercepts[0].abs(), intercepts[1].abs())
-        room = _more(room, 2 * (part[0].numel() + 8) * UNIT * _dot(part.abs(), size))
+        if part is None:
+            made.append(None)
+            continue
+        low, high = (cut(line.slope, rows.window) for line in pair)
+        least, most = (cut(line.intercept, rows.window) for line in pair)
+        magnitude = part.abs()
+        size = torch.maximum(low.abs(), high.abs()) * cut(reach, rows.window) + torch.maximum(least.abs(), most.abs())
+        spread, rounded = _sums(magnitude, (most - least) / 2, size)
+        constant = constant + _dot(part, (least + most) / 2) + spread
+        room = _more(room, 2 * (part[0].numel() + 8) * UNIT * rounded)
+        made.append((part * ((low + high) / 2)).addcmul_(magnitude, (high - low) / 2))
     room = _more(room, 4 * UNIT * constant.abs())
+    assert made[0] is not None
     return replace(rows, value=made[0], difference=made[1], constant=constant, room=room)
 
 
@@ -184,7 +209,7 @@ def through_level(lines: Lines, state: State, rows: Objective) -> Objective:
     zero = torch.zeros_like(lines.value[0].slope)
     made = through_lines(lines, State(zero, zero, zero, False, False), rows)
     nothing = torch.zeros(len(rows.value), *state.lower.shape, dtype=torch.float64)
-    return Objective(nothing, nothing, made.constant, made.room)
+    return Objective(nothing, None, made.constant, made.room)
 
 
 def through_max_pool(node: Node, won: Winners, state: State, rows: Objective) -> Objective:
@@ -200,19 +225,22 @@ def through_max_pool(node: Node, won: Winners, state: State, rows: Objective) ->
     for (start, stop), size in zip(reversed(window), reversed(shape[1:]), strict=True):
         local = local + (rest % size - start) * step
         rest, step = rest // size, step * (stop - start)
-    up, down = rows.value.clamp(min=0), rows.value.clamp(max=0)
-    uncertain = (~certain).to(up.dtype)
-    rising, falling = rows.difference.clamp(min=0) * uncertain, rows.difference.clamp(max=0) * uncertain
-    # An infinite bound belongs to no window, and 0 times it is no number.
-    constant = rows.constant + _dot(up * uncertain, top) + _dot(rising, above) + _dot(falling, below)
+    value = torch.where(certain, rows.value, rows.value.clamp(max=0))
+    constant = rows.constant + _dot(rows.value - value, torch.where(certain, 0.0, top))
+    (total,) = _sums(rows.value.abs(), torch.ones_like(top))
+    difference = None
+    if rows.difference is not None:
+        difference = rows.difference * certain
+        middle, half = (torch.where(certain, 0.0, part) for part in ((above + below) / 2, (above - below) / 2))
+        spread, more = _sums(rows.difference.abs(), half, torch.ones_like(top))
+        constant, total = constant + _dot(rows.difference, middle) + spread, total + more
     sizes = (state.magnitude + state.error).amax()
     n_terms = math.prod(attributes["kernel"]) + rows.value[0].numel() + 8
-    made = []
-    for part in (down + up * certain, rows.difference * certain):
+
+    def scattered(part: torch.Tensor) -> torch.Tensor:
         into = torch.zeros(len(part), part.shape[1], step, dtype=part.dtype)
         into.scatter_add_(2, local.flatten(1).expand(len(part), -1, -1), part.flatten(2))
-        made.append(into.reshape(len(part), part.shape[1], *(stop - start for start, stop in window)))
-    total = rows.value.abs().flatten(1).sum(dim=1) + rows.difference.abs().flatten(1).sum(dim=1)
-    rounding = 2 * (n_terms + 8) * UNIT * sizes * total + 4 * UNIT * constant.abs()
-    room = _more(rows.room, rounding, _underflow(state))
-    return Objective(made[0], made[1], constant, room, None, window)
+        return into.reshape(len(part), part.shape[1], *(stop - start for start, stop in window))
+
+    room = _more(rows.room, 2 * (n_terms + 8) * UNIT * sizes * total + 4 * UNIT * constant.abs(), _underflow(state))
+    return Objective(value, difference, constant, room, None, window).each(scattered)

@@ -148,10 +148,11 @@ class LinearBounds:
         for window in tiles(shape, _TILE) if node.op == "conv" else [None]:
             part = cut(after.lower, window).shape
             found = torch.empty(4, part.numel(), dtype=torch.float64)
-            for rows in _chunks(part.numel(), max(1, ENTRIES_AT_ONCE // (4 * widest))):
-                ways = both_ways(*(through_weights(joint, node, before, one) for one in one_each(part, rows, window)))
-                best = self.highest(known, region, self.nodes.get(node.source), ways)
-                found[:, rows.start : rows.stop] = best.reshape(4, -1)
+            for rows in _chunks(part.numel(), max(1, ENTRIES_AT_ONCE // (2 * widest))):
+                for first, one in zip((0, 2), one_each(part, rows, window), strict=True):
+                    ways = both_ways(through_weights(joint, node, before, one))
+                    best = self.highest(known, region, self.nodes.get(node.source), ways)
+                    found[first : first + 2, rows.start : rows.stop] = best.reshape(2, -1)
             for into, bound in zip(made, found, strict=True):
                 cut(into, window)[...] = bound.reshape(part)
         top, bottom, above, below = made

@@ -44,8 +44,9 @@ class Box:
         reach = torch.maximum(lower.abs(), upper.abs())
         if sizes is None:
             middle, radius = (lower + upper) / 2, (upper - lower) / 2
-            best = rows @ middle + rows.abs() @ (radius * (1 + 4 * UNIT))
-            return best + (n_terms + 8) * UNIT * inflate(rows.abs() @ reach, n_terms)
+            magnitude = rows.abs()
+            best = rows @ middle + magnitude @ (radius * (1 + 4 * UNIT))
+            return best + (n_terms + 8) * UNIT * inflate(magnitude @ reach, n_terms)
         sizes = sizes.flatten(1)
         ends = torch.maximum(rows * lower + sizes * lower.abs(), rows * upper + sizes * upper.abs())
         crossing = (lower < 0) & (upper > 0)
