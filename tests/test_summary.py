@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import slth
+from slth import activations
 from slth.constructions import CONSTRUCTIONS
 from slth.constructions.two_for_one import TwoForOne
 from slth.domain import Domain
@@ -37,13 +38,19 @@ def test_counts_are_those_of_the_masked_module(target: Target, ticket: slth.Tick
         assert (layer.name, layer.weights, layer.missed) == (facts.name, facts.n_weights, facts.missed)
 
 
-@pytest.mark.parametrize("domain", [None, (0, 1), (-1, 0)])
-@pytest.mark.parametrize("initialisation", ["uniform", "looks-linear"])
+@pytest.mark.parametrize("domain", [(-1, 1), (0, 1), (-1, 0)])
+@pytest.mark.parametrize(
+    ("initialisation", "activation"),
+    [("uniform", "relu"), ("looks-linear", "relu"), ("uniform", "leaky_relu"), ("uniform", "tanh")],
+)
 @pytest.mark.parametrize("size", [5, 40])
-def test_base_set_sizes_are_those_of_the_problems_solved(domain: object, initialisation: str, size: int) -> None:
+def test_base_set_sizes_are_those_of_the_problems_solved(
+    domain: object, initialisation: str, activation: str, size: int
+) -> None:
     """At 40 elements some draws have more than the solver takes, and those do not count."""
     target = Case(mlp((4, 1)), (4,)).target()
     wishes = {"base_set_size": size, "initialisation": initialisation, "domain": Domain.parse(domain)}
+    wishes["activation"] = activations.parse(activation)
     plan = make_plan(target, CONSTRUCTIONS["two-for-one"], Wishes(**wishes))
     method = TwoForOne()
     for seed in range(5):

@@ -181,13 +181,13 @@ def output_factor(ticket: Ticket) -> float | None:
 def base_set_sizes(source: SourceLayer, sign: Sign) -> NDArray[np.int64]:
     """Usable elements of every base set of a layer: by block and, where it matters, sign of the input.
 
-    With kernels first, of every weight and bias. With the looks-linear initialisation every mirrored pair is one usable
+    Where the activation has one slope, one base set serves both signs, and all of its block is usable. With kernels
+    first there is one of every weight and bias. With the looks-linear initialisation every mirrored pair is one usable
     element, and so is every copy of an input. Where neurons serve one weight each, the number of neurons that the
     source has for each; of the output layer of depth three, the number of candidates.
     """
     if isinstance(source, KernelSource):
-        (branch,) = sign.branches
-        ranges = source.ranges(1 << 22)
+        branch, ranges = source.branch(sign.branches), source.ranges(1 << 22)
         return np.concatenate([source.base_sets(*outputs, branch)[1].sum(axis=2).ravel() for outputs in ranges])
     if isinstance(source, CopySource):
         return np.full(source.inputs_per_group, source.block_width, np.int64)
@@ -199,9 +199,13 @@ def base_set_sizes(source: SourceLayer, sign: Sign) -> NDArray[np.int64]:
     if source.mirrored:
         return np.full(n_blocks, source.block_width // 2, dtype=np.int64)
     univariate = source.univariate_weights().reshape(source.groups, source.blocks_per_group, source.block_width)
-    inputs = univariate[:, : source.inputs_per_group]
-    counts = [np.count_nonzero(np.sign(inputs) == branch, axis=2).ravel() for branch in sign.branches]
+    inputs = univariate[:, : source.input_blocks]
+    if source.activation.one_sum:
+        counts = [np.full(inputs.shape[:2], source.block_width).ravel()]
+    else:
+        counts = [np.count_nonzero(np.sign(inputs) == branch, axis=2).ravel() for branch in sign.branches]
     if source.bias:
-        counts.append(np.count_nonzero(univariate[:, -1] > 0, axis=1))
+        active = univariate[:, -1] > 0 if source.activation.m_minus == 0.0 else univariate[:, -1] != 0
+        counts.append(np.count_nonzero(active, axis=1))
     usable: NDArray[np.int64] = np.minimum(np.concatenate(counts), source.largest_base_set).astype(np.int64)
     return usable
