@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Certificate": "slth.certify.certificate",
     "Domain": "slth.domain",
     "NeuronTicket": "slth.neurons.ticket",
     "SlthError": "slth.errors",
@@ -22,6 +23,7 @@ _HOMES = {
     "find_neurons": "slth.neurons.find",
     "find_ticket": "slth.pipeline",
     "load": "slth.artifact",
+    "load_certificate": "slth.certify.certificate",
     "load_neurons": "slth.neurons.file",
     "requirements": "slth.forecast.requirements",
     "verify": "slth.certify.verify",
@@ -31,6 +33,8 @@ _HOMES = {
 
 if TYPE_CHECKING:
     from slth.artifact import load
+    from slth.certify.certificate import Certificate, load_certificate
+    from slth.certify.prove import certify
     from slth.certify.verify import Verification, verify
     from slth.domain import Domain
     from slth.errors import SlthError
@@ -44,6 +48,7 @@ if TYPE_CHECKING:
     from slth.ticket import Ticket
 
 __all__ = [
+    "Certificate",
     "Domain",
     "NeuronTicket",
     "SlthError",
@@ -51,9 +56,11 @@ __all__ = [
     "Ticket",
     "Verification",
     "approximate_neurons",
+    "certify",
     "find_neurons",
     "find_ticket",
     "load",
+    "load_certificate",
     "load_neurons",
     "requirements",
     "verify",
@@ -62,6 +69,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "certify":
+        # A package that can be called: see slth.certify.
+        return importlib.import_module("slth.certify")
     if name not in _HOMES:
         raise AttributeError(f"module 'slth' has no attribute {name!r}")
     value = getattr(importlib.import_module(_HOMES[name]), name)

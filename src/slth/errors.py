@@ -45,6 +45,10 @@ class TicketError(SlthError):
     """A ticket file that is missing, truncated, altered or not a ticket."""
 
 
+class CertificateError(SlthError):
+    """A certificate file that is missing, damaged or says what no certificate says."""
+
+
 class MismatchError(SlthError):
     """Two inputs that are each sound but do not belong together."""
 

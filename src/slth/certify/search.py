@@ -139,7 +139,7 @@ def search_regions(
         for step in range(steps + 1):
             x = x.detach().requires_grad_(step < steps)
             differences = (a(x) - b(x)).flatten(1)
-            sizes = _size(differences, kind)
+            sizes = size_of(differences, kind)
             best = sizes.detach().reshape(len(these), restarts).amax(dim=1)
             largest[first : first + len(these)] = torch.maximum(largest[first : first + len(these)], best)
             most = differences.detach().abs().amax(dim=0)
@@ -154,7 +154,7 @@ def search_regions(
     return Found(largest, components)
 
 
-def _size(differences: torch.Tensor, kind: str) -> torch.Tensor:
+def size_of(differences: torch.Tensor, kind: str) -> torch.Tensor:
     if kind == "l1":
         return differences.abs().sum(dim=1)
     return differences.square().sum(dim=1).sqrt() if kind == "l2" else differences.abs().amax(dim=1)

@@ -1,0 +1,373 @@
+"""slth.certify: the proof over a set of inputs, and the search beside it; and a certificate checked again."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+
+import slth
+from slth.certify.bounds import Bounder, check_method, check_norm
+from slth.certify.bounds import norm as norm_of
+from slth.certify.certificate import ARITHMETIC, QUANTILES, Certificate, rounded_up
+from slth.certify.points import evaluate, exactly_known
+from slth.certify.region import Ball, Region
+from slth.certify.region_file import from_json
+from slth.certify.regions import Around, InputSet, parse
+from slth.certify.search import RESTARTS, STEPS, Found, Progress, search_regions, silent, size_of
+from slth.certify.subject import Subject, digest_of_ticket, prepare
+from slth.data import Data
+from slth.errors import ArgumentError, MismatchError
+from slth.network.graph import Sign
+from slth.network.target import Target
+from slth.threads import fitting_threads
+from slth.ticket import Ticket
+
+_AT_ONCE = 256
+"""Inputs that are evaluated together (chosen)."""
+_RESTARTS, _STEPS = 4, 20
+"""Of the search in each region, where there are several (chosen)."""
+
+
+@dataclass(frozen=True)
+class Proof:
+    """Bounds over all regions of a set of inputs.
+
+    Attributes
+    ----------
+    errors : tensor, (regions,)
+        In the norm that was asked for.
+    components : tensor, (outputs,)
+        The largest over the regions.
+    layer_errors : mapping of str to float
+    notes : tuple of str
+    float32 : tensor, (outputs,), or None
+        What evaluation in float32 adds, output by output.
+    """
+
+    errors: torch.Tensor
+    components: torch.Tensor
+    layer_errors: Mapping[str, float]
+    notes: tuple[str, ...]
+    float32: torch.Tensor | None = None
+
+
+def certify(
+    ticket: Ticket,
+    model: torch.nn.Module | Target,
+    domain: Any,
+    *,
+    norm: str = "max",
+    method: str = "linear",
+    data: Data | tuple[Any, Any] | None = None,
+    search: bool = True,
+    example_input: torch.Tensor | None = None,
+    seed: int = 0,
+    on_progress: Progress = silent,
+) -> Certificate:
+    """Prove how far a ticket's outputs can be from its target's over a set of inputs.
+
+    The source is regenerated from the seed and the mask applied; nothing that the ticket says of itself is trusted.
+
+    Parameters
+    ----------
+    ticket : Ticket
+    model : torch.nn.Module or Target
+        The target that the ticket was made for.
+    domain : InputSet, Domain or pair of numbers or of tensors
+        See :mod:`slth.certify.regions` for balls, sets of inputs, and boxes and balls around them.
+    norm : {"max", "l1", "l2", "components"}
+        Of the output error.
+    method : {"linear", "interval", "norm"}
+        From the tightest to the cheapest.
+    data : Data or (inputs, labels or None), optional
+        Tried besides random points and ascent, where they lie in a box or a ball.
+    search : bool
+        Whether to look for the largest error too.
+    example_input : tensor, optional
+        For a module whose input shape differs from the ticket's.
+    seed : int
+        Of the search.
+    on_progress : callable, optional
+        Called with what is being done, how much of it is done and how much there is.
+
+    Raises
+    ------
+    MismatchError
+        If the ticket was made for another target.
+    ArgumentError
+        If the domain does not fit the network or holds inputs of a sign that the ticket was not made for, or nothing
+        finite can be proved.
+    """
+    begin = time.perf_counter()
+    check_norm(norm)
+    check_method(method)
+    subject = prepare(ticket, model, example_input, on_progress)
+    return certify_subject(subject, parse(domain), norm, method, data, search, seed, on_progress, begin)
+
+
+def certify_subject(
+    subject: Subject,
+    inputs: InputSet,
+    norm: str,
+    method: str,
+    data: Data | tuple[Any, Any] | None,
+    search: bool,
+    seed: int,
+    on_progress: Progress,
+    begin: float,
+) -> Certificate:
+    """As :func:`certify`, of what was brought together before."""
+    regions = inputs.regions(subject.target.graph.input_shape)
+    sign = sign_of(regions)
+    subject.check_sign(sign, inputs.describe())
+    proof = prove(subject, inputs, regions, norm, method, on_progress)
+    largest = float(proof.errors.max())
+    if not math.isfinite(largest):
+        got = f"{inputs.describe()}, over which no finite bound was found"
+        raise ArgumentError("domain", got, "a smaller set of inputs", "a smaller radius")
+    found = None
+    if search:
+        with fitting_threads(subject.target.n_weights):
+            found = observe(subject, regions, sign, data, norm, seed, on_progress)
+        _check_found(found, proof, subject)
+    stated = [rounded_up(bound) for bound in proof.components.tolist()]
+    return Certificate(
+        target_digest=subject.target.digest(),
+        ticket_digest=digest_of_ticket(subject.ticket),
+        domain=inputs.to_json(),
+        words=inputs.describe(),
+        norm=norm,
+        method=method,
+        certified_error=rounded_up(largest),
+        components=tuple(stated),
+        regions=len(regions),
+        quantiles=_quantiles(proof.errors) if len(regions) > 1 else None,
+        layer_errors={name: rounded_up(error) for name, error in proof.layer_errors.items()},
+        float32_error=None if proof.float32 is None else rounded_up(norm_of(proof.float32, norm)),
+        observed_error=None if found is None else float(found.largest.max()),
+        median_ratio=None if found is None else _median_ratio(proof.errors, found.largest),
+        notes=proof.notes,
+        assumed=subject.own_names(),
+        arithmetic=ARITHMETIC,
+        seed=seed,
+        versions={"slth": slth.__version__, "torch": torch.__version__},
+        seconds=time.perf_counter() - begin,
+    )
+
+
+def prove(
+    subject: Subject, inputs: InputSet, regions: list[Region], norm: str, method: str, on_progress: Progress
+) -> Proof:
+    """Bounds over all regions by a method; inputs by themselves are evaluated where the method is the tightest."""
+    is_points = isinstance(inputs, Around) and inputs.radius == 0.0
+    if is_points and method == "linear" and exactly_known(subject.hidden, subject.realised, sign_of(regions)):
+        points = torch.stack([region.lower for region in regions])
+        found = [row for chunk in _evaluated(subject, points, on_progress) for row in chunk]
+        errors = torch.tensor([norm_of(row, norm) for row in found], dtype=torch.float64)
+        note = "each input by itself: the difference as evaluated, and a bound on its rounding"
+        return Proof(errors, torch.stack(found).amax(dim=0), {}, (note,))
+    bounder = Bounder(subject.hidden, subject.realised, method)
+    all_errors, components, layers, notes = [], None, dict[str, float](), dict[str, None]()
+    for number, region in enumerate(regions):
+        on_progress("proof", number, len(regions))
+        bounds = bounder(region)
+        all_errors.append(norm_of(bounds.components, norm))
+        components = bounds.components if components is None else torch.maximum(components, bounds.components)
+        layers = {name: max(error, layers.get(name, 0.0)) for name, error in bounds.layer_errors.items()}
+        notes |= dict.fromkeys(bounds.notes)
+    on_progress("proof", len(regions), len(regions))
+    assert components is not None
+    return Proof(torch.tensor(all_errors, dtype=torch.float64), components, layers, tuple(notes))
+
+
+def _evaluated(subject: Subject, points: torch.Tensor, on_progress: Progress) -> Iterator[torch.Tensor]:
+    done = 0
+    for chunk in points.split(_AT_ONCE):
+        yield evaluate(subject.hidden, subject.realised, chunk).components
+        done += len(chunk)
+        on_progress("inputs", done, len(points))
+
+
+def observe(
+    subject: Subject,
+    regions: list[Region],
+    sign: Sign,
+    data: Data | tuple[Any, Any] | None,
+    norm: str,
+    seed: int,
+    on_progress: Progress,
+) -> Found:
+    """The largest error found in each region: in the middle, at random, by ascent, and on data in a single region."""
+    ours, theirs = subject.networks(sign)
+    kind = "max" if norm == "components" else norm
+    if all(torch.equal(region.lower, region.upper) for region in regions):
+        return search_regions(ours, theirs, regions, kind, seed, 1, 0, on_progress)
+    if len(regions) > 1:
+        return search_regions(ours, theirs, regions, kind, seed, _RESTARTS, _STEPS, on_progress)
+    found = search_regions(ours, theirs, regions, kind, seed, RESTARTS, STEPS, on_progress)
+    if data is None:
+        return found
+    labelled = data if isinstance(data, Data) else Data.build(*data)
+    given = labelled.inputs_for(subject.target.graph.input_shape)
+    inside = given[_within(regions[0], given)]
+    largest, components = float(found.largest[0]), found.components
+    for chunk in inside.split(_AT_ONCE):
+        with torch.no_grad():
+            differences = (ours(chunk) - theirs(chunk)).flatten(1)
+        largest = max(largest, float(size_of(differences, kind).max()))
+        components = torch.maximum(components, differences.abs().amax(dim=0))
+    return Found(torch.tensor([largest], dtype=torch.float64), components)
+
+
+def _within(region: Region, inputs: torch.Tensor) -> torch.Tensor:
+    inside = ((inputs >= region.lower) & (inputs <= region.upper)).flatten(1).all(dim=1)
+    ball = getattr(region, "ball", region)
+    if isinstance(ball, Ball):
+        distance = torch.linalg.vector_norm((inputs - ball.centre).flatten(1), ord=ball.p, dim=1)
+        # Closer than the radius by more than the rounding of the distance.
+        inside &= distance <= ball.radius * (1 - 1e-9)
+    return inside
+
+
+def sign_of(regions: list[Region]) -> Sign:
+    """Sign of every entry of every input in some regions."""
+    if all(bool((region.lower >= 0).all()) for region in regions):
+        return Sign.NONNEGATIVE
+    return Sign.NONPOSITIVE if all(bool((region.upper <= 0).all()) for region in regions) else Sign.SIGNED
+
+
+def _check_found(found: Found, proof: Proof, subject: Subject) -> None:
+    """What is found is never beyond what is proved, unless what was registered of an activation is not true.
+
+    Raises
+    ------
+    ArgumentError
+    """
+    beyond = (found.largest > proof.errors).nonzero().flatten().tolist()
+    if beyond:
+        worst = beyond[0]
+        got = f"an error of {found.largest[worst]:.6g} where {proof.errors[worst]:.6g} was proved"
+        names = ", ".join(subject.own_names())
+        need = f"what was registered of {names} to be true" if names else "a bound that holds (please report it)"
+        raise ArgumentError("certificate", got, need)
+
+
+def _quantiles(errors: torch.Tensor) -> dict[str, float]:
+    shares = torch.tensor([0.0, 0.25, 0.5, 0.75, 1.0], dtype=torch.float64)
+    # Each an error that is there, the next larger one, so that a share of the regions is really below it.
+    chosen = torch.quantile(errors, shares, interpolation="higher").tolist()
+    return dict(zip(QUANTILES, map(rounded_up, chosen), strict=True))
+
+
+def _median_ratio(certified: torch.Tensor, observed: torch.Tensor) -> float | None:
+    found = observed > 0
+    return float((certified[found] / observed[found]).median()) if bool(found.any()) else None
+
+
+@dataclass(frozen=True)
+class CertificateCheck:
+    """A certificate checked again.
+
+    Attributes
+    ----------
+    holds : bool
+        Whether everything that it claims was proved again and nothing was found beyond it.
+    reasons : tuple of str
+        Why it does not hold; empty where it does.
+    claimed : Certificate
+    again : Certificate
+        What was proved and found now.
+    """
+
+    holds: bool
+    reasons: tuple[str, ...]
+    claimed: Certificate
+    again: Certificate
+    seconds: float = field(default=0.0)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        both = {"claimed": self.claimed.to_json(), "again": self.again.to_json()}
+        return {**asdict(self), "reasons": list(self.reasons), **both}
+
+
+def check_certificate(
+    certificate: Certificate,
+    ticket: Ticket,
+    model: torch.nn.Module | Target,
+    *,
+    data: Data | tuple[Any, Any] | None = None,
+    example_input: torch.Tensor | None = None,
+    seed: int = 0,
+    on_progress: Progress = silent,
+) -> CertificateCheck:
+    """Prove again what a certificate claims, trusting nothing that it says.
+
+    Parameters
+    ----------
+    certificate : Certificate
+    ticket : Ticket
+    model : torch.nn.Module or Target
+    data : Data or (inputs, labels or None), optional
+        The inputs that the claim is made for, where it is made for inputs; else tried besides.
+    example_input, seed, on_progress
+        As in :func:`certify`.
+
+    Raises
+    ------
+    MismatchError
+        If target, ticket or data are not those of which the certificate speaks.
+    ArgumentError
+        If it is made for inputs, and there are none.
+    """
+    begin = time.perf_counter()
+    subject = prepare(ticket, model, example_input, on_progress)
+    for what, claimed, found in (
+        ("target", certificate.target_digest, subject.target.digest()),
+        ("ticket", certificate.ticket_digest, digest_of_ticket(ticket)),
+    ):
+        if claimed != found:
+            need = f"{claimed[:16]}, for which the certificate was made"
+            raise MismatchError(what, f"one with digest {found[:16]}", need, f"the {what} that was certified")
+    labelled = data if data is None or isinstance(data, Data) else Data.build(*data)
+    inputs = from_json(certificate.domain, None if labelled is None else labelled.inputs)
+    again = certify_subject(
+        subject, inputs, certificate.norm, certificate.method, labelled, True, seed, on_progress, begin
+    )
+    reasons = tuple(_false_claims(certificate, again))
+    return CertificateCheck(not reasons, reasons, certificate, again, time.perf_counter() - begin)
+
+
+def _false_claims(claimed: Certificate, again: Certificate) -> Iterator[str]:
+    stated, found = claimed.certified_error, again.observed_error
+    if not again.certified_error <= stated:
+        yield f"it claims an error of at most {stated:.7g}, {again.certified_error:.7g} is what is proved"
+    if found is None or not found <= stated:
+        yield f"an error of {found:.7g} was found, beyond the {stated:.7g} that it claims"
+    if len(claimed.components) != len(again.components):
+        yield f"it has bounds on {len(claimed.components)} outputs, the network {len(again.components)}"
+    elif any(not ours <= theirs for ours, theirs in zip(again.components, claimed.components, strict=True)):
+        yield "bounds on single outputs are below those that are proved"
+    for name in ("words", "regions", "notes", "assumed"):
+        if getattr(claimed, name) != getattr(again, name):
+            yield f"its {name} are {getattr(claimed, name)!r}, not {getattr(again, name)!r}"
+    yield from _false_numbers(claimed, again)
+
+
+def _false_numbers(claimed: Certificate, again: Certificate) -> Iterator[str]:
+    """Bounds besides the first one; where there is none, nothing is claimed."""
+    pairs = {"float32_error": (claimed.float32_error, again.float32_error)}
+    for name in QUANTILES:
+        pairs[f"quantile {name!r}"] = tuple(  # type: ignore[assignment]
+            None if one.quantiles is None else one.quantiles[name] for one in (claimed, again)
+        )
+    for layer, error in claimed.layer_errors.items():
+        pairs[f"bound behind layer {layer!r}"] = (error, again.layer_errors.get(layer))
+    for what, (theirs, ours) in pairs.items():
+        if theirs is not None and not (ours is not None and ours <= theirs):
+            yield f"its {what} is {theirs:.7g}, {'nothing' if ours is None else f'{ours:.7g}'} is what is proved"
