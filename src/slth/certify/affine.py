@@ -14,7 +14,9 @@ from slth.network.target import WeightLayer
 from slth.realise import RealisedLayer
 
 
-def affine(node: Node, state: State, layer: WeightLayer, realised: RealisedLayer) -> State:
+def affine(
+    node: Node, state: State, layer: WeightLayer, realised: RealisedLayer, factors: Factors | None = None
+) -> State:
     """One step of the recursion of section 0.3, row by row instead of in a norm.
 
     With A >= |ticket weight| and D >= |ticket weight - weight| entrywise, over the signs that the input can have,
@@ -26,7 +28,7 @@ def affine(node: Node, state: State, layer: WeightLayer, realised: RealisedLayer
     cancel at c, and |x - c| is half of |x|. Twice the rounding of one evaluation in float64 is added, once for each
     network; it covers every form of the ticket's module.
     """
-    return affine_and_rounding(node, state, layer, realised)[0]
+    return affine_and_rounding(node, state, layer, realised, factors)[0]
 
 
 def affine_and_rounding(

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 
 from slth.candidates import unfold
+from slth.certify.factors import Factors
 from slth.certify.linear import Analysis, LinearBounds
 from slth.certify.norms import norm_bound
 from slth.certify.propagation import propagated
@@ -78,14 +79,15 @@ class Bounder:
         check_method(method)
         self.target, self.realised, self.method = target, realised, method
         self.linear = LinearBounds(target, realised) if method == "linear" else None
+        self.factors: dict[str, Factors] = {} if self.linear is None else self.linear.factors
         self.output = target.graph.nodes[-1].name
 
     def __call__(self, region: Region) -> Bounds:
         """Bound the difference over a region."""
         if self.method == "norm":
-            loose = norm_bound(self.target, self.realised, region)
+            loose = norm_bound(self.target, self.realised, region, self.factors)
             return Bounds(_sound(loose.components), self.method, (), loose.layer_errors)
-        states = propagated(self.target, self.realised, region.lower, region.upper)
+        states = propagated(self.target, self.realised, region.lower, region.upper, self.factors)
         components = _sound(states[self.output].error)
         errors = {layer.name: float(_sound(states[layer.name].error).max()) for layer in self.target}
         if self.linear is None:

@@ -117,6 +117,13 @@ class Factors:
         share = self.realised.bend.share(reach)
         return inflate(self.size * share, self.realised.n_terms) if share else None
 
+    @classmethod
+    def kept(cls, known: dict[str, Factors], layer: WeightLayer, realised: RealisedLayer) -> Factors:
+        """A layer's, made where there are none of it yet."""
+        if layer.name not in known:
+            known[layer.name] = cls(layer, realised)
+        return known[layer.name]
+
     def _gain_and_deviation(self, signs: Signs) -> tuple[torch.Tensor, torch.Tensor]:
         gain, deviation = torch.zeros_like(self.weight), torch.zeros_like(self.weight)
         for branch, impossible in ((1, signs[1]), (-1, signs[0])):

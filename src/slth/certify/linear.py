@@ -79,7 +79,7 @@ class LinearBounds:
         self.target, self.realised = unfold(target, realised)
         self.layers = {layer.name: layer for layer in self.target}
         self.nodes = {node.name: node for node in self.target.graph}
-        self._factors: dict[str, Factors] = {}
+        self.factors: dict[str, Factors] = {}
         self._maps: dict[tuple[str, bool, bool], Maps | None] = {}
 
     def analyse(self, region: Region) -> Analysis:
@@ -121,9 +121,7 @@ class LinearBounds:
 
     def _tightened(self, known: Analysis, region: Region, node: Node, before: State) -> State:
         layer, realised = self.layers[node.name], self.realised[node.name]
-        if node.name not in self._factors:
-            self._factors[node.name] = Factors(layer, realised)
-        factors = self._factors[node.name]
+        factors = Factors.kept(self.factors, layer, realised)
         key = (node.name, before.nonnegative, before.nonpositive)
         if key not in self._maps:
             self._maps[key] = maps_of(factors, before.nonnegative, before.nonpositive)

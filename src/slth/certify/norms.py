@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from slth.candidates import unfold
+from slth.certify.factors import Factors
 from slth.certify.propagation import step
 from slth.certify.region import Region
 from slth.certify.state import State
@@ -44,7 +45,12 @@ class NormBounds:
     layer_errors: Mapping[str, float]
 
 
-def norm_bound(target: Target, realised: Mapping[str, RealisedLayer], region: Region) -> NormBounds:
+def norm_bound(
+    target: Target,
+    realised: Mapping[str, RealisedLayer],
+    region: Region,
+    factors: dict[str, Factors] | None = None,
+) -> NormBounds:
     """Bound the output error over a region by norms (theory, section 0.3; Orseau 2020, Lemma 1; Burkholz 2022, 2.8).
 
     A row sum is what the rule for intervals gives for inputs that may be anything between -X and X, off by e each, and
@@ -57,6 +63,8 @@ def norm_bound(target: Target, realised: Mapping[str, RealisedLayer], region: Re
         The ticket's slopes, by layer.
     region : Region
         The least box around it is what is used.
+    factors : dict of str to Factors, optional
+        Where to keep what of a layer does not depend on the region.
     """
     target, realised = unfold(target, realised)
     lower, upper = region.lower, region.upper
@@ -69,9 +77,9 @@ def norm_bound(target: Target, realised: Mapping[str, RealisedLayer], region: Re
         for node in target.graph:
             layer, own = layers.get(node.name), realised.get(node.name)
             before = intervals[node.source]
-            after = intervals[node.name] = step(node, before, layer, own)
+            after = intervals[node.name] = step(node, before, layer, own, factors)
             ball = _ball(known[node.source], float(before.magnitude.max()))
-            known[node.name] = _at_least(step(node, ball, layer, own), after)
+            known[node.name] = _at_least(step(node, ball, layer, own, factors), after)
             if layer is not None:
                 layer_errors[node.name] = float(known[node.name].error.max())
     return NormBounds(known[target.graph.nodes[-1].name].error, layer_errors)

@@ -11,6 +11,7 @@ from slth.candidates import unfold
 from slth.certify import activation
 from slth.certify.affine import affine
 from slth.certify.copied import by_copy, copied
+from slth.certify.factors import Factors
 from slth.certify.pooling import average_pool, max_pool
 from slth.certify.shape import move
 from slth.certify.state import State
@@ -77,21 +78,37 @@ def propagate(target: Target, realised: Mapping[str, RealisedLayer], domain: Dom
 
 
 def propagated(
-    target: Target, realised: Mapping[str, RealisedLayer], lower: torch.Tensor, upper: torch.Tensor
+    target: Target,
+    realised: Mapping[str, RealisedLayer],
+    lower: torch.Tensor,
+    upper: torch.Tensor,
+    factors: dict[str, Factors] | None = None,
 ) -> dict[str, State]:
-    """What :func:`propagate` finds at every node, by name, for inputs between two tensors of the input's shape."""
+    """What :func:`propagate` finds at every node, by name, for inputs between two tensors of the input's shape.
+
+    With ``factors``, for many calls, what of a layer does not depend on the inputs is kept there.
+    """
     target, realised = unfold(target, realised)
     nonnegative, nonpositive = bool((lower >= 0).all()), bool((upper <= 0).all())
     states = {INPUT: State(lower, upper, torch.zeros_like(lower), nonnegative, nonpositive)}
     layers = {layer.name: layer for layer in target}
     with torch.no_grad():
         for node in target.graph:
-            states[node.name] = step(node, states[node.source], layers.get(node.name), realised.get(node.name))
+            layer, own = layers.get(node.name), realised.get(node.name)
+            states[node.name] = step(node, states[node.source], layer, own, factors)
     return states
 
 
-def step(node: Node, state: State, layer: WeightLayer | None, own: RealisedLayer | None) -> State:
+def step(
+    node: Node,
+    state: State,
+    layer: WeightLayer | None,
+    own: RealisedLayer | None,
+    factors: dict[str, Factors] | None = None,
+) -> State:
     """What follows for a node's outputs from what is known of its inputs."""
     if layer is None or own is None:
         return by_copy(RULES[node.op], node, state)
-    return copied(node, state, layer, own) if isinstance(own, CopiedLayer) else affine(node, state, layer, own)
+    if isinstance(own, CopiedLayer):
+        return copied(node, state, layer, own)
+    return affine(node, state, layer, own, None if factors is None else Factors.kept(factors, layer, own))
