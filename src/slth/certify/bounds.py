@@ -84,17 +84,22 @@ class Bounder:
 
     def __call__(self, region: Region) -> Bounds:
         """Bound the difference over a region."""
+        return self.analysed(region)[0]
+
+    def analysed(self, region: Region) -> tuple[Bounds, Analysis | None]:
+        """The same, and all that the relaxation found, where it is the method."""
         if self.method == "norm":
             loose = norm_bound(self.target, self.realised, region, self.factors)
-            return Bounds(_sound(loose.components), self.method, (), loose.layer_errors)
+            return Bounds(_sound(loose.components), self.method, (), loose.layer_errors), None
         states = propagated(self.target, self.realised, region.lower, region.upper, self.factors)
         components = _sound(states[self.output].error)
         errors = {layer.name: float(_sound(states[layer.name].error).max()) for layer in self.target}
         if self.linear is None:
-            return Bounds(components, self.method, (), errors)
-        return self.from_analysis(self.linear.analyse(region), components, errors)
+            return Bounds(components, self.method, (), errors), None
+        known = self.linear.analyse(region)
+        return self._from_analysis(known, components, errors), known
 
-    def from_analysis(self, known: Analysis, components: torch.Tensor, errors: Mapping[str, float]) -> Bounds:
+    def _from_analysis(self, known: Analysis, components: torch.Tensor, errors: Mapping[str, float]) -> Bounds:
         """The least of what intervals and the relaxation found."""
         components = torch.minimum(components, _sound(known.states[self.output].error))
         layers = {

@@ -25,6 +25,7 @@ ARITHMETIC = (
     "float64; float32_error is to be added where they are evaluated in float32"
 )
 QUANTILES = ("least", "quarter", "median", "three quarters", "largest")
+COUNTS = ("inputs", "same", "same_around", "right", "right_around")
 _DIGITS = 7
 """Of a stated number (chosen), so that another machine, which rounds otherwise, proves at most as much."""
 _LARGEST_FILE = 1 << 30
@@ -64,6 +65,8 @@ class Certificate:
         Largest error found, in the same norm; None if there was no search.
     median_ratio : float or None
         Median over the regions of certified over observed error; None where there was no search or nothing was found.
+    labels : mapping of str to int or None, or None
+        Of how many inputs the class is provably the same (:class:`slth.certify.labels.LabelCounts`), if that was asked.
     notes : tuple of str
         Where the method fell back to a looser one.
     assumed : tuple of str
@@ -91,6 +94,7 @@ class Certificate:
     float32_error: float | None
     observed_error: float | None
     median_ratio: float | None
+    labels: Mapping[str, int | None] | None
     notes: tuple[str, ...]
     assumed: tuple[str, ...]
     arithmetic: str
@@ -244,6 +248,7 @@ _FIELDS: Mapping[str, Check] = {
     "float32_error": _maybe(_is_number),
     "observed_error": _maybe(_is_number),
     "median_ratio": _maybe(_is_number),
+    "labels": _maybe(lambda value: _map_of(_maybe(_is_count))(value) and set(value) == set(COUNTS)),
     "notes": _list_of(_is_text),
     "assumed": _list_of(_is_text),
     "arithmetic": lambda value: value == ARITHMETIC,

@@ -7,16 +7,17 @@ objective each. A network of one output has two classes, by its sign. A tie is n
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
 
 from slth.certify.backward import Objective
 from slth.certify.linear import Analysis, LinearBounds
 from slth.certify.points import Values, evaluate, exactly_known
-from slth.certify.region import Region
+from slth.certify.region import Box, Region
 from slth.certify.search import Progress, silent
 from slth.network.graph import Sign
+from slth.runtime import evaluate as evaluate_target
 
 _AT_ONCE = 256
 """Inputs that are evaluated together (chosen)."""
@@ -44,6 +45,56 @@ class LabelCounts:
     right: int | None
     right_around: int | None
 
+    def to_json(self) -> dict[str, int | None]:
+        """Plain values."""
+        return asdict(self)
+
+
+class Classes:
+    """Collects which inputs have a class that is proved.
+
+    Parameters
+    ----------
+    bounds : LinearBounds
+    centres : float64 tensor, (n, *input shape)
+    around : bool
+        Whether there are regions around them.
+    sign : Sign
+        Of every entry of every input.
+    """
+
+    def __init__(
+        self,
+        bounds: LinearBounds,
+        centres: torch.Tensor,
+        around: bool,
+        sign: Sign,
+        on_progress: Progress = silent,
+    ) -> None:
+        self.bounds = bounds
+        self.same = classes_at(bounds, centres, sign, on_progress)
+        self.around = torch.full_like(self.same, -1) if around else None
+
+    def add(self, number: int, region: Region, known: Analysis) -> None:
+        """Take in what is known of the region around one of them."""
+        guess = int(self.same[number])
+        if self.around is not None and guess >= 0 and class_around(self.bounds, known, region, guess):
+            self.around[number] = guess
+
+    def count(self, labels: torch.Tensor | None = None) -> LabelCounts:
+        """Numbers of inputs, with labels (n,) also of those whose class is the label."""
+
+        def number(classes: torch.Tensor) -> int:
+            return int((classes >= 0).sum())
+
+        def right(classes: torch.Tensor) -> int | None:
+            return None if labels is None else int(((classes >= 0) & (classes == labels)).sum())
+
+        if self.around is None:
+            return LabelCounts(len(self.same), number(self.same), None, right(self.same), None)
+        same, around = self.same, self.around
+        return LabelCounts(len(same), number(same), number(around), right(same), right(around))
+
 
 def class_of(values: Values) -> torch.Tensor:
     """The class that is certain whatever the rounding was, (n,); -1 where none is."""
@@ -64,19 +115,35 @@ def classes_at(bounds: LinearBounds, inputs: torch.Tensor, sign: Sign, on_progre
     Parameters
     ----------
     bounds : LinearBounds
-        Of a ticket whose layers are known up to rounding (:func:`slth.certify.points.exactly_known`).
     inputs : float64 tensor, (n, *input shape)
     sign : Sign
         Of every entry of every input.
     """
-    assert exactly_known(bounds.target, bounds.realised, sign)
-    found = []
+    if not exactly_known(bounds.target, bounds.realised, sign):
+        return _analysed(bounds, inputs, on_progress)
+    found: list[torch.Tensor] = []
     for chunk in inputs.split(_AT_ONCE):
         outputs = evaluate(bounds.target, bounds.realised, chunk)
         ours, theirs = class_of(outputs.ticket), class_of(outputs.target)
         found.append(torch.where(ours == theirs, ours, -1))
-        on_progress("labels", sum(map(len, found)), len(inputs))
+        on_progress("classes", sum(map(len, found)), len(inputs))
     return torch.cat(found)
+
+
+def _analysed(bounds: LinearBounds, inputs: torch.Tensor, on_progress: Progress) -> torch.Tensor:
+    """The same of a ticket whose layers are not known exactly: each input is a region."""
+    guesses = class_of_outputs(evaluate_target(bounds.target, inputs).flatten(1))
+    for number, x in enumerate(inputs):
+        region = Box(x, x)
+        if not class_around(bounds, bounds.analyse(region), region, int(guesses[number])):
+            guesses[number] = -1
+        on_progress("classes", number + 1, len(inputs))
+    return guesses
+
+
+def class_of_outputs(outputs: torch.Tensor) -> torch.Tensor:
+    """The class of computed outputs (n, outputs): the largest, or of one output its sign."""
+    return (outputs[:, 0] > 0).to(torch.int64) if outputs.shape[1] == 1 else outputs.argmax(dim=1)
 
 
 def class_around(bounds: LinearBounds, known: Analysis, region: Region, guess: int) -> bool:
@@ -107,17 +174,3 @@ def _others_less_it(outputs: int, guess: int) -> torch.Tensor:
     rows = torch.eye(outputs, dtype=torch.float64)
     rows[:, guess] -= 1.0
     return rows[torch.arange(outputs) != guess]
-
-
-def count(same: torch.Tensor, around: torch.Tensor | None, labels: torch.Tensor | None) -> LabelCounts:
-    """Numbers of classes that are not -1, (n,) each, and of those that are the label."""
-
-    def number(classes: torch.Tensor) -> int:
-        return int((classes >= 0).sum())
-
-    def right(classes: torch.Tensor) -> int | None:
-        return None if labels is None else int(((classes >= 0) & (classes == labels)).sum())
-
-    if around is None:
-        return LabelCounts(len(same), number(same), None, right(same), None)
-    return LabelCounts(len(same), number(same), number(around), right(same), right(around))

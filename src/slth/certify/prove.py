@@ -14,6 +14,7 @@ import slth
 from slth.certify.bounds import Bounder, check_method, check_norm
 from slth.certify.bounds import norm as norm_of
 from slth.certify.certificate import ARITHMETIC, QUANTILES, Certificate, rounded_up
+from slth.certify.labels import Classes
 from slth.certify.points import evaluate, exactly_known
 from slth.certify.region import Ball, Region
 from slth.certify.region_file import from_json
@@ -47,6 +48,8 @@ class Proof:
     notes : tuple of str
     float32 : tensor, (outputs,), or None
         What evaluation in float32 adds, output by output.
+    classes : Classes or None
+        Of the inputs in the middle of the regions, where they were asked for.
     """
 
     errors: torch.Tensor
@@ -54,6 +57,7 @@ class Proof:
     layer_errors: Mapping[str, float]
     notes: tuple[str, ...]
     float32: torch.Tensor | None = None
+    classes: Classes | None = None
 
 
 def certify(
@@ -64,6 +68,7 @@ def certify(
     norm: str = "max",
     method: str = "linear",
     data: Data | tuple[Any, Any] | None = None,
+    labels: bool = False,
     search: bool = True,
     example_input: torch.Tensor | None = None,
     seed: int = 0,
@@ -85,7 +90,11 @@ def certify(
     method : {"linear", "interval", "norm"}
         From the tightest to the cheapest.
     data : Data or (inputs, labels or None), optional
-        Tried besides random points and ascent, where they lie in a box or a ball.
+        Tried besides random points and ascent, where they lie in a box or a ball. With ``labels``, those of the inputs
+        that the domain is made of.
+    labels : bool
+        Whether to count, too, for how many of the inputs that the domain is made of target and ticket provably answer
+        the same class, there and in the region around it.
     search : bool
         Whether to look for the largest error too.
     example_input : tensor, optional
@@ -107,33 +116,43 @@ def certify(
     check_norm(norm)
     check_method(method)
     subject = prepare(ticket, model, example_input, on_progress)
-    return certify_subject(subject, parse(domain), norm, method, data, search, seed, on_progress, begin)
+    wanted = Wanted(norm, method, labels, search, seed)
+    return certify_subject(subject, parse(domain), wanted, data, on_progress, begin)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a certificate is to say."""
+
+    norm: str
+    method: str
+    labels: bool
+    search: bool
+    seed: int
 
 
 def certify_subject(
     subject: Subject,
     inputs: InputSet,
-    norm: str,
-    method: str,
+    wanted: Wanted,
     data: Data | tuple[Any, Any] | None,
-    search: bool,
-    seed: int,
     on_progress: Progress,
     begin: float,
 ) -> Certificate:
     """As :func:`certify`, of what was brought together before."""
+    norm, given = wanted.norm, data if data is None or isinstance(data, Data) else Data.build(*data)
     regions = inputs.regions(subject.target.graph.input_shape)
     sign = sign_of(regions)
     subject.check_sign(sign, inputs.describe())
-    proof = prove(subject, inputs, regions, norm, method, on_progress)
+    proof = prove(subject, inputs, regions, wanted, on_progress)
     largest = float(proof.errors.max())
     if not math.isfinite(largest):
         got = f"{inputs.describe()}, over which no finite bound was found"
         raise ArgumentError("domain", got, "a smaller set of inputs", "a smaller radius")
     found = None
-    if search:
+    if wanted.search:
         with fitting_threads(subject.target.n_weights):
-            found = observe(subject, regions, sign, data, norm, seed, on_progress)
+            found = observe(subject, regions, sign, given, wanted, on_progress)
         _check_found(found, proof, subject)
     stated = [rounded_up(bound) for bound in proof.components.tolist()]
     return Certificate(
@@ -142,7 +161,7 @@ def certify_subject(
         domain=inputs.to_json(),
         words=inputs.describe(),
         norm=norm,
-        method=method,
+        method=wanted.method,
         certified_error=rounded_up(largest),
         components=tuple(stated),
         regions=len(regions),
@@ -154,35 +173,61 @@ def certify_subject(
         notes=proof.notes,
         assumed=subject.own_names(),
         arithmetic=ARITHMETIC,
-        seed=seed,
+        seed=wanted.seed,
+        labels=None if proof.classes is None else _counts(proof.classes, given),
         versions={"slth": slth.__version__, "torch": torch.__version__},
         seconds=time.perf_counter() - begin,
     )
 
 
-def prove(
-    subject: Subject, inputs: InputSet, regions: list[Region], norm: str, method: str, on_progress: Progress
-) -> Proof:
+def prove(subject: Subject, inputs: InputSet, regions: list[Region], wanted: Wanted, on_progress: Progress) -> Proof:
     """Bounds over all regions by a method; inputs by themselves are evaluated where the method is the tightest."""
+    bounder = Bounder(subject.hidden, subject.realised, wanted.method)
+    sign = sign_of(regions)
+    classes = _classes(bounder, inputs, regions, sign, on_progress) if wanted.labels else None
     is_points = isinstance(inputs, Around) and inputs.radius == 0.0
-    if is_points and method == "linear" and exactly_known(subject.hidden, subject.realised, sign_of(regions)):
+    if is_points and wanted.method == "linear" and exactly_known(subject.hidden, subject.realised, sign):
         points = torch.stack([region.lower for region in regions])
         found = [row for chunk in _evaluated(subject, points, on_progress) for row in chunk]
-        errors = torch.tensor([norm_of(row, norm) for row in found], dtype=torch.float64)
+        errors = torch.tensor([norm_of(row, wanted.norm) for row in found], dtype=torch.float64)
         note = "each input by itself: the difference as evaluated, and a bound on its rounding"
-        return Proof(errors, torch.stack(found).amax(dim=0), {}, (note,))
-    bounder = Bounder(subject.hidden, subject.realised, method)
+        return Proof(errors, torch.stack(found).amax(dim=0), {}, (note,), classes=classes)
     all_errors, components, layers, notes = [], None, dict[str, float](), dict[str, None]()
     for number, region in enumerate(regions):
         on_progress("proof", number, len(regions))
-        bounds = bounder(region)
-        all_errors.append(norm_of(bounds.components, norm))
+        bounds, known = bounder.analysed(region)
+        if classes is not None and known is not None:
+            classes.add(number, region, known)
+        all_errors.append(norm_of(bounds.components, wanted.norm))
         components = bounds.components if components is None else torch.maximum(components, bounds.components)
         layers = {name: max(error, layers.get(name, 0.0)) for name, error in bounds.layer_errors.items()}
         notes |= dict.fromkeys(bounds.notes)
     on_progress("proof", len(regions), len(regions))
     assert components is not None
-    return Proof(torch.tensor(all_errors, dtype=torch.float64), components, layers, tuple(notes))
+    errors = torch.tensor(all_errors, dtype=torch.float64)
+    return Proof(errors, components, layers, tuple(notes), classes=classes)
+
+
+def _classes(bounder: Bounder, inputs: InputSet, regions: list[Region], sign: Sign, on_progress: Progress) -> Classes:
+    """What collects the classes of the inputs that a domain is made of.
+
+    Raises
+    ------
+    ArgumentError
+        If it is made of none, or the method is not the one that proves classes.
+    """
+    if not isinstance(inputs, Around):
+        need = "inputs, or what is around inputs"
+        raise ArgumentError("labels", f"a domain that is not made of inputs: {inputs.describe()}", need, "--around")
+    if bounder.linear is None:
+        raise ArgumentError("labels", f"the method {bounder.method}", "linear, which proves classes", "--method linear")
+    centres = inputs.centres.reshape(-1, *regions[0].lower.shape)
+    return Classes(bounder.linear, centres, inputs.radius > 0.0, sign, on_progress)
+
+
+def _counts(classes: Classes, data: Data | None) -> dict[str, int | None]:
+    labels = None if data is None or data.labels is None else data.labels[: len(classes.same)]
+    return classes.count(labels if labels is not None and len(labels) == len(classes.same) else None).to_json()
 
 
 def _evaluated(subject: Subject, points: torch.Tensor, on_progress: Progress) -> Iterator[torch.Tensor]:
@@ -197,14 +242,13 @@ def observe(
     subject: Subject,
     regions: list[Region],
     sign: Sign,
-    data: Data | tuple[Any, Any] | None,
-    norm: str,
-    seed: int,
+    data: Data | None,
+    wanted: Wanted,
     on_progress: Progress,
 ) -> Found:
     """The largest error found in each region: in the middle, at random, by ascent, and on data in a single region."""
     ours, theirs = subject.networks(sign)
-    kind = "max" if norm == "components" else norm
+    kind, seed = "max" if wanted.norm == "components" else wanted.norm, wanted.seed
     if all(torch.equal(region.lower, region.upper) for region in regions):
         return search_regions(ours, theirs, regions, kind, seed, 1, 0, on_progress)
     if len(regions) > 1:
@@ -212,8 +256,7 @@ def observe(
     found = search_regions(ours, theirs, regions, kind, seed, RESTARTS, STEPS, on_progress)
     if data is None:
         return found
-    labelled = data if isinstance(data, Data) else Data.build(*data)
-    given = labelled.inputs_for(subject.target.graph.input_shape)
+    given = data.inputs_for(subject.target.graph.input_shape)
     inside = given[_within(regions[0], given)]
     largest, components = float(found.largest[0]), found.components
     for chunk in inside.split(_AT_ONCE):
@@ -336,9 +379,8 @@ def check_certificate(
             raise MismatchError(what, f"one with digest {found[:16]}", need, f"the {what} that was certified")
     labelled = data if data is None or isinstance(data, Data) else Data.build(*data)
     inputs = from_json(certificate.domain, None if labelled is None else labelled.inputs)
-    again = certify_subject(
-        subject, inputs, certificate.norm, certificate.method, labelled, True, seed, on_progress, begin
-    )
+    wanted = Wanted(certificate.norm, certificate.method, certificate.labels is not None, True, seed)
+    again = certify_subject(subject, inputs, wanted, labelled, on_progress, begin)
     reasons = tuple(_false_claims(certificate, again))
     return CertificateCheck(not reasons, reasons, certificate, again, time.perf_counter() - begin)
 
@@ -357,6 +399,10 @@ def _false_claims(claimed: Certificate, again: Certificate) -> Iterator[str]:
         if getattr(claimed, name) != getattr(again, name):
             yield f"its {name} are {getattr(claimed, name)!r}, not {getattr(again, name)!r}"
     yield from _false_numbers(claimed, again)
+    for name, number in (claimed.labels or {}).items():
+        proved = (again.labels or {}).get(name)
+        if number is not None and not (proved is not None and number <= proved):
+            yield f"it claims {number} inputs for {name.replace('_', ' ')!r}, {proved} is what is proved"
 
 
 def _false_numbers(claimed: Certificate, again: Certificate) -> Iterator[str]:
