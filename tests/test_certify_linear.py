@@ -68,7 +68,7 @@ def check(case: Case, ticket: slth.Ticket, target: Target, region: Region, x: to
     return float(known.states[names[-1]].error.max())
 
 
-@settings(max_examples=60)
+@settings(max_examples=max(60, settings.default.max_examples))
 @given(cases(), BOXES, st.integers(0, 1000))
 def test_no_point_of_a_box_is_outside(case: Case, box: tuple[float, float], seed: int) -> None:
     target = case.target()
@@ -79,7 +79,7 @@ def test_no_point_of_a_box_is_outside(case: Case, box: tuple[float, float], seed
     assert linear <= propagate(target, realised(ticket), Domain.parse(box)).output_error
 
 
-@settings(max_examples=30)
+@settings(max_examples=max(30, settings.default.max_examples))
 @given(cases(), st.sampled_from([1, 2]), st.floats(0, 2), st.integers(0, 1000))
 def test_no_point_of_a_ball_is_outside(case: Case, p: int, radius: float, seed: int) -> None:
     target = case.target()

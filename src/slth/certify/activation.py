@@ -145,7 +145,7 @@ def _through(node: Node, state: State, slope: Slope, margin: Margin, valley: Val
     error = inflate(state.error, 2)
     below, above = _outward(state.lower - error, state.upper + error)
     rounding = 2 * inflate(margin(activation, torch.maximum(below.abs(), above.abs())), 4)
-    step = _step(activation, below, above)
+    step = jump_between(activation, below, above)
     slack = rounding + step
     lower, upper = (part.clone() for part in _range(activation, state.lower, state.upper, slack, valley))
     least, most = _range(activation, below, above, slack, valley)
@@ -177,7 +177,7 @@ def _range(
     return _outward(least - slack, most + slack)
 
 
-def _step(activation: Activation, lower: torch.Tensor, upper: torch.Tensor) -> torch.Tensor:
+def jump_between(activation: Activation, lower: torch.Tensor, upper: torch.Tensor) -> torch.Tensor:
     """The jump, where a hull reaches to both sides of it."""
     if activation.jump == 0:
         return torch.zeros_like(lower)

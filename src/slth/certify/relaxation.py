@@ -129,26 +129,26 @@ def _two_lines(before: Pair, left: float) -> Lines:
     value = (Line(below, intercept(below, -1)), Line(above, intercept(above, 1)))
     least = torch.where(low >= 0, ones, torch.where(high <= 0, lefts, torch.minimum(ones, lefts)))
     most = torch.where(low >= 0, ones, torch.where(high <= 0, lefts, torch.maximum(ones, lefts)))
-    chords = _chords(before, least, most, rounding if left else torch.zeros_like(rounding))
+    difference = chords(before, least, most, rounding if left else torch.zeros_like(rounding))
     if left < 0:
-        return Lines(value, chords)
+        return Lines(value, difference)
     # Of a function that rises, bounds on both arguments bound the difference too: the better ones next to a point.
     low, high = (torch.where(part >= 0, part, left * part) for part in before.ticket)
     size = 4 * UNIT * (low.abs() + high.abs() + ends[0].abs() + ends[1].abs()) + rounding
-    return Lines(value, _or_level(chords, before, low - ends[1] - size, high - ends[0] + size))
+    return Lines(value, _or_level(difference, before, low - ends[1] - size, high - ends[0] + size))
 
 
-def _or_level(chords: tuple[Line, Line], before: Pair, low: torch.Tensor, high: torch.Tensor) -> tuple[Line, Line]:
+def _or_level(made: tuple[Line, Line], before: Pair, low: torch.Tensor, high: torch.Tensor) -> tuple[Line, Line]:
     """Level lines where they are beyond the chords in the middle of the interval."""
     middle = (before.below + before.above) / 2
     lines = []
-    for sign, line, at in ((-1, chords[0], low), (1, chords[1], high)):
+    for sign, line, at in ((-1, made[0], low), (1, made[1], high)):
         better = sign * at < sign * (line.slope * middle + line.intercept)
         lines.append(Line(torch.where(better, 0.0, line.slope), torch.where(better, at, line.intercept)))
     return lines[0], lines[1]
 
 
-def _chords(before: Pair, least: torch.Tensor, most: torch.Tensor, rounding: torch.Tensor) -> tuple[Line, Line]:
+def chords(before: Pair, least: torch.Tensor, most: torch.Tensor, rounding: torch.Tensor) -> tuple[Line, Line]:
     """Lines below and above s d for slopes s from least to most; evaluations may be off by ``rounding`` together."""
     ends = (before.below, before.above)
     span = before.above - before.below
@@ -179,7 +179,7 @@ def _smooth(least: Slope, most: Slope, margin: rules.Margin) -> Callable[[Node, 
         size = middle.abs() + (slope.abs() + 1) * torch.maximum(before.lower.abs(), before.upper.abs())
         room = bent + slack + 16 * UNIT * size + TINY
         value = (Line(slope, middle - room), Line(slope, middle + room))
-        return Lines(value, _chords(before, s, t, slack))
+        return Lines(value, chords(before, s, t, slack))
 
     return rule
 
@@ -225,15 +225,34 @@ def _gelu_most(phi: Activation, low: torch.Tensor, high: torch.Tensor) -> torch.
     return (rules.gelu_slope if phi.name == "gelu" else rules.global_slope)(phi, low, high)
 
 
+def _leaky_least(phi: Activation, low: torch.Tensor, high: torch.Tensor) -> torch.Tensor:
+    return _leaky(phi, low, high, min(phi.m_plus, phi.m_minus))
+
+
+def _leaky_most(phi: Activation, low: torch.Tensor, high: torch.Tensor) -> torch.Tensor:
+    return _leaky(phi, low, high, max(phi.m_plus, phi.m_minus))
+
+
+def _leaky(phi: Activation, low: torch.Tensor, high: torch.Tensor, both: float) -> torch.Tensor:
+    return torch.where(low >= 0, phi.m_plus, choose(high <= 0, phi.m_minus, both))
+
+
+SLOPES: Mapping[str, tuple[Slope, Slope, rules.Margin]] = {
+    "relu": (_leaky_least, _leaky_most, rules.no_margin),
+    "leaky_relu": (_leaky_least, _leaky_most, rules.size_margin),
+    "tanh": (_tanh_least, rules.tanh_slope, rules.tanh_margin),
+    "sigmoid": (_sigmoid_least, rules.sigmoid_slope, rules.sigmoid_margin),
+    "softplus": (_softplus_least, rules.softplus_slope, rules.softplus_margin),
+    "elu": (_elu_least, rules.elu_slope, rules.elu_margin),
+    "gelu": (_dipping_least, _gelu_most, rules.size_margin),
+    "silu": (_dipping_least, rules.silu_slope, rules.size_margin),
+    "hardtanh": (_hard_least, _hard_most, rules.no_margin),
+}
+"""By operation: the least and the largest slope between two bounds, and the rounding of one evaluation."""
+
 RULES: Mapping[str, Callable[[Node, Pair, State], Lines]] = {
+    **{name: _smooth(*parts) for name, parts in SLOPES.items()},
     "relu": relu,
     "leaky_relu": leaky_relu,
-    "tanh": _smooth(_tanh_least, rules.tanh_slope, rules.tanh_margin),
-    "sigmoid": _smooth(_sigmoid_least, rules.sigmoid_slope, rules.sigmoid_margin),
-    "softplus": _smooth(_softplus_least, rules.softplus_slope, rules.softplus_margin),
-    "elu": _smooth(_elu_least, rules.elu_slope, rules.elu_margin),
-    "gelu": _smooth(_dipping_least, _gelu_most, rules.size_margin),
-    "silu": _smooth(_dipping_least, rules.silu_slope, rules.size_margin),
-    "hardtanh": _smooth(_hard_least, _hard_most, rules.no_margin),
 }
 """By operation; the others get level lines."""

@@ -1,0 +1,350 @@
+"""How far either network in float32 is from itself in exact arithmetic.
+
+A certificate speaks of exact arithmetic. What a person runs is float32, whose rounding is bounded here, for the target
+and for the ticket each by itself: of a network F and its evaluation F32 let x be the values of F at some node and e
+those of F32 less x. A layer's sums of n products in any order, with or without fused operations, are off by
+
+    delta = gamma_n (|W| (|x| + |e|) + |b|) + underflow,    gamma_n = n 2^-24 / (1 - n 2^-24),
+
+(Higham 2002, section 3.1), weights that are themselves rounded to float32 counting as one more factor. So e becomes
+W e + delta behind a weight layer, s e + margin for a slope s of the activation between the values of both evaluations,
+and a mean of e behind average pooling. That is the difference of two networks that share all weights, and the
+relaxation of :mod:`slth.certify.linear` carries objectives in e back to the input, where it is 0.
+
+Not covered: convolutions by other algorithms than sums of products (Winograd's or Fourier's; torch has them on the CPU
+where oneDNN is switched off and NNPACK takes its place), and arithmetic below float32 (TensorFloat-32 on GPUs,
+``torch.set_float32_matmul_precision`` other than "highest"). See docs/certificates.md.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import torch
+
+from slth.candidates import unfold
+from slth.certify.activation import jump_between
+from slth.certify.backward import (
+    Objective,
+    one_each,
+    through_fixed,
+    through_lines,
+    through_max_pool,
+    through_weights,
+)
+from slth.certify.factors import Factors
+from slth.certify.joint import Joint, Maps
+from slth.certify.linear import Analysis
+from slth.certify.maxpool import winners
+from slth.certify.propagation import propagated
+from slth.certify.region import Region, inflate_signed
+from slth.certify.relaxation import SLOPES, Line, Lines, Pair, chords
+from slth.certify.state import UNIT, State, inflate
+from slth.copies import CopiedLayer
+from slth.errors import ArgumentError
+from slth.network.graph import INPUT, Node
+from slth.network.operators import OPERATORS, WEIGHT_OPERATORS, Elementwise
+from slth.network.target import Target, WeightLayer
+from slth.realise import RealisedLayer
+
+UNIT32 = 2.0**-24
+TINY32 = 2.0**-100
+"""What one product below float32's normal range may cost, times a weight of up to 2^26 (chosen)."""
+_APART = 2.0**29
+"""Units of float32 in those of float64."""
+LARGEST = 2.0**100
+"""Values and sums of absolute values up to which nothing overflows, weights of the source being below 2^26 (chosen)."""
+LARGEST_TIGHTENED = 2048
+"""Outputs of a dense layer up to which objectives are carried back from each of them (chosen)."""
+FORMS = ("folded", "sparse", "masked")
+
+
+def float32_error(
+    target: Target,
+    realised: Mapping[str, RealisedLayer],
+    region: Region,
+    form: str = "folded",
+    known: Analysis | None = None,
+) -> torch.Tensor:
+    """Bound |float32 evaluation - exact value|, of the target and of the ticket together.
+
+    Parameters
+    ----------
+    target : Target
+        With the identity layers that the ticket was made with.
+    realised : mapping of str to RealisedLayer
+        The ticket's slopes, by layer.
+    region : Region
+        The bound holds for all of its inputs that are float32 numbers.
+    form : {"folded", "sparse", "masked"}
+        Of the ticket's module; of the last two sums are longer.
+    known : Analysis, optional
+        Of the same region, whose bounds on values are tighter than those of intervals.
+
+    Returns
+    -------
+    float64 tensor, (outputs,)
+        By output, outputs flattened: |ticket32 - target32| is at most the certified difference and this. Infinite
+        where a user's own activation is involved, of whose float32 form nothing is known, and where float32 would
+        overflow.
+
+    Raises
+    ------
+    ArgumentError
+        If there is no such form.
+    """
+    both = [network_error(target, realised, region, which, known) for which in ("target", form)]
+    return (both[0] + both[1]) * (1 + 2 * UNIT)
+
+
+def network_error(
+    target: Target,
+    realised: Mapping[str, RealisedLayer],
+    region: Region,
+    which: str,
+    known: Analysis | None = None,
+) -> torch.Tensor:
+    """The part of one network: the target's (``which`` = "target"), or the ticket's in one of its forms."""
+    if which not in ("target", *FORMS):
+        raise ArgumentError("form", repr(which), ", ".join(FORMS))
+    states = propagated(target, realised, region.lower, region.upper) if known is None else known.states
+    target, realised = unfold(target, realised)
+    with torch.no_grad():
+        evaluation = _Evaluation(target, realised, states, which)
+        error = evaluation.run()
+    return error.nan_to_num(nan=math.inf, posinf=math.inf)
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """A weight layer of one network.
+
+    Attributes
+    ----------
+    slope, spread : tensors of the weight's shape
+        The map's slopes are at most ``spread`` away from ``slope``.
+    size, constant : tensors, of the weight's shape and (outputs,)
+        Bounds on the sums of absolute values of what is evaluated.
+    slack : tensor of the weight's shape, or None
+        How far the map that is evaluated is from the network's, for inputs of size 1.
+    loose : tensor, (outputs,)
+        How far it is for every input.
+    n_terms : int
+        Roundings that any product goes through.
+    """
+
+    slope: torch.Tensor
+    spread: torch.Tensor
+    size: torch.Tensor
+    constant: torch.Tensor
+    slack: torch.Tensor | None
+    loose: torch.Tensor
+    n_terms: int
+
+
+def _target_layer(layer: WeightLayer, realised: RealisedLayer) -> _Layer:
+    factors = Factors(layer, realised)
+    nothing = torch.zeros_like(factors.bias)
+    # A weight that is rounded to float32, its product, the sum, and the bias.
+    n_terms = math.prod(factors.shape[1:]) + 3
+    zeros = torch.zeros_like(factors.weight)
+    return _Layer(factors.weight, zeros, factors.weight.abs(), factors.bias.abs(), None, nothing, n_terms)
+
+
+def _ticket_layer(layer: WeightLayer, realised: RealisedLayer, state: State, reach: float, form: str) -> _Layer:
+    factors = Factors(layer, realised)
+    zeros, loose = torch.zeros_like(factors.weight), torch.zeros_like(factors.bias)
+    size = inflate(factors.size, factors.n_terms)
+    constant = inflate(factors.constant, factors.realised.n_terms)
+    bent = factors.bent(reach)
+    known = realised.only is None or (state.nonnegative if realised.only > 0 else state.nonpositive)
+    copied = isinstance(realised, CopiedLayer)
+    folded = form == "folded" and known and not copied
+    n_terms = max(2 * math.prod(factors.shape[1:]), realised.n_terms) + 8
+    if isinstance(realised, CopiedLayer) and realised.constant_slack is not None:
+        # Constants are made by the layers before, whose rounding was counted in units of float64.
+        loose = torch.from_numpy(realised.constant_slack) * (2 * _APART)
+    if copied or not known or (bent is not None and not folded):
+        # Nothing but that the map is steep up to the sums of sizes.
+        return _Layer(zeros, size, size, constant, None, loose, n_terms)
+    parts = (realised.positive, realised.negative)
+    positive, negative = (torch.from_numpy(part).reshape(factors.shape) for part in parts)
+    if state.nonnegative or state.nonpositive or factors.one_branch:
+        slope, spread = (negative if state.nonpositive and not state.nonnegative else positive), zeros
+    else:
+        slope, spread = (positive + negative) / 2, (positive - negative).abs() / 2
+    rounded = inflate(factors.slack, 4) + 8 * UNIT * (positive.abs() + negative.abs())
+    if folded:
+        # Slopes that are sums already, rounded to float32; two branches are subtracted in the end.
+        n_terms = math.prod(factors.shape[1:]) + 4
+        size = inflate(torch.maximum(positive.abs(), negative.abs()), 4)
+        bias = torch.zeros_like(loose) if realised.bias is None else torch.from_numpy(realised.bias).abs()
+        constant, loose = inflate(bias, 4), loose + inflate(factors.shift_slack, 4)
+        slack = rounded if bent is None else rounded + bent
+    else:
+        slack = None
+    return _Layer(slope, spread + rounded, size, constant, slack, loose, n_terms)
+
+
+class _Evaluation:
+    """What is known of one network in float32 over one region, node by node."""
+
+    def __init__(
+        self, target: Target, realised: Mapping[str, RealisedLayer], states: Mapping[str, State], which: str
+    ) -> None:
+        self.graph, self.realised, self.which = target.graph, realised, which
+        self.layers = {layer.name: layer for layer in target}
+        self.nodes = {node.name: node for node in target.graph}
+        self.shared = states
+        # The network's own values, and how far those in float32 are from them.
+        self.states = {INPUT: self._values(INPUT)}
+        self.joints: dict[str, Joint] = {}
+        self.known = Analysis()
+        self.rounding: dict[str, torch.Tensor] = {}
+
+    def run(self) -> torch.Tensor:
+        """Bounds on the error of every output, (outputs,)."""
+        output = INPUT
+        for node in self.graph:
+            before, output = self.states[node.source], node.name
+            values = self._values(node.name)
+            if node.name in self.layers:
+                error = self._affine(node, before)
+            elif node.op in ("reshape", "pad", "max_pool", "average_pool"):
+                error = self._moved(node, before)
+            else:
+                error = self._activated(node, before, values)
+            self.states[node.name] = replace(values, error=error)
+            asked = node.op == "linear" or node is self.graph.nodes[-1]
+            if asked and node.source != INPUT and error.numel() <= LARGEST_TIGHTENED:
+                self.states[node.name] = replace(values, error=self._tightened(node, error))
+        return self.states[output].error.flatten()
+
+    def _values(self, name: str) -> State:
+        """Bounds on the network's exact values, and no error yet."""
+        state = self.shared[name]
+        lower, upper = state.lower, state.upper
+        if self.which != "target":
+            moved = inflate(state.error, 2) + 4 * UNIT * state.magnitude
+            lower, upper = lower - moved, upper + moved
+        return State(lower, upper, torch.zeros_like(lower), state.nonnegative, state.nonpositive)
+
+    def _affine(self, node: Node, before: State) -> torch.Tensor:
+        layer, realised = self.layers[node.name], self.realised[node.name]
+        reach = inflate(before.magnitude + before.error, 2)
+        largest = float(reach.max())
+        own = _target_layer(layer, realised)
+        if self.which != "target":
+            own = _ticket_layer(layer, realised, before, largest, self.which)
+        fan_in = math.prod(own.size.shape[1:])
+
+        def apply(matrix: torch.Tensor, x: torch.Tensor, constant: torch.Tensor | None = None) -> torch.Tensor:
+            made = WEIGHT_OPERATORS[node.op].apply(node.attributes, x[None], matrix, constant)[0]
+            return inflate(made, fan_in + 2)
+
+        sums = apply(own.size, reach, own.constant)
+        off = torch.where(sums <= LARGEST, gamma(own.n_terms) * sums, math.inf)
+        off = off + TINY32 * own.n_terms * (1 + largest + float(own.size.max()))
+        spread = apply(own.spread, before.error, own.loose)
+        loose = off + spread if own.slack is None else off + spread + apply(own.slack, reach)
+        loose, followed = inflate(loose, 4), apply(own.slope.abs(), before.error)
+        nothing = torch.zeros_like(own.loose)
+        maps = Maps(own.slope, nothing, own.slope, torch.zeros_like(own.slope), nothing, None, own.slope)
+        size = inflate(followed + loose, 2)
+        self.known.joints[node.name] = Joint(maps, own.slope, nothing, size, loose, size, size)
+        return size
+
+    def _moved(self, node: Node, before: State) -> torch.Tensor:
+        """Pooling, and what only moves entries."""
+        module = OPERATORS[node.op].module(node.attributes)
+        error: torch.Tensor = module(before.error[None])[0]
+        if node.op == "max_pool":
+            pair = Pair(before.lower, before.upper, -before.error, before.error)
+            self.known.winners[node.name] = winners(node.attributes, pair, node.shape)
+        if node.op != "average_pool":
+            return error
+        n_terms = math.prod(node.attributes["kernel"]) + 2
+        sums = inflate(module(inflate(before.magnitude + before.error, 2)[None])[0], n_terms)
+        off = torch.where(sums <= LARGEST, gamma(n_terms) * sums, math.inf)
+        off = self.rounding[node.name] = inflate(off + TINY32 * n_terms, 2)
+        return inflate(inflate(error, n_terms) + off, 2)
+
+    def _activated(self, node: Node, before: State, values: State) -> torch.Tensor:
+        operator = OPERATORS[node.op]
+        assert isinstance(operator, Elementwise)
+        phi = operator.activation(node.attributes)
+        moved = inflate(before.error, 2)
+        low, high = before.lower - moved, before.upper + moved
+        low, high = low - 4 * UNIT * low.abs(), high + 4 * UNIT * high.abs()
+        if node.op not in SLOPES:
+            least, most = torch.full_like(low, -phi.lipschitz), torch.full_like(low, phi.lipschitz)
+            rounding = torch.full_like(low, math.inf)
+        else:
+            steps = SLOPES[node.op]
+            least, most = steps[0](phi, low, high), steps[1](phi, low, high)
+            far = torch.maximum(low.abs(), high.abs())
+            # Whether the threshold is reached depends on a product and a parameter that are rounded.
+            near = jump_between(phi, low - 4 * UNIT32 * low.abs(), high + 4 * UNIT32 * high.abs())
+            rounding = 2 * _APART * steps[2](phi, far) + near
+            rounding = inflate(rounding + 2 * UNIT32 * _parameters(node), 2)
+            rounding = rounding if node.op == "relu" else rounding + TINY32
+        pair = Pair(before.lower, before.upper, -moved, moved)
+        difference = chords(pair, least, most, rounding)
+        nothing = torch.zeros_like(low)
+        # Nothing is asked of values, so that their lines are of no use.
+        line = Line(nothing, nothing)
+        self.known.lines[node.name] = Lines((line, line), difference)
+        error = inflate(torch.maximum(least.abs(), most.abs()) * moved, 4) + rounding
+        if node.op == "relu":
+            error = torch.where(high <= 0, 0.0, torch.minimum(before.error, high.clamp(min=0)))
+        return error
+
+    def _tightened(self, node: Node, error: torch.Tensor) -> torch.Tensor:
+        """The relaxation's bounds, carried back from each entry."""
+        found = torch.full_like(error, math.inf)
+        n_rows = max(1, (1 << 22) // max(state.lower.numel() for state in self.states.values()))
+        for start in range(0, error.numel(), n_rows):
+            rows = one_each(tuple(error.shape), range(start, min(start + n_rows, error.numel())), None)[1]
+            # What is not symmetric are the winners of windows alone; those are bounded from both sides.
+            ways = [self._highest(node, one) for one in (rows, rows.each(torch.neg))]
+            found.view(-1)[start : start + n_rows] = torch.maximum(*ways)
+        return torch.fmin(found, error)
+
+    def _highest(self, node: Node | None, rows: Objective) -> torch.Tensor:
+        while node is not None:
+            state = self.states[node.source]
+            if node.name in self.known.joints:
+                rows = through_weights(self.known.joints[node.name], node, state, rows)
+            elif node.name in self.known.winners:
+                rows = through_max_pool(node, self.known.winners[node.name], state, rows)
+            elif node.name in self.known.lines:
+                rows = through_lines(self.known.lines[node.name], state, rows)
+            else:
+                rows = self._with_rounding(node, rows)
+                rows = through_fixed(node, state, rows)
+            node = self.nodes.get(node.source)
+        # The input is a float32 number: there is no error there.
+        return inflate_signed(rows.constant) + rows.room * (1 + 16 * UNIT)
+
+    def _with_rounding(self, node: Node, rows: Objective) -> Objective:
+        rows = rows.whole(torch.Size(node.shape))
+        if node.name not in self.rounding or rows.difference is None:
+            return rows
+        sizes = rows.difference.abs().flatten(1)
+        off = inflate(sizes @ self.rounding[node.name].flatten(), sizes.shape[1])
+        return replace(rows, room=inflate(rows.room + off, 2))
+
+
+def gamma(n_terms: int) -> float:
+    """n 2^-24 / (1 - n 2^-24), rounded up; infinite where so many terms prove nothing."""
+    share = n_terms * UNIT32
+    return share / (1 - share) * (1 + 8 * UNIT) if share < 1 else math.inf
+
+
+def _parameters(node: Node) -> float:
+    """What a parameter that is rounded to float32 moves a value by, beyond the margin in proportion to the argument."""
+    if node.op != "hardtanh":
+        return 0.0
+    return max(abs(float(node.attributes["low"])), abs(float(node.attributes["high"])))
