@@ -264,7 +264,7 @@ def test_a_file_whose_factors_are_no_powers_of_two_is_refused() -> None:
 def test_weights_out_of_a_float32s_range_are_refused() -> None:
     for size in (1e-33, 1e33):
         with pytest.raises(ArgumentError, match="within float32"):
-            Case(shake(mlp(), 0, size), (5,)).find(distribution="kaiming-uniform")
+            Case(shake(mlp((5, 3)), 0, size), (5,)).find(distribution="kaiming-uniform")
 
 
 def test_show_names_the_law_with_its_scales_and_factors(tmp_path: Path) -> None:

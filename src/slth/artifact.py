@@ -216,7 +216,8 @@ def _source_layer(
         require(construction.any_law, where, law.name, f"the law of the construction {construction.name!r}")
         require(math.frexp(scale)[0] == 0.5, where, repr(scale), f"a power of 2, with the law {law.name!r}")
     outputs, inputs_per_group, *kernel = node.attributes["weight_shape"]
-    return construction.layout(entry.get("order", ""))(
+    kind = construction.layout(entry.get("order", ""))
+    return kind(
         seed=seed,
         index=index,
         inputs_per_group=inputs_per_group,
@@ -230,7 +231,15 @@ def _source_layer(
         law=law,
         activation=_activation(spec["activation"], construction),
         expand_scale=_power_of_two(where, entry["expand_scale"]),
+        **_own_fields(where, kind, entry),
     )
+
+
+def _own_fields(where: str, kind: type[SourceLayer], entry: dict[str, Any]) -> dict[str, Any]:
+    try:
+        return kind.own_fields(entry)
+    except ArgumentError as error:
+        raise TicketError(where, error.got, error.need) from error
 
 
 def _activation(text: Any, construction: Construction) -> Activation:

@@ -95,7 +95,7 @@ def find_ticket(
         How ``eps`` is split: by what the layers cost, or in equal parts.
     settings : mapping, optional
         What a construction alone knows: ``gamma``, ``sampling``, ``law`` and ``schedule`` of golden-ratio,
-        ``extra_depth`` of one-for-one, ``depth`` and ``candidates`` of pairs.
+        ``extra_depth`` of one-for-one, ``depth`` and ``candidates`` of pairs, ``signed`` of conv.
     threads : int, optional
         Default: all cores. The ticket is the same on any number.
     on_progress : callable, optional

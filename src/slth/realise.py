@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from slth.activations import Activation
 from slth.mask import BIAS, KernelMask, Mask, UnivariateMask, univariate
 from slth.network.graph import Sign
+from slth.source.signed import ShiftedSource, SplitSource
 from slth.source.spec import SourceLayer
 
 
@@ -67,6 +69,9 @@ class RealisedLayer:
         The sign that all inputs must have together for the slopes to hold, where neurons read several inputs: the slope
         for the other sign is then anything up to :attr:`size`, in either direction, and written as 0. None where every
         input has its two slopes whatever the others are.
+    shift : float
+        Where it is above 0, inputs are shifted by it, and :attr:`positive` is the slope for all that are together no
+        smaller than its negative; see :attr:`shifted`.
     """
 
     positive: NDArray[np.float64]
@@ -77,10 +82,20 @@ class RealisedLayer:
     n_terms: int
     bend: Bend = Bend()
     only: int | None = None
+    shift: float = 0.0
 
     def serves(self, sign: Sign) -> bool:
         """Whether the slopes hold for inputs of which so much is known."""
         return self.only is None or sign.branches == (self.only,)
+
+    @cached_property
+    def shifted(self) -> RealisedLayer:
+        """The layer for inputs of which none is below the negative of the shift; itself where there is no shift.
+
+        Otherwise neurons may be cut off where x + s < 0. At x = 0 they are all open, and no output changes faster than
+        by :attr:`size`: the same is known as of kernels that were made for inputs of one sign.
+        """
+        return replace(self, negative=self.positive, only=None, shift=0.0) if self.shift else self
 
     def deviation(self, weight: NDArray[np.float64], branch: int) -> NDArray[np.float64]:
         """|slope - weight| for one sign of the input, or a bound on it where there is no slope."""
@@ -163,9 +178,8 @@ def realise(source: SourceLayer, mask: Mask) -> RealisedLayer:
         reads = ~is_bias[piece.kept]
         u = value[piece.kept[reads]]
         product = v[reads] * u
-        place = (row[reads] * source.inputs_per_group + kept.channel[piece.kept[reads]]) * source.taps + piece.tap[
-            reads
-        ]
+        entry = row[reads] * source.incoming_per_neuron + kept.channel[piece.kept[reads]]
+        place = entry * source.combine_taps + piece.tap[reads]
         for branch, sign in enumerate((1.0, -1.0)):
             # Slopes of 0 and 1 leave products exact.
             part = np.where(u * sign > 0, phi.m_plus, phi.m_minus) * product
@@ -187,14 +201,27 @@ def realise(source: SourceLayer, mask: Mask) -> RealisedLayer:
 
 
 def _realise_kernels(source: SourceLayer, mask: KernelMask) -> RealisedLayer:
-    """Effective kernels, for inputs of the mask's sign alone: the sums of the products, and no slope for the other."""
-    sums, n_weights = mask.sums(source), source.inputs_per_group * source.taps
-    shape = (source.outputs, source.inputs_per_group, source.taps)
-    kernels, size = (part[:, :n_weights].reshape(shape) for part in (sums.total, sums.size))
+    """Effective kernels, for inputs of the mask's sign alone: the sums of the products, and no slope for the other.
+
+    Where relu(x) and relu(-x) are read, slopes for both signs.
+    """
+    sums, n_weights = mask.sums(source), source.incoming_per_neuron
+    shape = (source.outputs, -1, source.inputs_per_group, source.taps)
+    kernels, sizes = (part[:, :n_weights].reshape(shape) for part in (sums.total, sums.size))
     bias, bias_size = (part[:, -1].copy() if source.bias else None for part in (sums.total, sums.size))
-    slopes = (kernels, np.zeros(shape)) if mask.sign > 0 else (np.zeros(shape), kernels)
     n_terms = max(1, int(sums.count.sum(axis=1).max()))
-    return RealisedLayer(*slopes, bias, size, bias_size, n_terms, only=mask.sign)
+    if isinstance(source, SplitSource):
+        return RealisedLayer(kernels[:, 0], -kernels[:, 1], bias, sizes.max(axis=1), bias_size, n_terms)
+    kernel, size, shift = kernels[:, 0], sizes[:, 0], 0.0
+    if isinstance(source, ShiftedSource):
+        assert bias is not None and bias_size is not None
+        shift = source.shift
+        bias, bias_size = bias + shift * kernel.sum(axis=(1, 2)), bias_size + shift * size.sum(axis=(1, 2))
+        # One more rounding of every product, by the shift, and of every input.
+        n_terms += 4
+    none = np.zeros(kernel.shape)
+    positive, negative = (kernel, none) if mask.sign > 0 else (none, kernel)
+    return RealisedLayer(positive, negative, bias, size, bias_size, n_terms, only=mask.sign, shift=shift)
 
 
 def _paired(source: SourceLayer, mask: UnivariateMask) -> bool:
@@ -203,7 +230,7 @@ def _paired(source: SourceLayer, mask: UnivariateMask) -> bool:
     if not source.mirrored or len(neuron) % 2 or (neuron[::2] % 2).any() or (neuron[1::2] != neuron[::2] + 1).any():
         return False
     for piece in mask.entries(source):
-        place = (piece.output * len(neuron) + piece.kept // 2) * source.taps + piece.tap
+        place = (piece.output * len(neuron) + piece.kept // 2) * source.combine_taps + piece.tap
         first = piece.kept % 2 == 0
         if not np.array_equal(np.sort(place[first]), np.sort(place[~first])):
             return False

@@ -15,7 +15,7 @@ from slth.candidates import has_candidates, own_graph
 from slth.copies import CopiedLayer, is_copied, realise_all, widened
 from slth.copy_layers import SparseCopies, kept_weights, masked_copies, prune_layer
 from slth.errors import ArgumentError
-from slth.mask import BIAS, CandidateMask, CopyMask, KernelMask, Mask, OutputMask, UnivariateMask, univariate
+from slth.mask import BIAS, BlockMask, CandidateMask, CopyMask, KernelMask, Mask, OutputMask, UnivariateMask, univariate
 from slth.memory import memory_bytes
 from slth.network.graph import Graph, Node, Sign
 from slth.network.operators import OPERATORS, WEIGHT_OPERATORS
@@ -23,6 +23,7 @@ from slth.network.operators.affine import WeightOperator
 from slth.network.operators.shape import Padding
 from slth.network.target import Target
 from slth.realise import RealisedLayer
+from slth.signed_layers import SparseTaps, before_kernels
 from slth.source.copies import CopySource
 from slth.source.spec import SourceLayer
 from slth.sparse_kernels import SparseKernels
@@ -183,6 +184,8 @@ def sparse_layer(node: Node, source: SourceLayer, mask: Mask, dtype: torch.dtype
         return SparseCopies(node, source, mask, dtype)
     if isinstance(mask, KernelMask):
         return SparseKernels(node, source, mask, dtype)
+    if source.kernel_first and isinstance(mask, BlockMask):
+        return SparseTaps(node, source, mask, dtype)
     if isinstance(mask, OutputMask):
         return SparseOutputs(source, mask, dtype)
     return SparseLayer(node, source, univariate(mask), dtype)
@@ -293,16 +296,15 @@ def _masked(node: Node, source: SourceLayer, mask: Mask, dtype: torch.dtype) -> 
         return masked_copies(node, source, mask, dtype)
     if isinstance(mask, OutputMask):
         return masked_outputs(node, source, mask, dtype)
-    if isinstance(mask, KernelMask):
-        width = (source.n_neurons, source.inputs_per_group, *source.kernel)
+    flags = mask.dense(source) if isinstance(mask, KernelMask) else _dense(source, univariate(mask))
+    if source.kernel_first:
+        width = (source.n_neurons, source.reads_per_group, *source.kernel)
         expand = operator.layer(node.attributes, width, source.bias)
         combine = operator.pointwise(node.attributes, source.outputs, source.neurons_per_group, False)
-        flags = mask.dense(source)
     else:
         width = (source.combine_rows, source.neurons_per_group, *source.kernel)
         expand = operator.pointwise(node.attributes, source.n_neurons, source.inputs_per_group, source.bias)
         combine = operator.layer(node.attributes, width, False)
-        flags = _dense(source, univariate(mask))
     prune_layer(expand, "weight", source.expand_weight(), flags[0], dtype)
     if source.bias:
         prune_layer(expand, "bias", source.expand_bias(), flags[1], dtype)
@@ -311,6 +313,9 @@ def _masked(node: Node, source: SourceLayer, mask: Mask, dtype: torch.dtype) -> 
     padding = operator.padding(node.attributes)
     if any(padding):
         sequence.add_module("pad", Padding(padding))
+    before = before_kernels(node, source)
+    if before is not None:
+        sequence.add_module("before", before)
     sequence.add_module("expand", expand)
     sequence.add_module("activation", source.activation.torch_module())
     sequence.add_module("combine", combine)
@@ -321,11 +326,11 @@ def _dense(source: SourceLayer, mask: UnivariateMask) -> tuple[NDArray[np.bool_]
     """The masks of the expanding weights, the biases and the combining weights as whole tensors."""
     kept = mask.expand(source)
     reads = kept.channel != BIAS
-    expand = np.zeros((source.n_neurons, source.inputs_per_group), dtype=np.bool_)
+    expand = np.zeros((source.n_neurons, source.incoming_per_neuron), dtype=np.bool_)
     expand[kept.neuron[reads], kept.channel[reads]] = True
     bias = np.zeros(source.n_neurons, dtype=np.bool_)
     bias[kept.neuron[~reads]] = True
-    combine = np.zeros((source.outputs, source.neurons_per_group, source.taps), dtype=np.bool_)
+    combine = np.zeros((source.outputs, source.neurons_per_group, source.combine_taps), dtype=np.bool_)
     neuron = kept.neuron % source.neurons_per_group
     for piece in mask.entries(source):
         combine[piece.output, neuron[piece.kept], piece.tap] = True
@@ -333,7 +338,7 @@ def _dense(source: SourceLayer, mask: UnivariateMask) -> tuple[NDArray[np.bool_]
 
 
 def _folded(node: Node, realised: RealisedLayer, sign: Sign, dtype: torch.dtype) -> torch.nn.Module:
-    operator = WEIGHT_OPERATORS[node.op]
+    operator, realised = WEIGHT_OPERATORS[node.op], realised.shifted
     if sign is Sign.SIGNED and not realised.one_branch:
         positive = _filled(operator, node, realised.positive, realised.bias, dtype)
         return TwoBranches(positive, _filled(operator, node, realised.negative, None, dtype))

@@ -11,6 +11,7 @@ from slth.mask import KernelMask
 from slth.mask.kernels import kernels
 from slth.network.graph import Node
 from slth.network.operators import WEIGHT_OPERATORS
+from slth.signed_layers import before_kernels
 from slth.source.spec import SourceLayer
 
 LARGEST_DENSE = 1 << 25
@@ -40,7 +41,9 @@ class SparseKernels(torch.nn.Module):
         source = kernels(source)
         self.node, self.n_outputs, self.groups = node, source.outputs, source.groups
         self.axis = -1 if node.op == "linear" else 1
-        self.kernel_shape = (source.inputs_per_group, *source.kernel)
+        self.padding = WEIGHT_OPERATORS[node.op].padding(node.attributes)
+        self.before = before_kernels(node, source)
+        self.kernel_shape = (source.reads_per_group, *source.kernel)
         self.kernel_entries = source.kernel_entries
         live = np.flatnonzero(mask.neurons)
         group = live // source.neurons_per_group
@@ -67,6 +70,8 @@ class SparseKernels(torch.nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """The pruned source layers on a batch."""
+        x = torch.nn.functional.pad(x, self.padding) if any(self.padding) else x
+        x = x if self.before is None else self.before(x)
         out: torch.Tensor | None = None
         for start, stop in self._parts():
             hidden = self._hidden(x, start, stop)
@@ -90,11 +95,11 @@ class SparseKernels(torch.nn.Module):
             yield start, min(start + step, n_neurons)
 
     def _hidden(self, x: torch.Tensor, start: int, stop: int) -> torch.Tensor:
-        """Activations of some neurons."""
+        """Activations of some neurons for a padded input."""
         edges = torch.tensor([start, stop], device=x.device) * self.kernel_entries
         first, last = torch.searchsorted(self.index, edges).tolist()
         weight = torch.zeros((stop - start) * self.kernel_entries, dtype=x.dtype, device=x.device)
         weight[self.index[first:last] - start * self.kernel_entries] = self.incoming[first:last]
         weight = weight.reshape(stop - start, *self.kernel_shape)
-        operator = WEIGHT_OPERATORS[self.node.op]
-        return torch.relu(operator.apply(self.node.attributes, x, weight, self.bias[start:stop]))
+        plain = {**self.node.attributes, "padding": (0,) * len(self.padding)}
+        return torch.relu(WEIGHT_OPERATORS[self.node.op].apply(plain, x, weight, self.bias[start:stop]))

@@ -119,8 +119,8 @@ class Factors:
 
     @classmethod
     def kept(cls, known: dict[str, Factors], layer: WeightLayer, realised: RealisedLayer) -> Factors:
-        """A layer's, made where there are none of it yet."""
-        if layer.name not in known:
+        """A layer's, made where there are none of it yet, or of other slopes."""
+        if layer.name not in known or known[layer.name].realised is not realised:
             known[layer.name] = cls(layer, realised)
         return known[layer.name]
 

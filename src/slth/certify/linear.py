@@ -38,7 +38,7 @@ from slth.certify.backward import (
 from slth.certify.factors import Factors
 from slth.certify.joint import Joint, Maps, join, maps_of
 from slth.certify.maxpool import Winners, winners
-from slth.certify.propagation import step
+from slth.certify.propagation import held, step
 from slth.certify.region import Box, Region, inflate_signed
 from slth.certify.relaxation import Lines, Pair, ends, relax, within
 from slth.certify.state import UNIT, State
@@ -76,7 +76,8 @@ class LinearBounds:
     """
 
     def __init__(self, target: Target, realised: Mapping[str, RealisedLayer]) -> None:
-        self.target, self.realised = unfold(target, realised)
+        self.target, self._given = unfold(target, realised)
+        self.realised = self._given
         self.layers = {layer.name: layer for layer in self.target}
         self.nodes = {node.name: node for node in self.target.graph}
         self.factors: dict[str, Factors] = {}
@@ -86,6 +87,7 @@ class LinearBounds:
         """Bounds at every node, each weight layer's tightened by the relaxation of all before it."""
         known = Analysis()
         lower, upper = region.lower, region.upper
+        self._hold(lower, upper)
         signs = bool((lower >= 0).all()), bool((upper <= 0).all())
         known.states[INPUT] = State(lower, upper, torch.zeros_like(lower), *signs)
         with torch.no_grad():
@@ -97,6 +99,13 @@ class LinearBounds:
                     after = known.states[node.name] = step(node, before, None, None)
                     self._relaxed(known, node, before, after)
         return known
+
+    def _hold(self, lower: torch.Tensor, upper: torch.Tensor) -> None:
+        """Take the slopes that hold in a region."""
+        now = held(self.target, self._given, lower, upper)
+        if any(now[name] is not self.realised[name] for name in now):
+            self.realised = now
+            self._maps.clear()
 
     def highest(self, known: Analysis, region: Region, node: Node | None, rows: Objective) -> torch.Tensor:
         """Upper bounds on objectives at a node, or at the input, (rows,)."""

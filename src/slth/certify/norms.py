@@ -22,7 +22,7 @@ import torch
 
 from slth.candidates import unfold
 from slth.certify.factors import Factors
-from slth.certify.propagation import step
+from slth.certify.propagation import held, step
 from slth.certify.region import Region
 from slth.certify.state import State
 from slth.network.graph import INPUT
@@ -68,6 +68,7 @@ def norm_bound(
     """
     target, realised = unfold(target, realised)
     lower, upper = region.lower, region.upper
+    realised = held(target, realised, lower, upper)
     signs = bool((lower >= 0).all()), bool((upper <= 0).all())
     intervals = {INPUT: State(lower, upper, torch.zeros_like(lower), *signs)}
     known = dict(intervals)

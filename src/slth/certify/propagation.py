@@ -14,6 +14,7 @@ from slth.certify.copied import by_copy, copied
 from slth.certify.factors import Factors
 from slth.certify.pooling import average_pool, max_pool
 from slth.certify.shape import move
+from slth.certify.shifted import holding
 from slth.certify.state import State
 from slth.copies import CopiedLayer
 from slth.domain import Domain
@@ -89,6 +90,7 @@ def propagated(
     With ``factors``, for many calls, what of a layer does not depend on the inputs is kept there.
     """
     target, realised = unfold(target, realised)
+    realised = held(target, realised, lower, upper)
     nonnegative, nonpositive = bool((lower >= 0).all()), bool((upper <= 0).all())
     states = {INPUT: State(lower, upper, torch.zeros_like(lower), nonnegative, nonpositive)}
     layers = {layer.name: layer for layer in target}
@@ -97,6 +99,13 @@ def propagated(
             layer, own = layers.get(node.name), realised.get(node.name)
             states[node.name] = step(node, states[node.source], layer, own, factors)
     return states
+
+
+def held(
+    target: Target, realised: Mapping[str, RealisedLayer], lower: torch.Tensor, upper: torch.Tensor
+) -> Mapping[str, RealisedLayer]:
+    """The layers with all slopes that hold for inputs between two tensors; see :func:`holding`."""
+    return holding(target, realised, lower, upper, lambda node, state: step(node, state, None, None))
 
 
 def step(

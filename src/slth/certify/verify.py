@@ -13,9 +13,10 @@ import torch
 from numpy.typing import NDArray
 
 from slth.candidates import compared
-from slth.certify.propagation import Bound, propagate
+from slth.certify.bounds import Bounds, bound, linear_seconds
+from slth.certify.region import Box
 from slth.certify.search import Progress, largest_difference, search, silent
-from slth.certify.subject import prepare
+from slth.certify.subject import Subject, prepare
 from slth.data import Data
 from slth.domain import Domain
 from slth.errors import ArgumentError
@@ -25,6 +26,10 @@ from slth.probes import target_probe_outputs
 from slth.realise import RealisedLayer, survivors_digest
 from slth.threads import fitting_threads
 from slth.ticket import ERROR_EDGES, LayerFacts, Ticket
+
+
+PATIENCE_SECONDS = 60.0
+"""Linear bounds that would take longer are made when they are asked for (chosen)."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +75,10 @@ class Verification:
     layers : tuple of LayerVerification
     assumed : tuple of str
         Names of users' own activations whose numbers were tried, not proved: what is certified holds if they are true.
+    method : str or None
+        By which the certified errors were proved, one of :data:`slth.certify.bounds.METHODS`; None without a domain.
+    notes : tuple of str
+        Where a looser method had to do, and why.
     """
 
     holds: bool
@@ -87,11 +96,21 @@ class Verification:
     seconds: float
     layers: tuple[LayerVerification, ...]
     assumed: tuple[str, ...] = ()
+    method: str | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def ratio(self) -> float | None:
+        """Certified over observed error; None where there is none of one or nothing was found."""
+        return None if self.certified_error is None or not self.observed_error else (
+            self.certified_error / self.observed_error
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
         lists = {"reasons": list(self.reasons), "layers": [asdict(layer) for layer in self.layers]}
-        return {**asdict(self), **lists, "assumed": list(self.assumed)}
+        more = {"assumed": list(self.assumed), "notes": list(self.notes), "ratio": self.ratio}
+        return {**asdict(self), **lists, **more}
 
 
 def verify(
@@ -102,6 +121,7 @@ def verify(
     data: Data | tuple[Any, Any] | None = None,
     eps: float | None = None,
     seed: int = 0,
+    method: str | None = None,
     example_input: torch.Tensor | None = None,
     on_progress: Progress = silent,
 ) -> Verification:
@@ -123,6 +143,8 @@ def verify(
         Output error that must be certified for the ticket to hold; needs a domain.
     seed : int
         Of the search for the largest error.
+    method : {"linear", "interval", "norm"}, optional
+        Of the proof. Default: linear, or interval with a note where linear bounds would take long.
     example_input : tensor, optional
         For a module whose input shape differs from the ticket's.
     on_progress : callable, optional
@@ -143,7 +165,7 @@ def verify(
     if data is not None and not isinstance(data, Data):
         data = Data.build(*data)
     inputs = None if data is None else data.inputs_for(target.graph.input_shape)
-    bound = propagate(hidden, realised, box) if box.bounded else None
+    bound = _bound(subject, box, method, on_progress) if box.bounded else None
     layers, reasons = _check_layers(ticket, hidden, compared(hidden, realised), bound)
     reasons += _check_probes(ticket, target)
     if box.bounded:
@@ -169,7 +191,25 @@ def verify(
         seconds=time.perf_counter() - begin,
         layers=tuple(layers),
         assumed=subject.own_names(),
+        method=None if bound is None else bound.method,
+        notes=() if bound is None else bound.notes,
     )
+
+
+def _bound(subject: Subject, box: Domain, method: str | None, on_progress: Progress) -> Bounds:
+    """Bounds over a box, by the tightest method that does not take long unless one is asked for."""
+    region = Box(*box.bounds(subject.target.graph.input_shape))
+    chosen, notes = method or "linear", ()
+    if method is None:
+        seconds = linear_seconds(subject.hidden, subject.realised)
+        if seconds > PATIENCE_SECONDS:
+            chosen = "interval"
+            about = f"{seconds / 60:.0f} minutes" if seconds < 7200 else f"{seconds / 3600:,.0f} hours"
+            notes = (f"interval bounds: linear ones would take about {about} (slth certify makes them)",)
+    on_progress("proof", 0, 1)
+    found = bound_over(subject.hidden, subject.realised, region, chosen)
+    on_progress("proof", 1, 1)
+    return replace(found, notes=(*notes, *found.notes))
 
 
 def _check_eps(eps: float | None, box: Domain) -> None:
@@ -191,21 +231,25 @@ def _accuracy(
 def _layer_errors(
     layer: WeightLayer, realised: RealisedLayer, sign: Sign
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """|weight - realised weight| over the signs that count, then of the biases, each with its rounding slack."""
-    weight = layer.weight_array()
-    errors = np.max([realised.deviation(weight, branch) for branch in sign.branches], axis=0)
-    bias = layer.bias_array()
-    bias_errors = realised.bias_deviation(bias)
-    if bias is None or bias_errors is None or realised.bias_slack is None:
-        return errors.ravel(), realised.slack.ravel()
-    return (
-        np.concatenate([errors.ravel(), bias_errors]),
-        np.concatenate([realised.slack.ravel(), realised.bias_slack]),
-    )
+    """|weight - realised weight| over the signs that count, then of the biases, each with its rounding slack.
+
+    Where inputs are shifted and the target has no biases, what is left of the shift counts with the first weight.
+    """
+    weight, bias, shifted = layer.weight_array(), layer.bias_array(), realised.shifted
+    errors = np.max([shifted.deviation(weight, branch) for branch in sign.branches], axis=0)
+    bias_errors, slack, bias_slack = shifted.bias_deviation(bias), shifted.slack, shifted.bias_slack
+    if bias_errors is None or bias_slack is None or (bias is None and not realised.shift):
+        return errors.ravel(), slack.ravel()
+    if bias is not None:
+        return np.concatenate([errors.ravel(), bias_errors]), np.concatenate([slack.ravel(), bias_slack])
+    slack = slack.copy()
+    for into, part in ((errors, bias_errors), (slack, bias_slack)):
+        into[:, 0, 0] = np.maximum(into[:, 0, 0], part)
+    return errors.ravel(), slack.ravel()
 
 
 def _check_layers(
-    ticket: Ticket, target: Target, realised: Mapping[str, RealisedLayer], bound: Bound | None
+    ticket: Ticket, target: Target, realised: Mapping[str, RealisedLayer], bound: Bounds | None
 ) -> tuple[list[LayerVerification], list[str]]:
     """Recompute each layer's facts and compare them with the ticket's claims."""
     layers, reasons = [], []
@@ -309,7 +353,7 @@ def _observe(
     return observed, n_outside
 
 
-def _check_outputs(bound: Bound | None, observed: float | None, eps: float | None) -> list[str]:
+def _check_outputs(bound: Bounds | None, observed: float | None, eps: float | None) -> list[str]:
     reasons = []
     if bound is not None and eps is not None and not bound.output_error <= eps:
         reasons.append(f"the certified error {bound.output_error:.4g} is larger than {eps:g}")

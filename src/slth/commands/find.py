@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,13 +26,13 @@ from slth.commands.options import (
     load_target,
     set_threads,
 )
-from slth.commands.screen import order_lines, print_json, print_table, progress_bar, ticket_table
+from slth.commands.screen import MOST_LAYERS, order_lines, print_json, print_table, progress_bar, ticket_table
 from slth.errors import ArgumentError, SlthError
 from slth.warm import Compilation
 
 if TYPE_CHECKING:
     from slth.network.target import Target
-    from slth.ticket import Ticket
+    from slth.ticket import LayerRound, Round, Ticket
 
 
 SETTINGS: dict[str, tuple[str, Callable[[str], Any]]] = {
@@ -48,6 +48,7 @@ SETTINGS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "depth": ("settings.depth", str),
     "candidates": ("settings.candidates", int),
     "extra-depth": ("settings.extra_depth", int),
+    "signed": ("settings.signed", str),
 }
 """What ``--set`` knows: the argument of :func:`slth.find_ticket` that each key stands for, and how it is read."""
 
@@ -165,7 +166,7 @@ def find(
             on_progress=lambda layer, done, total: bar.update(f"layer {layer}", done, total),
         )
     summary = summarise(ticket, ticket.save(output))
-    asked = None if eps is None else _Asked(eps, _certify(ticket, loaded, domain), _saving(ticket, loaded, domain, eps))
+    asked = None if eps is None else _Asked(eps, ticket.rounds, _saving(ticket, loaded, domain, eps))
     if json:
         print_json(summary.to_json() | (asked.to_json() if asked else {}))
     elif not quiet:
@@ -177,11 +178,8 @@ def find(
             f"{ticket.max_weight_error:.3g}); try {_larger(ticket)} or another --seed",
             err=True,
         )
-    if asked and not asked.certified <= asked.eps:
-        typer.echo(
-            f"warning: the certified error {asked.certified:.4g} is larger than {asked.eps:g}; try another --seed",
-            err=True,
-        )
+    if asked and not asked.chosen.holds:
+        typer.echo(f"warning: {asked.failure()}", err=True)
         return 1
     return 1 if max_missed is not None and ticket.missed > max_missed else 0
 
@@ -191,38 +189,69 @@ class _Asked:
     """What became of an error that was asked for, and what its split saves of the source, where that is known."""
 
     eps: float
-    certified: float
+    rounds: tuple[Round, ...]
     saved: float | None
 
+    @property
+    def chosen(self) -> Round:
+        """The round that the ticket is of."""
+        return next(one for one in self.rounds if one.chosen)
+
     def to_json(self) -> dict[str, Any]:
-        return {"eps": self.eps, "certified_error": self.certified, "saved_by_split": self.saved}
+        rounds = [asdict(one) for one in self.rounds]
+        certified = self.chosen.certified_error
+        return {"eps": self.eps, "certified_error": certified, "saved_by_split": self.saved, "rounds": rounds}
 
     def lines(self, domain: str | None) -> list[str]:
-        lines = [f"certified: no output differs by more than {self.certified:.4g} ({self.eps:g} allowed) over {domain}"]
+        error = f"{self.chosen.certified_error:.4g} ({self.eps:g} allowed)"
+        lines = [f"certified: no output differs by more than {error} over {domain}"]
+        if len(self.rounds) > 1:
+            lines += [_round_line(number, one) for number, one in enumerate(self.rounds, 1)]
         if self.saved is not None:
             lines.append(f"splitting that error by cost saves {self.saved:.1%} of the source weights of equal parts")
         return lines
 
+    def failure(self) -> str:
+        """Why nothing holds, what was tried and what else could be."""
+        tried = f"{len(self.rounds)} plans" if len(self.rounds) > 1 else "one plan"
+        last = self.rounds[-1]
+        worst = max(last.layers, key=lambda layer: layer.share)
+        sizes = ", ".join(f"{layer.name} {_goal(layer)}" for layer in last.layers)
+        return (
+            f"the certified error {self.chosen.certified_error:.4g} is larger than {self.eps:g} after {tried}, the "
+            f"last one with {sizes}; most comes from layer {worst.name}: try another --seed, a larger --eps, or a "
+            "smaller --domain"
+        )
 
-def _certify(ticket: Ticket, target: Target, domain: str | None) -> float:
-    """The proved bound on the output error over the domain."""
-    from slth.certify.propagation import propagate
-    from slth.copies import realise_all
-    from slth.domain import Domain
-    from slth.network.deepen import deepen
 
-    hidden = deepen(target, ticket.extra_depth)
-    realised = realise_all(hidden.graph, [(source, mask) for source, mask, _ in ticket.layers])
-    return propagate(hidden, realised, Domain.parse(domain)).output_error
+def _round_line(number: int, one: Round) -> str:
+    changed = [layer for layer in one.layers if layer.changed]
+    what = f" {', '.join(f'{layer.name} {_goal(layer)}' for layer in changed[:MOST_LAYERS])}" if changed else ""
+    if len(changed) > MOST_LAYERS:
+        what += f", {len(changed) - MOST_LAYERS} more"
+    mark = ", taken" if one.chosen else ""
+    return f"{number} {one.kind}{what}: certified {one.certified_error:.4g}, {one.kept_weights:,} kept{mark}"
+
+
+def _goal(layer: LayerRound) -> str:
+    """What was asked of a layer: a tolerance, or a size of its base sets."""
+    return str(layer.base_set_size) if layer.tolerance is None else f"within {layer.tolerance:.2g}"
 
 
 def _saving(ticket: Ticket, target: Target, domain: str | None, eps: float) -> float | None:
-    """The share of the source weights of an equal split that the own one does without; None if no size is chosen."""
+    """The share of the source weights of an equal split that the own one does without.
+
+    None if no size is chosen, the first plan was not wide enough, or sizes of layers hang together.
+    """
     from slth.budget import allocate
     from slth.constructions import CONSTRUCTIONS
     from slth.domain import Domain
     from slth.plan import Wishes
+    from slth.source.copies import CopySource
 
+    wider = any(one.kind == "wider" for one in ticket.rounds)
+    if wider or any(isinstance(layer, CopySource) for layer in ticket.spec.layers):
+        return None
     wishes = Wishes(
         initialisation=ticket.spec.initialisation,
         activation=ticket.spec.layers[0].activation,

@@ -16,7 +16,7 @@ from slth.mask import Mask
 from slth.network.graph import Graph, Sign
 from slth.network.operators import WEIGHT_OPERATORS
 from slth.network.target import Target, WeightLayer
-from slth.plan import Goal, LayerPlan, Plan, Size, Wishes
+from slth.plan import NO_SETTINGS, Goal, LayerPlan, Plan, Size, Wishes
 from slth.source.spec import SourceLayer
 
 
@@ -111,16 +111,16 @@ class Construction(ABC):
         """
         return None
 
-    def element_cost(self, layer: WeightLayer, sign: Sign) -> int:
+    def element_cost(self, layer: WeightLayer, sign: Sign, settings: Mapping[str, Any] = NO_SETTINGS) -> int:
         """Source weights of a layer for each usable element of its base sets: those of two neurons a block."""
-        wide, narrow = (self._shaped(layer, sign, block_width=width) for width in (4, 2))
+        wide, narrow = (self._shaped(layer, sign, settings, block_width=width) for width in (4, 2))
         return wide.n_weights - narrow.n_weights
 
     def layout(self, order: str) -> type[SourceLayer]:
         """The source's type by the order of its two layers, for constructions that have both orders."""
         return self.source_type
 
-    def order(self, sign: Sign) -> str:
+    def order(self, layer: WeightLayer, sign: Sign, settings: Mapping[str, Any]) -> str:
         """The order for a layer of whose input so much is known."""
         return self.source_type.order
 
@@ -133,6 +133,7 @@ class Construction(ABC):
         return self._shaped(
             layer,
             layer_plan.input_sign,
+            plan.settings,
             seed=seed,
             index=index,
             block_width=layer_plan.block_width,
@@ -141,15 +142,16 @@ class Construction(ABC):
             law=layer_plan.law,
             activation=layer_plan.activation,
             expand_scale=layer_plan.expand_scale,
+            **layer_plan.own,
         )
 
-    def _shaped(self, layer: WeightLayer, sign: Sign, **own: Any) -> SourceLayer:
+    def _shaped(self, layer: WeightLayer, sign: Sign, settings: Mapping[str, Any], **own: Any) -> SourceLayer:
         """Source layers for a target layer's shape."""
         outputs, inputs_per_group, *kernel = layer.weight.shape
         shape: dict[str, Any] = {"seed": 0, "index": 0, "scale": 1.0, "initialisation": "uniform"}
         shape |= {"inputs_per_group": inputs_per_group, "outputs": outputs, "kernel": tuple(kernel)}
         shape |= {"groups": WEIGHT_OPERATORS[layer.node.op].groups(layer.node.attributes)}
-        return self.layout(self.order(sign))(**{**shape, "bias": layer.bias is not None, **own})
+        return self.layout(self.order(layer, sign, settings))(**{**shape, "bias": layer.bias is not None, **own})
 
     def sizes(self, target: Target, signs: Mapping[str, Sign], wishes: Wishes, goals: Sequence[Goal]) -> list[Size]:
         """Block width, scale and law of every layer's source."""
@@ -163,10 +165,12 @@ class Construction(ABC):
                 self._shaped(
                     layer,
                     signs[layer.name],
+                    wishes.settings,
                     index=index,
                     block_width=size.block_width,
                     initialisation=wishes.initialisation,
                     law=size.law,
+                    **size.own,
                 )
                 for index, (layer, size) in enumerate(zip(target, sizes, strict=True))
             ),

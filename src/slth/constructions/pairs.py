@@ -38,7 +38,7 @@ from slth.mask import CandidateMask, Mask, OutputMask, SlotMask
 from slth.mask.slots import slot_targets
 from slth.network.graph import Graph, Sign
 from slth.network.target import Target, WeightLayer
-from slth.plan import Goal, LayerPlan, Plan, Size, Wishes, magnitudes
+from slth.plan import NO_SETTINGS, Goal, LayerPlan, Plan, Size, Wishes, magnitudes
 from slth.source.candidates import CandidateSource, OutputSource
 from slth.source.spec import PoolSource, SourceLayer
 
@@ -92,9 +92,9 @@ class Pairs(Construction):
         # two signs is then off by 1.5 / hits on average.
         return float(np.minimum(1.5 / hits, values).mean()), float(math.log(values.size / ALLOWED_TAIL) / hits.min())
 
-    def element_cost(self, layer: WeightLayer, sign: Sign) -> int:
+    def element_cost(self, layer: WeightLayer, sign: Sign, settings: Mapping[str, Any] = NO_SETTINGS) -> int:
         """Source weights for one neuron in each pool."""
-        return super().element_cost(layer, sign) // 2
+        return super().element_cost(layer, sign, settings) // 2
 
     def layout(self, order: str) -> type[SourceLayer]:
         """Of depth three by its two parts, else pools."""

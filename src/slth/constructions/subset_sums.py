@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,29 +84,45 @@ class SubsetSumConstruction(Construction):
 
     def find(self, source: Any, layer: WeightLayer, plan: Plan, layer_plan: LayerPlan, work: Work) -> Found:
         """Solve piece after piece."""
-        total = self.n_problems(source, layer, layer_plan)
         chosen: list[Chosen] = []
         errors: list[NDArray[np.float64]] = []
-        waiting: list[Piece] = []
-        done = 0
-
-        def solve_waiting() -> None:
-            nonlocal done
-            within = layer_plan.within, plan.tolerance
-            answers = _solve(waiting, *within, work.threads, lambda n: work.report(min(done + n, total), total))
-            for piece, (flags, piece_errors, sums) in zip(waiting, answers, strict=True):
-                chosen.append(Chosen.pack(piece, flags))
-                errors.append(self.weight_errors(source, piece, piece_errors, sums))
-                done += len(piece.targets)
-            waiting.clear()
-
-        for piece in self.pieces(source, layer, layer_plan, ELEMENTS_AT_ONCE):
-            waiting.append(piece)
-            if sum(entry.base_sets.size for entry in waiting) >= ELEMENTS_AT_ONCE:
-                solve_waiting()
-        if waiting:
-            solve_waiting()
+        pieces = self.pieces(source, layer, layer_plan, ELEMENTS_AT_ONCE)
+        for piece, flags, piece_errors, sums in solved(
+            pieces, plan, layer_plan, work, self.n_problems(source, layer, layer_plan)
+        ):
+            chosen.append(Chosen.pack(piece, flags))
+            errors.append(self.weight_errors(source, piece, piece_errors, sums))
         return Found(self.mask(source, layer_plan, chosen), np.concatenate(errors))
+
+
+Solved = tuple[Piece, NDArray[np.bool_], NDArray[np.float64], NDArray[np.float64]]
+"""A piece, the chosen elements of its base sets, and the errors and the sums of its problems."""
+
+
+def solved(
+    pieces: Iterable[Piece], plan: Plan, layer_plan: LayerPlan, work: Work, total: int, done: int = 0
+) -> Iterator[Solved]:
+    """The answers to pieces of a layer's problems, in their order; as many are solved at a time as are held.
+
+    ``total`` and ``done`` are for the report: problems of the layer, and how many of them are solved already.
+    """
+    waiting: list[Piece] = []
+
+    def answers() -> Iterator[Solved]:
+        nonlocal done
+        before, within = done, (layer_plan.within, plan.tolerance)
+        found = _solve(waiting, *within, work.threads, lambda n: work.report(min(before + n, total), total))
+        for piece, (flags, errors, sums) in zip(waiting, found, strict=True):
+            done += len(piece.targets)
+            yield piece, flags, errors, sums
+        waiting.clear()
+
+    for piece in pieces:
+        waiting.append(piece)
+        if sum(entry.base_sets.size for entry in waiting) >= ELEMENTS_AT_ONCE:
+            yield from answers()
+    if waiting:
+        yield from answers()
 
 
 def _solve(

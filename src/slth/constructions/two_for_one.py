@@ -126,16 +126,17 @@ class TwoForOne(SubsetSumConstruction):
 
     def pieces(self, source: BlockSource, layer: WeightLayer, plan: LayerPlan, elements: int) -> Iterator[Piece]:
         """One problem a weight and sign of its input, then one a bias, for some rows of one group at a time."""
-        weight, bias = layer.weight_array(), layer.bias_array()
+        weight = layer.weight_array().reshape(source.outputs, source.input_blocks, source.combine_taps)
+        bias = layer.bias_array()
         univariate = source.univariate_weights().reshape(source.groups, source.neurons_per_group)
         rows_per_group = source.outputs // source.groups
-        step = max(1, elements // (source.neurons_per_group * source.taps))
+        step = max(1, elements // (source.neurons_per_group * source.combine_taps))
         branches = _branches(source, plan)
         for group in range(source.groups):
             columns = _columns(source, univariate[group], branches, plan.input_sign)
             for start in range(group * rows_per_group, (group + 1) * rows_per_group, step):
                 stop = min(start + step, (group + 1) * rows_per_group)
-                place = _Place(start, stop, group, columns, source.inputs_per_group, len(branches), source.taps)
+                place = _Place(start, stop, group, columns, source.input_blocks, len(branches), source.combine_taps)
                 yield _piece(source, place, weight[start:stop], None if bias is None else bias[start:stop])
 
     def mask(self, source: BlockSource, plan: LayerPlan, chosen: list[Chosen]) -> BlockMask:
@@ -223,7 +224,7 @@ def _columns(source: BlockSource, univariate: NDArray[np.float32], branches: tup
     phi = source.activation
     neuron = np.arange(source.neurons_per_group, dtype=np.int64)
     block = neuron // source.block_width
-    is_input = block < source.inputs_per_group
+    is_input = block < source.input_blocks
     if source.mirrored:
         first = neuron % 2 == 0
         problem = np.where(first & is_input, block, -1)
@@ -237,7 +238,7 @@ def _columns(source: BlockSource, univariate: NDArray[np.float32], branches: tup
         is_bias = ~is_input & ((univariate > 0) | (phi.m_minus != 0.0))
     order = np.argsort(problem, kind="stable")
     order = order[problem[order] >= 0]
-    counts = np.bincount(problem[order], minlength=source.inputs_per_group * len(branches))
+    counts = np.bincount(problem[order], minlength=source.input_blocks * len(branches))
     order = order[_ranks(counts) < source.largest_base_set]
     counts = np.minimum(counts, source.largest_base_set)
     biases = np.flatnonzero(is_bias)[: source.largest_base_set]
@@ -259,10 +260,10 @@ def _piece(source: BlockSource, place: _Place, weight: NDArray[np.float64], bias
     products = combine.transpose(0, 2, 1).astype(np.float64) * columns.values
     n_rows = place.stop - place.start
     base_sets = [products[:, :, : columns.n_inputs].ravel()]
-    sizes = [np.tile(columns.counts, n_rows * source.taps)]
+    sizes = [np.tile(columns.counts, n_rows * source.combine_taps)]
     targets = [np.repeat(weight.transpose(0, 2, 1).ravel(), place.n_branches)]
     if bias is not None:
-        base_sets.append(products[:, source.taps // 2, columns.n_inputs :].ravel())
+        base_sets.append(products[:, source.combine_taps // 2, columns.n_inputs :].ravel())
         sizes.append(np.full(n_rows, len(columns.neurons) - columns.n_inputs, dtype=np.int64))
         targets.append(bias)
     return Piece(np.concatenate(base_sets), np.concatenate(sizes), np.concatenate(targets), place)
@@ -271,10 +272,10 @@ def _piece(source: BlockSource, place: _Place, weight: NDArray[np.float64], bias
 def _bits(source: BlockSource, place: _Place, flags: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Chosen elements as (outputs, columns, taps)."""
     columns, n_rows = place.columns, place.stop - place.start
-    bits = np.zeros((n_rows, source.taps, len(columns.neurons)), dtype=np.bool_)
-    n_inputs = n_rows * source.taps * columns.n_inputs
-    bits[:, :, : columns.n_inputs] = flags[:n_inputs].reshape(n_rows, source.taps, columns.n_inputs)
-    bits[:, source.taps // 2, columns.n_inputs :] = flags[n_inputs:].reshape(n_rows, -1)
+    bits = np.zeros((n_rows, source.combine_taps, len(columns.neurons)), dtype=np.bool_)
+    n_inputs = n_rows * source.combine_taps * columns.n_inputs
+    bits[:, :, : columns.n_inputs] = flags[:n_inputs].reshape(n_rows, source.combine_taps, columns.n_inputs)
+    bits[:, source.combine_taps // 2, columns.n_inputs :] = flags[n_inputs:].reshape(n_rows, -1)
     return bits.transpose(0, 2, 1)
 
 

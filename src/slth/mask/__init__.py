@@ -4,7 +4,7 @@ from slth.mask.base import BIAS, Entries, Kept, Mask, UnivariateMask, univariate
 from slth.mask.blocks import BlockMask
 from slth.mask.candidates import CandidateMask, OutputMask
 from slth.mask.copies import CopyMask
-from slth.mask.kernels import KernelMask
+from slth.mask.kernels import EitherSignMask, KernelMask
 from slth.mask.slots import SlotMask
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "BlockMask",
     "CandidateMask",
     "CopyMask",
+    "EitherSignMask",
     "Entries",
     "Kept",
     "KernelMask",

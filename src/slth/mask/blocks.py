@@ -54,30 +54,30 @@ class BlockMask(UnivariateMask):
             Surviving combining weights.
         """
         rows_per_group = source.outputs // source.groups
-        step = max(1, at_once // max(1, source.neurons_per_group * source.taps))
+        step = max(1, at_once // max(1, source.neurons_per_group * source.combine_taps))
         position = 0
         for group in range(source.groups):
             kept = self.kept_neurons(source, group)
-            n_bits = len(kept) * source.taps
+            n_bits = len(kept) * source.combine_taps
             n_bytes = (n_bits + 7) // 8
             for start in range(group * rows_per_group, (group + 1) * rows_per_group, step):
                 stop = min(start + step, (group + 1) * rows_per_group)
                 size = (stop - start) * n_bytes
                 packed = self.combine[position : position + size].reshape(stop - start, n_bytes)
                 bits = np.unpackbits(packed, axis=1, count=n_bits).view(np.bool_)
-                yield start, stop, group, kept, bits.reshape(stop - start, len(kept), source.taps)
+                yield start, stop, group, kept, bits.reshape(stop - start, len(kept), source.combine_taps)
                 position += size
 
     def n_combine_bytes(self, source: BlockSource) -> int:
         """Bytes that ``combine`` must have for the kept neurons."""
         counts = self.neurons.reshape(source.groups, source.neurons_per_group).sum(axis=1)
-        return int(((counts * source.taps + 7) // 8).sum()) * (source.outputs // source.groups)
+        return int(((counts * source.combine_taps + 7) // 8).sum()) * (source.outputs // source.groups)
 
     def has_stray_bits(self, source: BlockSource) -> bool:
         """Whether a bit is set that pads a row, and so stands for no weight."""
         counts = self.neurons.reshape(source.groups, source.neurons_per_group).sum(axis=1)
         position, rows = 0, source.outputs // source.groups
-        for n_bits in (int(count) * source.taps for count in counts):
+        for n_bits in (int(count) * source.combine_taps for count in counts):
             n_bytes = (n_bits + 7) // 8
             packed = self.combine[position : position + rows * n_bytes]
             if n_bits % 8 and bool((packed[n_bytes - 1 :: n_bytes] & (0xFF >> n_bits % 8)).any()):
@@ -95,7 +95,7 @@ class BlockMask(UnivariateMask):
         source = blocks(source)
         neuron = np.flatnonzero(self.neurons)
         block = neuron % source.neurons_per_group // source.block_width
-        channel = np.where(block < source.inputs_per_group, block, BIAS)
+        channel = np.where(block < source.input_blocks, block, BIAS)
         return Kept(neuron, channel, source.univariate_weights()[neuron])
 
     def entries(self, source: SourceLayer) -> Iterator[Entries]:

@@ -208,6 +208,23 @@ class KernelMask(Mask):
             raise TicketError("mask", "bits behind the last weight", "a last byte padded with zeros")
 
 
+@dataclass(frozen=True)
+class EitherSignMask(KernelMask):
+    """Kernels that read what is never negative, made of inputs of either sign (:mod:`slth.source.signed`)."""
+
+    def serves(self, sign: Sign) -> bool:
+        """Everywhere."""
+        return True
+
+    @classmethod
+    def read(cls, source: SourceLayer, tensors: dict[str, NDArray[np.generic]]) -> EitherSignMask:
+        """The mask that a file holds, of kernels above 0."""
+        mask = super().read(source, tensors)
+        if mask.sign != 1:
+            raise TicketError("mask", f"a sign of {mask.sign}", "1, the sign of what the kernels read")
+        return cls(mask.sign, mask.neurons, mask.kernels)
+
+
 def _incoming(source: KernelSource, neuron: NDArray[np.int64]) -> NDArray[np.float32]:
     """Entries of single neurons, of which most follow one another."""
     first, last = int(neuron[0]), int(neuron[-1]) + 1

@@ -24,16 +24,7 @@ class KernelSource(SourceLayer):
     """
 
     order = "kernels-first"
-
-    @property
-    def expand_taps(self) -> int:
-        """Taps of the first layer's kernels: all."""
-        return self.taps
-
-    @property
-    def combine_taps(self) -> int:
-        """Taps of the second layer's kernels: 1."""
-        return 1
+    kernel_first = True
 
     @property
     def blocks_per_group(self) -> int:
@@ -43,7 +34,7 @@ class KernelSource(SourceLayer):
     @property
     def kernel_entries(self) -> int:
         """Weights of one output's kernel."""
-        return self.inputs_per_group * self.taps
+        return self.incoming_per_neuron
 
     @property
     def entries(self) -> int:
@@ -54,6 +45,11 @@ class KernelSource(SourceLayer):
     def largest_base_set(self) -> int:
         """Usable elements that a base set takes at most, in the neurons' order."""
         return max(self.block_width // 2, ENOUGH_ELEMENTS)
+
+    def branch(self, branches: tuple[int, ...]) -> int:
+        """The sign of what the kernels read, given the signs that the layer's input may have: the one that there is."""
+        (sign,) = branches
+        return sign
 
     def incoming(self, start: int, stop: int) -> NDArray[np.float32]:
         """Entries of the neurons from ``start`` up to ``stop``, (neurons, entries)."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -84,6 +85,8 @@ class SourceLayer(ABC):
     which order weights are drawn. Empty: the combining layer has it, and its weights are drawn output by output."""
     depth: ClassVar[int] = 2
     """Layers of the source that this stands for."""
+    kernel_first: ClassVar[bool] = False
+    """Whether the expanding layer is the one with the target's kernel, and the combining one maps single positions."""
 
     @property
     def taps(self) -> int:
@@ -93,12 +96,22 @@ class SourceLayer(ABC):
     @property
     def expand_taps(self) -> int:
         """Entries of one kernel of the expanding layer: 1, unless it is the one with the target's kernel."""
-        return 1
+        return self.taps if self.kernel_first else 1
 
     @property
     def combine_taps(self) -> int:
         """Entries of one kernel of the combining layer."""
-        return self.taps
+        return 1 if self.kernel_first else self.taps
+
+    @property
+    def reads_per_group(self) -> int:
+        """Channels of a group that the expanding layer reads: the target's, unless they are split in two before it."""
+        return self.inputs_per_group
+
+    @property
+    def incoming_per_neuron(self) -> int:
+        """Weights that an intermediate neuron has in the expanding layer, its bias apart."""
+        return self.reads_per_group * self.expand_taps
 
     @property
     @abstractmethod
@@ -126,7 +139,7 @@ class SourceLayer(ABC):
 
         Float32 values; 1 unless the law goes by a layer's shape.
         """
-        expand = self.law.layer_scale(self.inputs_per_group * self.expand_taps, self.n_neurons * self.expand_taps)
+        expand = self.law.layer_scale(self.incoming_per_neuron, self.n_neurons * self.expand_taps)
         fan_in, fan_out = self.neurons_per_group * self.combine_taps, self.combine_rows * self.combine_taps
         return expand, self.law.layer_scale(fan_in, fan_out)
 
@@ -144,7 +157,7 @@ class SourceLayer(ABC):
     @property
     def n_weights(self) -> int:
         """All weights and biases of the two source layers."""
-        expand = self.n_neurons * (self.inputs_per_group * self.expand_taps + int(self.bias))
+        expand = self.n_neurons * (self.incoming_per_neuron + int(self.bias))
         return expand + self.outputs * self.neurons_per_group * self.combine_taps
 
     @property
@@ -159,14 +172,17 @@ class SourceLayer(ABC):
         return neuron // 2, (1 - 2 * (neuron % 2)).astype(np.float32)
 
     def expand_at(self, neuron: NDArray[np.int64], channel: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Weights of single neurons from single channels of their group; channel -1 asks for the neuron's bias."""
+        """Weights of single neurons from single channels of their group; channel -1 asks for the neuron's bias.
+
+        Where the expanding layer has the kernel, entries of it (channel by channel, tap by tap) stand for channels.
+        """
         row, sign = self._element(neuron)
         weight, bias = channel >= 0, channel < 0
         sign = sign * np.float32(self.expand_scale)
         if weight.all():
-            return self._drawn_at(_EXPAND_WEIGHT, row * self.inputs_per_group + channel) * sign
+            return self._drawn_at(_EXPAND_WEIGHT, row * self.incoming_per_neuron + channel) * sign
         result = np.empty(neuron.shape, dtype=np.float32)
-        result[weight] = self._drawn_at(_EXPAND_WEIGHT, row[weight] * self.inputs_per_group + channel[weight])
+        result[weight] = self._drawn_at(_EXPAND_WEIGHT, row[weight] * self.incoming_per_neuron + channel[weight])
         result[bias] = self._drawn_at(_EXPAND_BIAS, row[bias])
         return result * sign
 
@@ -195,7 +211,7 @@ class SourceLayer(ABC):
         return drawn
 
     def expand_weight(self) -> NDArray[np.float32]:
-        """The whole first weight matrix, (n_neurons, inputs_per_group * expand_taps); tickets prune most of it."""
+        """The whole first weight matrix, (n_neurons, incoming_per_neuron); tickets prune most of it."""
         return self.expand_rows(0, self.n_neurons)
 
     def expand_bias(self) -> NDArray[np.float32]:
@@ -203,8 +219,8 @@ class SourceLayer(ABC):
         return self.expand_biases(0, self.n_neurons)
 
     def expand_rows(self, start: int, stop: int) -> NDArray[np.float32]:
-        """First weights of the neurons ``start`` to ``stop``, (neurons, inputs_per_group * expand_taps)."""
-        return self._rows(_EXPAND_WEIGHT, start, stop, self.inputs_per_group * self.expand_taps)
+        """First weights of the neurons ``start`` to ``stop``, (neurons, incoming_per_neuron)."""
+        return self._rows(_EXPAND_WEIGHT, start, stop, self.incoming_per_neuron)
 
     def expand_biases(self, start: int, stop: int) -> NDArray[np.float32]:
         """Biases of the neurons ``start`` to ``stop``, (neurons,)."""
@@ -235,6 +251,21 @@ class SourceLayer(ABC):
     def _key(self, tensor: int) -> tuple[int, int]:
         return stream_key(self.seed, self.index, tensor)
 
+    def own_json(self) -> dict[str, Any]:
+        """What a layout has to tell besides, as plain JSON values."""
+        return {}
+
+    @classmethod
+    def own_fields(cls, stored: Mapping[str, Any]) -> dict[str, Any]:
+        """The fields that :meth:`own_json` told.
+
+        Raises
+        ------
+        ArgumentError
+            If they are missing or out of their range.
+        """
+        return {}
+
 
 @dataclass(frozen=True)
 class BlockSource(SourceLayer):
@@ -244,9 +275,14 @@ class BlockSource(SourceLayer):
     """
 
     @property
+    def input_blocks(self) -> int:
+        """Blocks of a group that read inputs: one for each weight that its neurons may keep."""
+        return self.incoming_per_neuron
+
+    @property
     def blocks_per_group(self) -> int:
-        """Input channels of a group, and one more for the bias."""
-        return self.inputs_per_group + int(self.bias)
+        """Those, and one more for the bias."""
+        return self.input_blocks + int(self.bias)
 
     @property
     def largest_base_set(self) -> int:
@@ -260,7 +296,7 @@ class BlockSource(SourceLayer):
         """
         neuron = np.arange(self.n_neurons, dtype=np.int64)
         block = (neuron % self.neurons_per_group) // self.block_width
-        return self.expand_at(neuron, np.where(block < self.inputs_per_group, block, -1))
+        return self.expand_at(neuron, np.where(block < self.input_blocks, block, -1))
 
 
 @dataclass(frozen=True)
@@ -336,4 +372,4 @@ def _layer_json(layer: SourceLayer) -> dict[str, Any]:
         shape["expand_scale"] = layer.expand_scale
     if layer.order:
         shape["order"] = layer.order
-    return shape
+    return shape | layer.own_json()
