@@ -25,7 +25,7 @@ ORDER = [
     "calibration",
     "ticket",
     "constructions",
-    *("sparse_kernels", "copy_layers", "candidate_layers", "runtime", "probes"),
+    *("signed_layers", "sparse_kernels", "copy_layers", "candidate_layers", "runtime", "probes"),
     "certify",
     *("attempt", "refine", "pipeline"),
     "artifact",
@@ -134,7 +134,7 @@ def test_nothing_depends_on_the_leaves(leaf: str) -> None:
 
 def test_the_test_sees_what_it_is_to_see(tmp_path: Path) -> None:
     """A parser that found nothing would find nothing wrong."""
-    assert {"plan", "source", "mask", "constructions"} <= PARTS["pipeline"]
+    assert {"plan", "source", "mask", "constructions"} <= PARTS["attempt"]
     file = tmp_path / "a.py"
     file.write_text(
         "import slth.plan\nfrom slth import pipeline\nfrom slth.cli import main\n"

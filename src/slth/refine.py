@@ -38,8 +38,12 @@ _AIM = 0.8
 """Part of its share that a layer is planned for when it used more (chosen)."""
 _ENOUGH = 0.85
 """Part of the error that may be left over: sparser plans are not looked for beyond (chosen)."""
+_MIDDLE = (1 + _ENOUGH) / 2
 _STEP = 32.0
 """Largest factor by which a tolerance changes from one plan to the next (chosen)."""
+
+_Tolerances = tuple[Mapping[str, float], float]
+"""By layer, and the error that was certified with them."""
 
 Try = Callable[[Plan, Attempt | None, str], Attempt]
 """Draw and solve a plan, given another attempt at the same target and the round in words."""
@@ -176,11 +180,13 @@ class Refinement:
         tops = {layer.name: float(magnitudes(layer).max(initial=0.0)) for layer in self.target}
         # Errors within a tolerance are half of it on average.
         within = {name: 2 * allowed[name] / gain if gain else tops[name] for name, gain in gains.items()}
-        last = first
+        last: _Tried = first
+        held: _Tolerances | None = None
+        missed: _Tolerances | None = None
         for number in range(1, ROUNDS + 1):
             within = {name: min(value, tops[name]) for name, value in within.items()}
             goals = [
-                self._within(goal, within[goal_of.name]) for goal, goal_of in zip(first.goals, self.target, strict=True)
+                self._within(goal, within[layer.name]) for goal, layer in zip(first.goals, self.target, strict=True)
             ]
             if tuple(goals) == last.goals:
                 return
@@ -188,9 +194,19 @@ class Refinement:
             yield last
             if _ENOUGH * self.eps <= last.certified <= self.eps:
                 return
-            for name, share in last.shares.items():
-                factor = (1 + _ENOUGH) / 2 * allowed[name] / share if share > 0.0 else _STEP
-                within[name] *= min(max(factor, 1 / _STEP), _STEP)
+            if last.certified <= self.eps:
+                held = within, last.certified
+            else:
+                missed = within, last.certified
+            if held is not None and missed is not None:
+                within = _between(held, missed, _MIDDLE * self.eps)
+            else:
+                within = {name: self._next(within[name], allowed[name], share) for name, share in last.shares.items()}
+
+    def _next(self, tolerance: float, allowed: float, share: float) -> float:
+        """A layer's tolerance in proportion to what it may use up, and used up with this one."""
+        factor = _MIDDLE * allowed / share if share > 0.0 else _STEP
+        return tolerance * min(max(factor, 1 / _STEP), _STEP)
 
     def _within(self, goal: Goal, tolerance: float) -> Goal:
         """The goal with fewer elements for every weight."""
@@ -215,6 +231,14 @@ class Refinement:
             made.append(Round(one.kind, one.certified, one.certified <= self.eps, *counts, one is chosen, layers))
             before = one
         return tuple(made)
+
+
+def _between(held: _Tolerances, missed: _Tolerances, wanted: float) -> dict[str, float]:
+    """Tolerances between two, by interpolation of logarithms, away from both ends."""
+    (low, least), (high, most) = held, missed
+    part = math.log(wanted / least) / math.log(most / least) if least > 0.0 else 0.5
+    part = min(max(part, 0.1), 0.9)
+    return {name: low[name] ** (1 - part) * high[name] ** part for name in low}
 
 
 def relaxation_cost(target: Target) -> float:
