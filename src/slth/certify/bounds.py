@@ -56,6 +56,11 @@ class Bounds:
     notes: tuple[str, ...]
     layer_errors: Mapping[str, float]
 
+    @property
+    def output_error(self) -> float:
+        """The largest of the components."""
+        return float(self.components.max())
+
 
 class Bounder:
     """Bounds for any number of regions of one target and one ticket.

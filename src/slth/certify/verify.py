@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,9 @@ import torch
 from numpy.typing import NDArray
 
 from slth.candidates import compared
-from slth.certify.bounds import Bounds, bound, linear_seconds
+from slth.certify.bounds import Bounds
+from slth.certify.bounds import bound as bound_over
+from slth.certify.cost import linear_seconds
 from slth.certify.region import Box
 from slth.certify.search import Progress, largest_difference, search, silent
 from slth.certify.subject import Subject, prepare
@@ -26,7 +28,6 @@ from slth.probes import target_probe_outputs
 from slth.realise import RealisedLayer, survivors_digest
 from slth.threads import fitting_threads
 from slth.ticket import ERROR_EDGES, LayerFacts, Ticket
-
 
 PATIENCE_SECONDS = 60.0
 """Linear bounds that would take longer are made when they are asked for (chosen)."""
@@ -102,8 +103,10 @@ class Verification:
     @property
     def ratio(self) -> float | None:
         """Certified over observed error; None where there is none of one or nothing was found."""
-        return None if self.certified_error is None or not self.observed_error else (
-            self.certified_error / self.observed_error
+        return (
+            None
+            if self.certified_error is None or not self.observed_error
+            else (self.certified_error / self.observed_error)
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -199,7 +202,7 @@ def verify(
 def _bound(subject: Subject, box: Domain, method: str | None, on_progress: Progress) -> Bounds:
     """Bounds over a box, by the tightest method that does not take long unless one is asked for."""
     region = Box(*box.bounds(subject.target.graph.input_shape))
-    chosen, notes = method or "linear", ()
+    chosen, notes = method or "linear", tuple[str, ...]()
     if method is None:
         seconds = linear_seconds(subject.hidden, subject.realised)
         if seconds > PATIENCE_SECONDS:
