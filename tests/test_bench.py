@@ -346,7 +346,7 @@ def test_a_page_keeps_what_stands_around_the_measurement(report: Report, tmp_pat
 
 def test_the_documentation_has_a_place_for_the_measurement() -> None:
     folder = Path(__file__).resolve().parent.parent / "docs"
-    before, _ = page._split(folder / page.PAGE)
+    before, _ = page.split(folder / page.PAGE, "")
     assert "## Why the answers are optimal" in before
 
 

@@ -29,7 +29,7 @@ def prepare(folder: Path) -> None:
         raise OutputError(str(folder), reason(error), "a folder that can be made", "--output DIR") from error
     for name in (PAGE, PICTURE):
         check_writable(folder / name)
-    _split(folder / PAGE)
+    split(folder / PAGE, _NEW)
 
 
 def write(folder: Path, report: Report, command: str) -> tuple[Path, Path]:
@@ -47,16 +47,23 @@ def write(folder: Path, report: Report, command: str) -> tuple[Path, Path]:
     -------
     page, picture : path
     """
-    before, after = _split(folder / PAGE)
+    before, after = split(folder / PAGE, _NEW)
     text = f"{before}{BEGIN}\n\n{measured(report, command)}\n{END}{after}"
     write_atomically(folder / PICTURE, plot.draw(report))
     write_atomically(folder / PAGE, text.encode())
     return folder / PAGE, folder / PICTURE
 
 
-def _split(page: Path) -> tuple[str, str]:
+def split(page: Path, empty: str) -> tuple[str, str]:
+    """What a page has before and after its measured part; ``empty`` stands for a page that does not exist.
+
+    Raises
+    ------
+    OutputError
+        If it has no place for a measurement.
+    """
     try:
-        text = page.read_text(encoding="utf-8") if page.exists() else _NEW
+        text = page.read_text(encoding="utf-8") if page.exists() else empty
     except (OSError, UnicodeDecodeError) as error:
         raise OutputError(str(page), "a file that is not text", "a page", "another --output") from error
     before, begin, rest = text.partition(BEGIN)
