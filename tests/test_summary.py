@@ -84,6 +84,7 @@ def test_json_is_plain_and_complete(ticket: slth.Ticket) -> None:
         "copies",
         "constants",
         "depth",
+        "shift",
         "drawn_scales",
         "factors",
     }

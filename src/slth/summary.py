@@ -18,11 +18,19 @@ from slth.network.operators.activation import Elementwise
 from slth.source.candidates import OutputSource
 from slth.source.copies import CopySource
 from slth.source.kernels import KernelSource
+from slth.source.signed import ShiftedSource, SplitSource, TapSource
 from slth.source.spec import BlockSource, SourceLayer
 from slth.ticket import LayerFacts, Ticket
 
 UNIVARIATE_FIRST = "univariate-first"
 """Order of two source layers of which the second has the target's kernel."""
+
+SIGNED_ORDERS = {
+    TapSource.order: "kernels of one tap first",
+    SplitSource.order: "kernels first, of relu(x) and relu(-x)",
+    ShiftedSource.order: "kernels first, of x + s",
+}
+"""Orders that layers have whose input may have either sign, in words."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +41,8 @@ class LayerSummary:
     smallest and the largest; ``order`` says which of the two source layers has the target's kernel. ``copies`` and
     ``constants`` are what the layer makes: copies of every output, and constant channels besides. ``drawn_scales`` are
     what the law's numbers are multiplied by to be the source's weights, in the expanding and in the combining layer;
-    ``factors`` what these are multiplied by where the source is evaluated. ``depth`` counts source layers.
+    ``factors`` what these are multiplied by where the source is evaluated. ``depth`` counts source layers; ``shift`` is
+    what is added to every input before them.
     """
 
     name: str
@@ -51,6 +60,7 @@ class LayerSummary:
     copies: int = 1
     constants: int = 0
     depth: int = 2
+    shift: float = 0.0
     drawn_scales: tuple[float, float] = (1.0, 1.0)
     factors: tuple[float, float] = (1.0, 1.0)
 
@@ -101,6 +111,15 @@ class TicketSummary:
         if not any(layer.order == KernelSource.order for layer in self.layers):
             return ()
         return tuple(layer.name for layer in self.layers if layer.order == UNIVARIATE_FIRST)
+
+    @property
+    def signed(self) -> dict[str, tuple[LayerSummary, ...]]:
+        """By what they have in place of the construction's own order, layers whose input may have either sign."""
+        return {
+            words: layers
+            for order, words in SIGNED_ORDERS.items()
+            if (layers := tuple(layer for layer in self.layers if layer.order == order))
+        }
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -157,6 +176,7 @@ def _layer(source: SourceLayer, mask: Mask, facts: LayerFacts) -> LayerSummary:
         max_weight_error=facts.max_weight_error,
         mean_weight_error=facts.mean_weight_error,
         depth=source.depth,
+        shift=source.shift if isinstance(source, ShiftedSource) else 0.0,
         drawn_scales=source.drawn_scales,
         factors=(source.expand_scale, source.scale),
     )

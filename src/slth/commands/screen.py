@@ -111,6 +111,9 @@ def order_lines(summary: TicketSummary) -> list[str]:
     lines = [_ENDLESS[order] for order in sorted({layer.order for layer in summary.layers} & _ENDLESS.keys())]
     if summary.rerouted:
         lines.append(f"univariate neurons first, as the input may have either sign: {', '.join(summary.rerouted)}")
+    for words, layers in summary.signed.items():
+        names = [layer.name + (f" (s = {layer.shift:.6g})" if layer.shift else "") for layer in layers]
+        lines.append(f"{words}, as the input may have either sign: {', '.join(names)}")
     if summary.copied:
         made = [
             f"{layer.name} {layer.copies}" + (f" and {layer.constants} constants" if layer.constants else "")

@@ -12,6 +12,7 @@ from slth.mask import BIAS, CopyMask, Entries, KernelMask, Mask, OutputMask, Uni
 from slth.mask.candidates import outputs as output_source
 from slth.network.graph import Node, Sign
 from slth.source.candidates import CandidateSource
+from slth.source.signed import ShiftedSource, SplitSource
 from slth.source.spec import SourceLayer
 from slth.ticket import Ticket
 
@@ -57,14 +58,17 @@ def subset_sizes(source: SourceLayer, mask: Mask, sign: Sign) -> dict[str, NDArr
         sizes[BIAS_NAME] = np.zeros((source.outputs,), np.uint16)
     if isinstance(mask, KernelMask):
         count = mask.sums(source).count.astype(np.uint16)
-        sizes[names[mask.sign]] = count[:, : shape[1] * shape[2]].reshape(shape)
+        parts = count[:, : source.incoming_per_neuron].reshape(shape[0], -1, *shape[1:])
+        for branch in sign.branches:
+            # A shifted kernel serves both signs, and of two halves the second reads relu(-x).
+            sizes[names[branch]] = parts[:, 0 if branch > 0 else -1]
         return {**sizes, BIAS_NAME: count[:, -1]} if source.bias else sizes
     mask = univariate(mask)
     kept = mask.expand(source)
     for piece in mask.entries(source):
         n_rows = piece.stop - piece.start
         row, channel, u = piece.output - piece.start, kept.channel[piece.kept], kept.value[piece.kept]
-        place = (row * source.inputs_per_group + channel) * source.taps + piece.tap
+        place = (row * source.incoming_per_neuron + channel) * source.combine_taps + piece.tap
         for branch in sign.branches:
             here = (channel != BIAS) & (np.sign(u) == branch)
             counts = np.bincount(place[here], minlength=n_rows * shape[1] * shape[2])
@@ -151,7 +155,10 @@ def spell_out(ticket: Ticket, layer: int, output: int, channel: int, tap: int) -
     source, mask, facts = ticket.layers[layer]
     neuron, incoming, outgoing = _paths(source, mask, output, channel, tap)
     terms = {}
-    for branch, name in ((1, POSITIVE), (-1, NEGATIVE)):
+    names = {1: POSITIVE, -1: NEGATIVE}
+    if isinstance(source, ShiftedSource):
+        names = {1: f"x > −{source.shift:.6g}"}
+    for branch, name in names.items():
         if branch in facts.input_sign.branches:
             chosen = np.sign(incoming) == branch
             terms[name] = tuple(
@@ -164,19 +171,27 @@ def spell_out(ticket: Ticket, layer: int, output: int, channel: int, tap: int) -
 def _paths(
     source: SourceLayer, mask: Mask, output: int, channel: int, tap: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]:
-    """Neurons that serve one weight, their incoming and their outgoing weights."""
+    """Neurons that serve one weight, their incoming and their outgoing weights.
+
+    A weight u from relu(-x) is told as -u, which for x < 0 is the slope that it gives the neuron.
+    """
+    entry = channel * source.taps + tap
     if isinstance(mask, KernelMask):
-        entry = channel * source.taps + tap
         found = [(np.zeros(0, np.int64), np.zeros(0, np.float32), np.zeros(0, np.float32))]
+        entries = [(entry, np.float32(1))]
+        if isinstance(source, SplitSource):
+            entries.append((entry + source.inputs_per_group * source.taps, np.float32(-1)))
         for piece in mask.pieces(source):
-            at = piece.flags[:, entry] & (piece.neuron // source.block_width == output)
-            found.append((piece.neuron[at], piece.incoming[at, entry], piece.outgoing[at]))
+            for place, sign in entries:
+                at = piece.flags[:, place] & (piece.neuron // source.block_width == output)
+                found.append((piece.neuron[at], sign * piece.incoming[at, place], piece.outgoing[at]))
         neuron, incoming, outgoing = (np.concatenate(parts) for parts in zip(*found, strict=True))
         return neuron, incoming, outgoing
     mask = univariate(mask)
     kept = mask.expand(source)
     entries = next(piece for piece in mask.entries(source) if piece.start <= output < piece.stop)
-    here = (entries.output == output) & (entries.tap == tap) & (kept.channel[entries.kept] == channel)
+    read, at = (entry, 0) if source.kernel_first else (channel, tap)
+    here = (entries.output == output) & (entries.tap == at) & (kept.channel[entries.kept] == read)
     place = entries.kept[here]
     return kept.neuron[place], kept.value[place], entries.value[here]
 
@@ -285,7 +300,7 @@ def _columns(source: SourceLayer, mask: Mask) -> tuple[NDArray[np.int64], NDArra
         return np.arange(len(live)), live // source.block_width
     kept = univariate(mask).expand(source)
     n_first = int(np.searchsorted(kept.neuron, source.neurons_per_group))
-    block = np.where(kept.channel[:n_first] == BIAS, source.inputs_per_group, kept.channel[:n_first])
+    block = np.where(kept.channel[:n_first] == BIAS, source.incoming_per_neuron, kept.channel[:n_first])
     order = np.argsort(block, kind="stable")
     return order, block[order]
 
@@ -322,7 +337,8 @@ def _draw_kernels(layer: int, source: SourceLayer, mask: KernelMask, n_rows: int
             break
     code = np.uint8(1 if mask.sign > 0 else 2)
     cells = np.concatenate(parts).T * code
-    biases = cells[source.inputs_per_group * source.taps :]
+    negative, biases = (cells[first:] for first in (source.inputs_per_group * source.taps, source.incoming_per_neuron))
+    negative[negative > 0] = 2
     biases[biases > 0] = 3
     # Further outputs have their blocks in columns that are cut off.
     n_rows = min(n_rows, int(block[-1]) + 1) if shown < total else n_rows
@@ -341,21 +357,29 @@ def _draw_neurons(layer: int, source: SourceLayer, mask: UnivariateMask, n_rows:
     column[order[:shown]] = np.arange(shown)
     flags = np.zeros((n_rows, shown), np.bool_)
     for piece in mask.entries(source):
-        if piece.start * source.taps >= n_rows or piece.start >= source.outputs_per_group:
+        if piece.start * source.combine_taps >= n_rows or piece.start >= source.outputs_per_group:
             break
         _mark(flags, piece, column, source)
     positive = mask.expand(source).value[order[:shown]] > 0
-    code = np.where(block == source.inputs_per_group, 3, np.where(positive, 1, 2)).astype(np.uint8)
+    code = np.where(block == source.incoming_per_neuron, 3, np.where(positive, 1, 2)).astype(np.uint8)
     present, starts = np.unique(block, return_index=True)
     cells = (block == present[:, None]) * code
-    names = tuple("bias" if number == source.inputs_per_group else f"x{number}" for number in present)
+    names = tuple(_block_name(source, int(number)) for number in present)
     ends = (*(int(start) for start in starts), shown)
-    return MaskPicture(layer, cells, flags * code, ends, names, source.outputs_per_group * source.taps, total)
+    return MaskPicture(layer, cells, flags * code, ends, names, source.outputs_per_group * source.combine_taps, total)
+
+
+def _block_name(source: SourceLayer, number: int) -> str:
+    """What a block of neurons reads: a channel, a channel at a tap, or nothing."""
+    if number == source.incoming_per_neuron:
+        return "bias"
+    channel, tap = divmod(number, source.expand_taps)
+    return f"x{channel}" if source.expand_taps == 1 else f"x{channel}[{tap}]"
 
 
 def _mark(flags: NDArray[np.bool_], piece: Entries, column: NDArray[np.int64], source: SourceLayer) -> None:
     """Set the bits of a piece that fall into the picture."""
-    row, at = piece.output * source.taps + piece.tap, column[piece.kept]
+    row, at = piece.output * source.combine_taps + piece.tap, column[piece.kept]
     here = (row < len(flags)) & (at >= 0) & (piece.output < source.outputs_per_group)
     flags[row[here], at[here]] = True
 

@@ -10,6 +10,7 @@ from slth.network.deepen import deepen
 from slth.report.facts import subset_sizes
 from slth.report.frame import foot, head, opening
 from slth.report.words import escaped, number, percent, plural, power_of_two, size
+from slth.source.signed import ShiftedSource, SplitSource
 from slth.summary import base_set_sizes, output_factor
 from slth.ticket import Ticket
 
@@ -201,12 +202,18 @@ def _scales(ticket: Ticket) -> str:
 
 
 def _layers_in_words(ticket: Ticket) -> str:
-    """Which random layers stand for which trained ones."""
+    """Which random layers stand for which trained ones, and what some read in place of their input."""
     depths = {source.depth for source in ticket.spec.layers}
-    if depths == {2}:
-        return "Two layers of the random network stand for each layer of the trained one."
     others = "the other" if len(ticket.spec.layers) == 2 else "each of the others"
-    return f"Two layers of the random network stand for the first layer of the trained one, and one for {others}."
+    words = "Two layers of the random network stand for each layer of the trained one."
+    if depths != {2}:
+        words = f"Two layers of the random network stand for the first layer of the trained one, and one for {others}."
+    for source, _, facts in ticket.layers:
+        if isinstance(source, SplitSource):
+            words += f" Layer {escaped(facts.name, 40)} reads the positive and the negative part of every input."
+        if isinstance(source, ShiftedSource):
+            words += f" Layer {escaped(facts.name, 40)} reads every input plus {number(source.shift, 6)}."
+    return words
 
 
 def _range(usable: NDArray[np.int64]) -> str:

@@ -25,6 +25,7 @@ from slth.report.facts import (
 from slth.report.words import escaped, number, plain, plural
 from slth.source.candidates import CandidateSource
 from slth.source.kernels import KernelSource
+from slth.source.signed import ShiftedSource, SplitSource, TapSource
 from slth.ticket import Ticket
 
 if TYPE_CHECKING:
@@ -38,6 +39,15 @@ _BY_ORDER = {
     "block by block, the subset that adds up to a trained weight.",
     KernelSource.order: "The upper picture is its incoming weights: in each row, block by block, the subset that adds "
     "up to a trained weight. The lower picture is its outgoing weights, pruned to the output that its block serves.",
+    TapSource.order: "The upper picture is its incoming kernel: pruned down to one entry, so that the neuron reads one "
+    "tap of one input alone, and the neurons form a block for every such tap. The lower picture is its outgoing "
+    "weights: each row picks, block by block, the subset that adds up to a trained weight.",
+    SplitSource.order: "The upper picture is its incoming weights, first those that read the positive part of an "
+    "input, then those that read the negative part: in each row, block by block, the subset that adds up to a trained "
+    "weight. The lower picture is its outgoing weights, pruned to the output that its block serves.",
+    ShiftedSource.order: "The upper picture is its incoming weights: in each row, block by block, the subset that adds "
+    "up to a trained weight, or in the last one to a bias that takes back what the shift of the inputs adds. The lower "
+    "picture is its outgoing weights, pruned to the output that its block serves.",
     CandidateSource.order: "The upper picture is its incoming weights: pruned down to a single one. The lower picture "
     "is its outgoing weights: each row is a neuron of the next layer that stands for one hidden neuron of the trained "
     "network, and for one output; it keeps one weight for each input and each sign that the input may have.",
@@ -114,6 +124,8 @@ def mask(ticket: Ticket) -> str:
     part += "." if source.groups == 1 else f", of the first of {source.groups} groups."
     used = [name for code, name in ((1, POSITIVE), (2, NEGATIVE), (3, BIAS_NAME)) if (picture.univariate == code).any()]
     words = {POSITIVE: "kept, works for inputs above 0", NEGATIVE: "for inputs below 0", BIAS_NAME: "for the bias"}
+    if isinstance(source, ShiftedSource):
+        words[POSITIVE] = f"kept, works for inputs above {plain(f'{-source.shift:.6g}')}"
     key = " ".join(f'<span><i class="key {_KEYS[name]}"></i>{words[name]}</span>' for name in used)
     return (
         f"<section><h2>The mask of layer {escaped(facts.name, 40)}</h2><p>Every column is one neuron of the random "
@@ -140,6 +152,10 @@ def example(ticket: Ticket, sizes: Sizes, target: Target | None) -> str:
         wanted = float(target.layers[layer].weight_array()[found.output, found.channel, found.tap])
     opening = f"Weight [{place}] of layer {escaped(facts.name, 40)}"
     opening += " is realised as follows." if wanted is None else f" is {plain(f'{wanted:.9g}')} in the trained network."
+    if isinstance(source, SplitSource):
+        opening += " Neurons read the positive or the negative part of the input; u is below 0 for the negative one."
+    if isinstance(source, ShiftedSource):
+        opening += f" Neurons read the input plus {number(source.shift, 6)}, so that they pass on either sign of it."
     return _spelled_out(opening, found, wanted)
 
 
