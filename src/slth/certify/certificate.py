@@ -22,7 +22,7 @@ from slth.files import reason, write_atomically
 FORMAT = 1
 ARITHMETIC = (
     "float64 with outward rounding: holds for exact evaluation of both networks, and for any evaluation of them in "
-    "float64; float32_error is to be added where they are evaluated in float32"
+    "float64; float32_error, if it is there, is to be added where they are evaluated in float32, the ticket folded"
 )
 QUANTILES = ("least", "quarter", "median", "three quarters", "largest")
 COUNTS = ("inputs", "same", "same_around", "right", "right_around")
@@ -60,7 +60,8 @@ class Certificate:
     layer_errors : mapping of str to float
         The largest difference in any entry after each weight layer; empty where inputs are evaluated by themselves.
     float32_error : float or None
-        What evaluating both networks in float32 adds at most, in the same norm; None where that is not proved.
+        What evaluating both networks in float32 on float32 inputs adds at most, in the same norm, the ticket folded (by
+        ``Ticket.module``); None where that is not proved: for many regions, and for users' own activations.
     observed_error : float or None
         Largest error found, in the same norm; None if there was no search.
     median_ratio : float or None
@@ -134,11 +135,11 @@ class Certificate:
         return write_atomically(Path(path), self.to_bytes())
 
 
-def rounded_up(bound: float) -> float:
+def rounded_up(bound: float, digits: int = _DIGITS) -> float:
     """A number of a few digits that is not below a bound."""
     if bound == 0.0 or not math.isfinite(bound):
         return bound
-    stated = float(Context(prec=_DIGITS, rounding=ROUND_CEILING).create_decimal(bound))
+    stated = float(Context(prec=digits, rounding=ROUND_CEILING).create_decimal(bound))
     # The nearest float to a decimal number that is too large may be below the bound.
     return stated if stated >= bound else math.nextafter(bound, math.inf)
 

@@ -1,11 +1,11 @@
-"""slth.certify: the proof over a set of inputs, and the search beside it; and a certificate checked again."""
+"""slth.certify: the proof over a set of inputs, and the search beside it."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,15 +14,16 @@ import slth
 from slth.certify.bounds import Bounder, check_method, check_norm
 from slth.certify.bounds import norm as norm_of
 from slth.certify.certificate import ARITHMETIC, QUANTILES, Certificate, rounded_up
+from slth.certify.float32 import float32_error
 from slth.certify.labels import Classes
+from slth.certify.linear import Analysis
 from slth.certify.points import evaluate, exactly_known
 from slth.certify.region import Ball, Region
-from slth.certify.region_file import from_json
 from slth.certify.regions import Around, InputSet, parse
 from slth.certify.search import RESTARTS, STEPS, Found, Progress, search_regions, silent, size_of
 from slth.certify.subject import Subject, digest_of_ticket, prepare
 from slth.data import Data
-from slth.errors import ArgumentError, MismatchError
+from slth.errors import ArgumentError
 from slth.network.graph import Sign
 from slth.network.target import Target
 from slth.threads import fitting_threads
@@ -30,6 +31,8 @@ from slth.ticket import Ticket
 
 _AT_ONCE = 256
 """Inputs that are evaluated together (chosen)."""
+FLOAT32_REGIONS = 32
+"""Of more regions nothing is proved of float32, which would take as long again (chosen)."""
 _RESTARTS, _STEPS = 4, 20
 """Of the search in each region, where there are several (chosen)."""
 
@@ -191,13 +194,17 @@ def prove(subject: Subject, inputs: InputSet, regions: list[Region], wanted: Wan
         found = [row for chunk in _evaluated(subject, points, on_progress) for row in chunk]
         errors = torch.tensor([norm_of(row, wanted.norm) for row in found], dtype=torch.float64)
         note = "each input by itself: the difference as evaluated, and a bound on its rounding"
-        return Proof(errors, torch.stack(found).amax(dim=0), {}, (note,), classes=classes)
+        single = _float32(subject, regions, {}, on_progress)
+        return Proof(errors, torch.stack(found).amax(dim=0), {}, (note,), single, classes)
     all_errors, components, layers, notes = [], None, dict[str, float](), dict[str, None]()
+    analyses: dict[int, Analysis | None] = {}
     for number, region in enumerate(regions):
         on_progress("proof", number, len(regions))
         bounds, known = bounder.analysed(region)
         if classes is not None and known is not None:
             classes.add(number, region, known)
+        if len(regions) <= FLOAT32_REGIONS:
+            analyses[number] = known
         all_errors.append(norm_of(bounds.components, wanted.norm))
         components = bounds.components if components is None else torch.maximum(components, bounds.components)
         layers = {name: max(error, layers.get(name, 0.0)) for name, error in bounds.layer_errors.items()}
@@ -205,7 +212,22 @@ def prove(subject: Subject, inputs: InputSet, regions: list[Region], wanted: Wan
     on_progress("proof", len(regions), len(regions))
     assert components is not None
     errors = torch.tensor(all_errors, dtype=torch.float64)
-    return Proof(errors, components, layers, tuple(notes), classes=classes)
+    single = _float32(subject, regions, analyses, on_progress)
+    return Proof(errors, components, layers, tuple(notes), single, classes)
+
+
+def _float32(
+    subject: Subject, regions: list[Region], known: Mapping[int, Analysis | None], on_progress: Progress
+) -> torch.Tensor | None:
+    """What evaluation in float32 adds in any of the regions; None where that is not proved."""
+    if len(regions) > FLOAT32_REGIONS:
+        return None
+    found = []
+    for number, region in enumerate(regions):
+        found.append(float32_error(subject.hidden, subject.realised, region, known=known.get(number)))
+        on_progress("float32", number + 1, len(regions))
+    most = torch.stack(found).amax(dim=0)
+    return most if bool(torch.isfinite(most).all()) else None
 
 
 def _classes(bounder: Bounder, inputs: InputSet, regions: list[Region], sign: Sign, on_progress: Progress) -> Classes:
@@ -310,110 +332,3 @@ def _quantiles(errors: torch.Tensor) -> dict[str, float]:
 def _median_ratio(certified: torch.Tensor, observed: torch.Tensor) -> float | None:
     found = observed > 0
     return float((certified[found] / observed[found]).median()) if bool(found.any()) else None
-
-
-@dataclass(frozen=True)
-class CertificateCheck:
-    """A certificate checked again.
-
-    Attributes
-    ----------
-    holds : bool
-        Whether everything that it claims was proved again and nothing was found beyond it.
-    reasons : tuple of str
-        Why it does not hold; empty where it does.
-    claimed : Certificate
-    again : Certificate
-        What was proved and found now.
-    """
-
-    holds: bool
-    reasons: tuple[str, ...]
-    claimed: Certificate
-    again: Certificate
-    seconds: float = field(default=0.0)
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        both = {"claimed": self.claimed.to_json(), "again": self.again.to_json()}
-        return {**asdict(self), "reasons": list(self.reasons), **both}
-
-
-def check_certificate(
-    certificate: Certificate,
-    ticket: Ticket,
-    model: torch.nn.Module | Target,
-    *,
-    data: Data | tuple[Any, Any] | None = None,
-    example_input: torch.Tensor | None = None,
-    seed: int = 0,
-    on_progress: Progress = silent,
-) -> CertificateCheck:
-    """Prove again what a certificate claims, trusting nothing that it says.
-
-    Parameters
-    ----------
-    certificate : Certificate
-    ticket : Ticket
-    model : torch.nn.Module or Target
-    data : Data or (inputs, labels or None), optional
-        The inputs that the claim is made for, where it is made for inputs; else tried besides.
-    example_input, seed, on_progress
-        As in :func:`certify`.
-
-    Raises
-    ------
-    MismatchError
-        If target, ticket or data are not those of which the certificate speaks.
-    ArgumentError
-        If it is made for inputs, and there are none.
-    """
-    begin = time.perf_counter()
-    subject = prepare(ticket, model, example_input, on_progress)
-    for what, claimed, found in (
-        ("target", certificate.target_digest, subject.target.digest()),
-        ("ticket", certificate.ticket_digest, digest_of_ticket(ticket)),
-    ):
-        if claimed != found:
-            need = f"{claimed[:16]}, for which the certificate was made"
-            raise MismatchError(what, f"one with digest {found[:16]}", need, f"the {what} that was certified")
-    labelled = data if data is None or isinstance(data, Data) else Data.build(*data)
-    inputs = from_json(certificate.domain, None if labelled is None else labelled.inputs)
-    wanted = Wanted(certificate.norm, certificate.method, certificate.labels is not None, True, seed)
-    again = certify_subject(subject, inputs, wanted, labelled, on_progress, begin)
-    reasons = tuple(_false_claims(certificate, again))
-    return CertificateCheck(not reasons, reasons, certificate, again, time.perf_counter() - begin)
-
-
-def _false_claims(claimed: Certificate, again: Certificate) -> Iterator[str]:
-    stated, found = claimed.certified_error, again.observed_error
-    if not again.certified_error <= stated:
-        yield f"it claims an error of at most {stated:.7g}, {again.certified_error:.7g} is what is proved"
-    if found is None or not found <= stated:
-        yield f"an error of {found:.7g} was found, beyond the {stated:.7g} that it claims"
-    if len(claimed.components) != len(again.components):
-        yield f"it has bounds on {len(claimed.components)} outputs, the network {len(again.components)}"
-    elif any(not ours <= theirs for ours, theirs in zip(again.components, claimed.components, strict=True)):
-        yield "bounds on single outputs are below those that are proved"
-    for name in ("words", "regions", "notes", "assumed"):
-        if getattr(claimed, name) != getattr(again, name):
-            yield f"its {name} are {getattr(claimed, name)!r}, not {getattr(again, name)!r}"
-    yield from _false_numbers(claimed, again)
-    for name, number in (claimed.labels or {}).items():
-        proved = (again.labels or {}).get(name)
-        if number is not None and not (proved is not None and number <= proved):
-            yield f"it claims {number} inputs for {name.replace('_', ' ')!r}, {proved} is what is proved"
-
-
-def _false_numbers(claimed: Certificate, again: Certificate) -> Iterator[str]:
-    """Bounds besides the first one; where there is none, nothing is claimed."""
-    pairs = {"float32_error": (claimed.float32_error, again.float32_error)}
-    for name in QUANTILES:
-        pairs[f"quantile {name!r}"] = tuple(  # type: ignore[assignment]
-            None if one.quantiles is None else one.quantiles[name] for one in (claimed, again)
-        )
-    for layer, error in claimed.layer_errors.items():
-        pairs[f"bound behind layer {layer!r}"] = (error, again.layer_errors.get(layer))
-    for what, (theirs, ours) in pairs.items():
-        if theirs is not None and not (ours is not None and ours <= theirs):
-            yield f"its {what} is {theirs:.7g}, {'nothing' if ours is None else f'{ours:.7g}'} is what is proved"

@@ -242,24 +242,36 @@ _WORDS = {
 }
 
 
+def shown_bound(bound: float) -> str:
+    """Four digits that are not below a bound."""
+    from slth.certify.certificate import rounded_up
+
+    return f"{rounded_up(bound, 4):.4g}"
+
+
+def claim_of(made: Certificate) -> str:
+    """What a certificate says, in a line."""
+    return f"{_WORDS[made.norm]} {shown_bound(made.certified_error)} over {made.words}"
+
+
 def lines_of(made: Certificate) -> list[str]:
     """A certificate for people."""
-    lines = [f"certified: {_WORDS[made.norm]} {made.certified_error:.4g} over {made.words}"]
+    lines = [f"certified: {claim_of(made)}"]
     if made.assumed:
         lines[-1] += f", if what was registered of {', '.join(made.assumed)} is true"
     if made.norm == "components":
-        shown = [f"{bound:.4g}" for bound in made.components[:MOST_OUTPUTS]]
+        shown = [shown_bound(bound) for bound in made.components[:MOST_OUTPUTS]]
         rest = len(made.components) - len(shown)
         lines.append(f"by output: {', '.join(shown)}{f' and {rest:,} more' if rest else ''}")
     if made.certified_in_float32 is not None:
-        lines.append(f"in float32: at most {made.certified_in_float32:.4g}")
+        lines.append(f"in float32: at most {shown_bound(made.certified_in_float32)}")
     if made.observed_error is not None:
         lines.append(f"observed: the largest difference found is {made.observed_error:.4g}")
         if made.ratio is not None:
             lines[-1] += f"; the bound is {made.ratio:.3g} times that"
     if made.quantiles is not None:
-        low, middle, high = (made.quantiles[name] for name in ("least", "median", "largest"))
-        lines.append(f"one by one: certified {low:.4g} to {high:.4g}, median {middle:.4g}")
+        low, middle, high = (shown_bound(made.quantiles[name]) for name in ("least", "median", "largest"))
+        lines.append(f"one by one: certified {low} to {high}, median {middle}")
         if made.median_ratio is not None:
             lines[-1] += f", {made.median_ratio:.3g} times the largest found (median)"
     if made.labels is not None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from slth.commands.certify import Scaling, claim_of, lines_of, scaled, shown_bound
 from slth.commands.neurons import refuse_with_neurons, verify_on_data
 from slth.commands.options import (
     Activation,
@@ -24,11 +25,14 @@ from slth.commands.options import (
     set_threads,
 )
 from slth.commands.screen import print_json, print_table, progress_bar
+from slth.errors import ArgumentError
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from slth.certify.verify import Verification
+    from slth.network.target import Target
+    from slth.ticket import Ticket
 
 
 def verify(
@@ -43,6 +47,12 @@ def verify(
     ] = None,
     domain: DomainOption = None,
     eps: Annotated[float | None, typer.Option(metavar="E", help="Output error that must be proved.")] = None,
+    certificate: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Prove again what slth certify proved.")
+    ] = None,
+    method: Annotated[str | None, typer.Option(metavar="NAME", hidden=True)] = None,
+    mean: Annotated[str | None, typer.Option(metavar="M,...", hidden=True)] = None,
+    std: Annotated[str | None, typer.Option(metavar="S,...", hidden=True)] = None,
     seed: Annotated[int, typer.Option(metavar="S", help="Of the search for the largest error.")] = 0,
     threads: Threads = None,
     own: Import = None,
@@ -57,23 +67,59 @@ def verify(
 
     import_own(own)
     if is_neurons(ticket):
-        refuse_with_neurons({"--target": target, "--weights": weights, "--domain": domain, "--eps": eps})
+        given = {"--target": target, "--weights": weights, "--domain": domain, "--eps": eps}
+        refuse_with_neurons(given | {"--certificate": certificate})
         return verify_on_data(ticket, data, model, threads, json, quiet)
+    if certificate is not None and (domain is not None or eps is not None):
+        got = f"--{'domain' if domain is not None else 'eps'} besides"
+        raise ArgumentError("--certificate", got, "one of them: a certificate says what it is made for")
+    if (mean is None) != (std is None) or (mean is not None and certificate is None):
+        raise ArgumentError("--mean", "one of --mean, --std and --certificate without the others", "all three")
     check_seed(seed)
     set_threads(threads)
     # The target first: its code may register activations that the ticket names.
     examined = load_target(target, model, weights, activation, input_shape)
     loaded = load(ticket)
+    if certificate is not None:
+        scaling = None if mean is None or std is None else Scaling(mean, std)
+        return _check_again(certificate, loaded, examined, data, scaling, seed, json, quiet)
     from slth.certify.verify import verify as check
     from slth.data import load_data
 
     labelled = None if data is None else load_data(data)
     with progress_bar(not quiet) as bar:
-        result = check(loaded, examined, domain, data=labelled, eps=eps, seed=seed, on_progress=bar.update)
+        result = check(
+            loaded, examined, domain, data=labelled, eps=eps, seed=seed, method=method, on_progress=bar.update
+        )
     if json:
         print_json(result.to_json())
     elif not quiet:
         print_table(_table(result), _lines(result))
+    return 0 if result.holds else 1
+
+
+def _check_again(
+    path: Path,
+    ticket: Ticket,
+    target: Target,
+    data: Path | None,
+    scaling: Scaling | None,
+    seed: int,
+    json: bool,
+    quiet: bool,
+) -> int:
+    from slth.certify.certificate import load_certificate
+    from slth.certify.recheck import check_certificate
+
+    claimed = load_certificate(path)
+    given = None if data is None else scaled(data, target.graph.input_shape, scaling, None)
+    with progress_bar(not quiet) as bar:
+        result = check_certificate(claimed, ticket, target, data=given, seed=seed, on_progress=bar.update)
+    if json:
+        print_json(result.to_json())
+    elif not quiet:
+        typer.echo("\n".join([f"claimed: {claim_of(claimed)}", *lines_of(result.again)]))
+        typer.echo("\n".join([f"does not hold: {reason}" for reason in result.reasons] or ["the certificate holds"]))
     return 0 if result.holds else 1
 
 
@@ -102,13 +148,18 @@ def _table(result: Verification) -> Table:
 def _lines(result: Verification) -> list[str]:
     lines = []
     if result.certified_error is not None:
-        lines.append(f"certified: no output differs by more than {result.certified_error:.4g} over {result.domain}")
+        lines.append(
+            f"certified: no output differs by more than {shown_bound(result.certified_error)} over {result.domain}"
+        )
         if result.assumed:
             lines[-1] += f", if what was registered of {', '.join(result.assumed)} is true"
     else:
         lines.append("certified: nothing (a proof needs --domain)")
     if result.observed_error is not None:
         lines.append(f"observed: the largest difference found is {result.observed_error:.4g}")
+        if result.ratio is not None:
+            lines[-1] += f"; the bound is {result.ratio:.3g} times that"
+    lines += [f"note: {note}" for note in result.notes]
     if result.n_outside:
         lines.append(f"note: {result.n_outside:,} of {result.n_data:,} inputs lie outside the domain")
     if result.accuracy_target is not None:
