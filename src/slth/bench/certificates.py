@@ -37,6 +37,8 @@ class Line:
     network : str
     tolerance : float
         Of each weight.
+    missed : int
+        Weights farther off than that.
     radius : float or None
         None for the one box that is the whole domain.
     certified : dict of str to tensor, (boxes,)
@@ -50,6 +52,7 @@ class Line:
 
     network: str
     tolerance: float
+    missed: int
     radius: float | None
     certified: dict[str, torch.Tensor]
     observed: torch.Tensor
@@ -103,7 +106,7 @@ def measure(
     """
     subject = prepare(ticket, target)
     low, high = domain.bounds(target.graph.input_shape)
-    lines = []
+    lines, missed = [], sum(facts.missed for *_, facts in ticket.layers)
     for radius in radii:
         boxes = [Box(low, high)]
         if radius is not None:
@@ -115,7 +118,7 @@ def measure(
 
         certified, one, each = _certified(subject, boxes, threads, told)
         observed = _observed(subject, boxes, inputs, domain, threads, told)
-        lines.append(Line(name, tolerance, radius, certified, observed, one, each))
+        lines.append(Line(name, tolerance, missed, radius, certified, observed, one, each))
     return lines
 
 
@@ -175,7 +178,17 @@ def _torch_threads(number: int) -> Iterator[None]:
 def table(lines: Sequence[Line]) -> Table:
     """A row for each network, tolerance and radius; medians over the boxes."""
     columns = (
-        *("network", "tolerance", "radius", "boxes", "observed", "certified", "certified / observed", "worst box"),
+        *(
+            "network",
+            "tolerance",
+            "missed",
+            "radius",
+            "boxes",
+            "observed",
+            "certified",
+            "certified / observed",
+            "worst box",
+        ),
         *("intervals / observed", "norms / certified", "s a box alone", "s a box of many", "violations"),
     )
     rows = []
@@ -186,6 +199,7 @@ def table(lines: Sequence[Line]) -> Table:
             (
                 line.network,
                 f"{line.tolerance:g}",
+                f"{line.missed:,}",
                 "whole box" if line.radius is None else f"{line.radius:g}",
                 f"{n:,}",
                 f"{float(line.observed.median()):.3g}",
