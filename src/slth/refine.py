@@ -21,19 +21,19 @@ from slth.attempt import Attempt
 from slth.budget import Foreseen, LayerBudget, allocate, foreseen
 from slth.certify.attribution import contributions
 from slth.certify.bounds import bound
+from slth.certify.cost import linear_seconds
 from slth.certify.region import Box
 from slth.constructions import Construction
 from slth.copies import realise_all
 from slth.errors import ArgumentError
-from slth.network.operators import WEIGHT_OPERATORS
 from slth.network.target import Target
 from slth.plan import Goal, Plan, Wishes, check_objective, magnitudes, make_plan
 from slth.ticket import LayerRound, Round
 
 ROUNDS = 6
 """Plans that are tried until the certificate holds, and again as many sparser ones (chosen)."""
-QUICK = 1e8
-"""Multiplications up to which the linear relaxation takes a few seconds; beyond, intervals do (chosen)."""
+PATIENCE_SECONDS = 10.0
+"""Where the linear relaxation is expected to take longer, intervals are taken (chosen; verification waits longer)."""
 _AIM = 0.8
 """Part of its share that a layer is planned for when it used more (chosen)."""
 _ENOUGH = 0.85
@@ -111,7 +111,7 @@ class Refinement:
         pairs = list(zip(made.spec.layers, made.masks, strict=True))
         realised = realise_all(self.target.graph, pairs)
         lower, upper = self.wishes.domain.bounds(self.target.graph.input_shape)
-        method = "linear" if relaxation_cost(self.target) <= QUICK else "interval"
+        method = "linear" if linear_seconds(self.target, realised) <= PATIENCE_SECONDS else "interval"
         certified = float(bound(self.target, realised, Box(lower, upper), method).components.max())
         shares = contributions(self.target, realised, self.wishes.domain)
         total = sum(shares.values()) or 1.0
@@ -178,7 +178,11 @@ class Refinement:
         allowed = {layer.name: self.eps * layer.n_weights / n_weights for layer in self.target}
         gains = {layer.name: layer.gain for layer in budget}
         tops = {layer.name: float(magnitudes(layer).max(initial=0.0)) for layer in self.target}
-        # Errors within a tolerance are half of it on average.
+        # An average error that used up so much; errors within a tolerance are half of it on average.
+        gains = {
+            facts.name: min(gains[facts.name], first.shares[facts.name] / (facts.mean_weight_error or np.inf))
+            for facts in first.attempt.facts
+        }
         within = {name: 2 * allowed[name] / gain if gain else tops[name] for name, gain in gains.items()}
         last: _Tried = first
         held: _Tolerances | None = None
@@ -239,14 +243,3 @@ def _between(held: _Tolerances, missed: _Tolerances, wanted: float) -> dict[str,
     part = math.log(wanted / least) / math.log(most / least) if least > 0.0 else 0.5
     part = min(max(part, 0.1), 0.9)
     return {name: low[name] ** (1 - part) * high[name] ** part for name in low}
-
-
-def relaxation_cost(target: Target) -> float:
-    """About how many multiplications the linear relaxation takes for one region: all objectives, all the way back."""
-    cost = behind = 0.0
-    for node in target.graph:
-        if node.op in WEIGHT_OPERATORS:
-            outputs = math.prod(node.shape)
-            behind += outputs * math.prod(node.attributes["weight_shape"][1:])
-            cost += outputs * behind
-    return cost
