@@ -156,9 +156,8 @@ def test_the_winner_of_a_window_without_lower_bounds_is_in_the_window() -> None:
     won = winners(attributes, Pair(lower, nothing, nothing, nothing), (1, 3))
     assert won.place.tolist()[0][0] == 0 and won.place.tolist()[0][2] == 3
     node = Node("a", "max_pool", "b", attributes, (1, 3))
-    through_max_pool(
-        node, won, point(nothing), objective(torch.ones(1, 3, dtype=torch.float64), torch.ones(1, 3, dtype=torch.float64))
-    )
+    ones = torch.ones(1, 3, dtype=torch.float64)
+    through_max_pool(node, won, point(nothing), objective(ones, ones))
 
 
 def test_padding_wider_than_what_some_outputs_read() -> None:

@@ -24,6 +24,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from slth.activations import Activation
 from slth.candidates import unfold
 from slth.certify.activation import jump_between
 from slth.certify.backward import (
@@ -147,10 +148,11 @@ class _Layer:
 def _target_layer(layer: WeightLayer, realised: RealisedLayer) -> _Layer:
     factors = Factors(layer, realised)
     nothing = torch.zeros_like(factors.bias)
-    # A weight that is rounded to float32, its product, the sum, and the bias.
-    n_terms = math.prod(factors.shape[1:]) + 3
+    # A weight that is rounded to float32, its product, the sum and the bias; and 5 more, for a mean before the layer
+    # that the ticket has in its weights: of k numbers under f taps it makes k + f + 5 roundings, of k + f - 1 taps.
+    n_terms = math.prod(factors.shape[1:]) + 8
     zeros = torch.zeros_like(factors.weight)
-    return _Layer(factors.weight, zeros, factors.weight.abs(), factors.bias.abs(), None, nothing, n_terms)
+    return _Layer(factors.weight, zeros, factors.weight_size, factors.bias.abs(), None, nothing, n_terms)
 
 
 def _ticket_layer(layer: WeightLayer, realised: RealisedLayer, state: State, reach: float, form: str) -> _Layer:
@@ -287,9 +289,7 @@ class _Evaluation:
             far = torch.maximum(low.abs(), high.abs())
             # Whether the threshold is reached depends on a product and a parameter that are rounded.
             near = jump_between(phi, low - 4 * UNIT32 * low.abs(), high + 4 * UNIT32 * high.abs())
-            rounding = 2 * _APART * steps[2](phi, far) + near
-            rounding = inflate(rounding + 2 * UNIT32 * _parameters(node), 2)
-            rounding = rounding if node.op == "relu" else rounding + TINY32
+            rounding = inflate(margin32(node, phi, far) + near, 2)
         pair = Pair(before.lower, before.upper, -moved, moved)
         difference = chords(pair, least, most, rounding)
         nothing = torch.zeros_like(low)
@@ -343,8 +343,11 @@ def gamma(n_terms: int) -> float:
     return share / (1 - share) * (1 + 8 * UNIT) if share < 1 else math.inf
 
 
-def _parameters(node: Node) -> float:
-    """What a parameter that is rounded to float32 moves a value by, beyond the margin in proportion to the argument."""
-    if node.op != "hardtanh":
-        return 0.0
-    return max(abs(float(node.attributes["low"])), abs(float(node.attributes["high"])))
+def margin32(node: Node, phi: Activation, size: torch.Tensor) -> torch.Tensor:
+    """Rounding of one evaluation in float32: twice float64's margin, in float32's units, and that of parameters."""
+    if node.op == "relu":
+        return torch.zeros_like(size)
+    rounded = 0.0
+    if node.op == "hardtanh":
+        rounded = max(abs(float(node.attributes["low"])), abs(float(node.attributes["high"])))
+    return 2 * _APART * SLOPES[node.op][2](phi, size) + 2 * UNIT32 * rounded + TINY32
