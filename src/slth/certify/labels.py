@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 import torch
 
 from slth.certify.backward import Objective
+from slth.certify.bounds import Bounder
 from slth.certify.linear import Analysis, LinearBounds
 from slth.certify.points import Values, evaluate, exactly_known
 from slth.certify.region import Box, Region
@@ -55,7 +56,8 @@ class Classes:
 
     Parameters
     ----------
-    bounds : LinearBounds
+    bounder : Bounder
+        Whose method is linear.
     centres : float64 tensor, (n, *input shape)
     around : bool
         Whether there are regions around them.
@@ -65,14 +67,15 @@ class Classes:
 
     def __init__(
         self,
-        bounds: LinearBounds,
+        bounder: Bounder,
         centres: torch.Tensor,
         around: bool,
         sign: Sign,
         on_progress: Progress = silent,
     ) -> None:
-        self.bounds = bounds
-        self.same = classes_at(bounds, centres, sign, on_progress)
+        assert bounder.linear is not None
+        self.bounds = bounder.linear
+        self.same = classes_at(bounder, centres, sign, on_progress)
         self.around = torch.full_like(self.same, -1) if around else None
 
     def add(self, number: int, region: Region, known: Analysis) -> None:
@@ -109,21 +112,22 @@ def class_of(values: Values) -> torch.Tensor:
     return torch.where(low.gather(1, best[:, None])[:, 0] > others, best, -1)
 
 
-def classes_at(bounds: LinearBounds, inputs: torch.Tensor, sign: Sign, on_progress: Progress = silent) -> torch.Tensor:
+def classes_at(bounder: Bounder, inputs: torch.Tensor, sign: Sign, on_progress: Progress = silent) -> torch.Tensor:
     """The class that target and ticket provably share, of each input, (n,); -1 where none is proved.
 
     Parameters
     ----------
-    bounds : LinearBounds
+    bounder : Bounder
     inputs : float64 tensor, (n, *input shape)
     sign : Sign
         Of every entry of every input.
     """
-    if not exactly_known(bounds.target, bounds.realised, sign):
-        return _analysed(bounds, inputs, on_progress)
+    if not exactly_known(bounder.target, bounder.realised, sign):
+        assert bounder.linear is not None
+        return _analysed(bounder.linear, inputs, on_progress)
     found: list[torch.Tensor] = []
     for chunk in inputs.split(_AT_ONCE):
-        outputs = evaluate(bounds.target, bounds.realised, chunk)
+        outputs = evaluate(bounder.target, bounder.realised, chunk)
         ours, theirs = class_of(outputs.ticket), class_of(outputs.target)
         found.append(torch.where(ours == theirs, ours, -1))
         on_progress("classes", sum(map(len, found)), len(inputs))

@@ -244,7 +244,7 @@ def _classes(bounder: Bounder, inputs: InputSet, regions: list[Region], sign: Si
     if bounder.linear is None:
         raise ArgumentError("labels", f"the method {bounder.method}", "linear, which proves classes", "--method linear")
     centres = inputs.centres.reshape(-1, *regions[0].lower.shape)
-    return Classes(bounder.linear, centres, inputs.radius > 0.0, sign, on_progress)
+    return Classes(bounder, centres, inputs.radius > 0.0, sign, on_progress)
 
 
 def _counts(classes: Classes, data: Data | None) -> dict[str, int | None]:
@@ -281,7 +281,7 @@ def observe(
     given = data.inputs_for(subject.target.graph.input_shape)
     inside = given[_within(regions[0], given)]
     largest, components = float(found.largest[0]), found.components
-    for chunk in inside.split(_AT_ONCE):
+    for chunk in inside.split(_AT_ONCE) if len(inside) else ():
         with torch.no_grad():
             differences = (ours(chunk) - theirs(chunk)).flatten(1)
         largest = max(largest, float(size_of(differences, kind).max()))
