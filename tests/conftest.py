@@ -28,6 +28,7 @@ torch.set_num_threads(1)
 SHARED = Path(os.environ.get("SLTH_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 
 COPIES = {"construction": "one-for-one"}
+SIGNED = {"construction": "conv", "base_set_size": 8, "domain": (-1, 1)}
 
 KINDS: dict[str, Case] = {
     "signed": Case(mlp(), (5,), {"base_set_size": 8}),
@@ -66,6 +67,9 @@ KINDS: dict[str, Case] = {
     "kernels": Case(mlp(), (5,), {"construction": "conv", "base_set_size": 10, "domain": (-2, 0), "tolerance": 0.05}),
     "kernels conv": Case(convnet(), (4, 6, 6), {"construction": "conv", "base_set_size": 8, "domain": (0, 1)}),
     "kernels and neurons": Case(convnet(), (4, 6, 6), {"construction": "conv", "base_set_size": 6, "domain": (-1, 1)}),
+    "kernels of one tap": Case(convnet(), (4, 6, 6), {**SIGNED, "settings": {"signed": "taps"}}),
+    "kernels of a split": Case(convnet(), (4, 6, 6), {**SIGNED, "settings": {"signed": "split"}, "tolerance": 0.2}),
+    "kernels of a shift": Case(convnet(), (4, 6, 6), {**SIGNED, "settings": {"signed": "shift"}, "tolerance": 0.2}),
     "copies": Case(mlp(), (5,), {**COPIES, "base_set_size": 8, "domain": (-1, 1), "tolerance": 0.05}),
     "copies conv": Case(convnet_in_one_group(), (2, 6, 6), {**COPIES, "base_set_size": 6, "domain": (0, 1)}),
     "copies, deeper": Case(

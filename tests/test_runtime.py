@@ -145,7 +145,8 @@ def test_the_folded_form_is_the_targets_own_architecture(case: Case, ticket: slt
         return
     own = copy.deepcopy(case.model)
     one_branch = all(
-        facts.input_sign is not Sign.SIGNED or realise(source, mask).one_branch for source, mask, facts in ticket.layers
+        facts.input_sign is not Sign.SIGNED or realise(source, mask).shifted.one_branch
+        for source, mask, facts in ticket.layers
     )
     if not one_branch:
         assert not set(own.state_dict()) & {key for key in folded.state_dict() if "positive" in key}
