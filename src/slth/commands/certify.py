@@ -141,7 +141,7 @@ class Choice:
             raise ArgumentError("--count", str(self.count), "a number above 0, with --around or --points")
         if (self.mean is None) != (self.std is None):
             raise ArgumentError("--mean", "one of --mean and --std", "both")
-        if not (self.domain or self.around or self.points or self.ball):
+        if not (self.domain or self.around or self.points or self.ball or self.mean):
             need = "a set of inputs: --domain, --around or --points"
             raise ArgumentError("--domain", "none", need, "--domain 0,1")
 
