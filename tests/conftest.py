@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, settings
 
 import slth
 from slth.network.target import Target
-from zoo import Case, convnet, convnet_in_one_group, mlp
+from zoo import Case, convnet, convnet_in_one_group, mlp, pooled_convnet
 
 # The same examples every time; HYPOTHESIS_PROFILE=explore looks further.
 _COMMON = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large]}
@@ -70,6 +70,11 @@ KINDS: dict[str, Case] = {
     "kernels of one tap": Case(convnet(), (4, 6, 6), {**SIGNED, "settings": {"signed": "taps"}}),
     "kernels of a split": Case(convnet(), (4, 6, 6), {**SIGNED, "settings": {"signed": "split"}, "tolerance": 0.2}),
     "kernels of a shift": Case(convnet(), (4, 6, 6), {**SIGNED, "settings": {"signed": "shift"}, "tolerance": 0.2}),
+    "kernels, pooled": Case(
+        pooled_convnet(),
+        (2, 6, 6),
+        {"construction": "conv", "base_set_size": 8, "domain": (0, 1), "settings": {"pooling": "convolution"}},
+    ),
     "copies": Case(mlp(), (5,), {**COPIES, "base_set_size": 8, "domain": (-1, 1), "tolerance": 0.05}),
     "copies conv": Case(convnet_in_one_group(), (2, 6, 6), {**COPIES, "base_set_size": 6, "domain": (0, 1)}),
     "copies, deeper": Case(

@@ -58,6 +58,23 @@ def convnet_in_one_group(seed: int = 0) -> nn.Sequential:
     )
 
 
+def pooled_convnet(seed: int = 0) -> nn.Sequential:
+    """Average pooling behind a convolution and behind a ReLU; input (2, 6, 6)."""
+    return shake(
+        nn.Sequential(
+            nn.Conv2d(2, 3, 3, padding=1),
+            nn.AvgPool2d(2, stride=1),
+            nn.ReLU(),
+            nn.AvgPool2d(2, padding=1),
+            nn.Conv2d(3, 2, 1),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(18, 3),
+        ),
+        seed,
+    )
+
+
 class LeNet5(nn.Module):
     """The target of da Cunha et al. 2022, section 5; input (1, 28, 28) in [0, 1]."""
 

@@ -19,6 +19,7 @@ from slth.mask import Mask
 from slth.network.deepen import LARGEST_EXTRA_DEPTH, deepened
 from slth.network.graph import Graph, Node, Sign
 from slth.network.operators import WEIGHT_OPERATORS, Own
+from slth.network.pooling_layers import FIXED, POOLING, pooled
 from slth.plan import LARGEST_SEED, OBJECTIVES
 from slth.probes import N_OUTPUTS, N_PROBES
 from slth.source.initialised import NAMES, from_json
@@ -87,7 +88,8 @@ def _own(ticket: Ticket) -> list[Description]:
 
 
 def _fields(ticket: Ticket) -> dict[str, Any]:
-    some = {"extra_depth": ticket.extra_depth} if ticket.extra_depth else {}
+    some: dict[str, Any] = {"extra_depth": ticket.extra_depth} if ticket.extra_depth else {}
+    some |= {} if ticket.pooling == FIXED else {"pooling": ticket.pooling}
     own = _own(ticket)
     return (some | {"own_activations": [each.to_json() for each in own]} if own else some) | {
         "generator_version": ticket.generator_version,
@@ -122,8 +124,10 @@ def _ticket(header: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Ticket:
     for stored in own:
         recall(stored)
     target_graph, extra_depth = Graph.from_json(header["graph"]), header.get("extra_depth", 0)
+    pooling = header.get("pooling", FIXED)
     require(header["construction"] in CONSTRUCTIONS, "construction", repr(header["construction"]), "a known name")
-    graph = _deepened(target_graph, extra_depth, CONSTRUCTIONS[header["construction"]])
+    graph = _pooled(target_graph, pooling, CONSTRUCTIONS[header["construction"]])
+    graph = _deepened(graph, extra_depth, CONSTRUCTIONS[header["construction"]])
     spec = _spec(header["source"], graph, CONSTRUCTIONS[header["construction"]])
     facts = tuple(_facts(entry) for entry in header["layers"])
     nodes = [node for node in graph if node.op in WEIGHT_OPERATORS]
@@ -168,6 +172,7 @@ def _ticket(header: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Ticket:
         probe_outputs=probes,
         domain=None if domain is None else (domain[0], domain[1]),
         extra_depth=extra_depth,
+        pooling=pooling,
         own_activations=own,
     )
 
@@ -175,6 +180,14 @@ def _ticket(header: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Ticket:
 def _is_number(value: Any) -> bool:
     """Whether it is a finite float, or a whole number that stands for one."""
     return type(value) in (int, float) and math.isfinite(value)
+
+
+def _pooled(graph: Graph, pooling: Any, construction: Construction) -> Graph:
+    """The graph without average pooling where the construction has weights in its place."""
+    ways = POOLING if "pooling" in construction.settings else (FIXED,)
+    fits = isinstance(pooling, str) and pooling in ways
+    require(fits, "pooling", repr(pooling), f"{' or '.join(ways)} with the construction {construction.name!r}")
+    return pooled(graph, pooling)
 
 
 def _deepened(graph: Graph, extra_depth: Any, construction: Construction) -> Graph:

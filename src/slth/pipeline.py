@@ -18,6 +18,7 @@ from slth.constructions import CONSTRUCTIONS
 from slth.domain import Domain
 from slth.errors import ArgumentError
 from slth.network.inputs import as_target
+from slth.network.pooling_layers import FIXED
 from slth.network.target import Target
 from slth.plan import LARGEST_SEED, Plan, Wishes, make_plan
 from slth.probes import target_probe_outputs
@@ -95,7 +96,8 @@ def find_ticket(
         How ``eps`` is split: by what the layers cost, or in equal parts.
     settings : mapping, optional
         What a construction alone knows: ``gamma``, ``sampling``, ``law`` and ``schedule`` of golden-ratio,
-        ``extra_depth`` of one-for-one, ``depth`` and ``candidates`` of pairs, ``signed`` of conv.
+        ``extra_depth`` of one-for-one, ``depth`` and ``candidates`` of pairs, ``signed`` and ``pooling`` of
+        conv.
     threads : int, optional
         Default: all cores. The ticket is the same on any number.
     on_progress : callable, optional
@@ -154,7 +156,8 @@ def find_ticket(
         generator_version=__version__,
         probe_outputs=probe_outputs,
         domain=None if box.lower is None or box.upper is None else (float(box.lower.min()), float(box.upper.max())),
-        extra_depth=len(hidden.layers) - len(target.layers),
+        extra_depth=wishes.settings.get("extra_depth", 0),
+        pooling=wishes.settings.get("pooling", FIXED),
         seconds=time.perf_counter() - begin,
         rounds=rounds,
     )

@@ -15,6 +15,7 @@ from slth.mask.slots import slots_per_group
 from slth.network.graph import Sign
 from slth.network.operators import OPERATORS
 from slth.network.operators.activation import Elementwise
+from slth.network.pooling_layers import places
 from slth.source.candidates import OutputSource
 from slth.source.copies import CopySource
 from slth.source.kernels import KernelSource
@@ -70,7 +71,8 @@ class TicketSummary:
     """A ticket in numbers; ``ticket_bytes`` and ``seconds`` are None where they are not known.
 
     ``distribution`` is the law of the source's weights; ``output_factor`` the product of all factors where one factor
-    on the output would do in their place, else None.
+    on the output would do in their place, else None. ``pooling`` says what became of average pooling, in words, and of
+    which; it is empty where that is the same operation in both networks.
     """
 
     construction: str
@@ -94,6 +96,7 @@ class TicketSummary:
     seconds: float | None
     ticket_bytes: int | None
     layers: tuple[LayerSummary, ...]
+    pooling: dict[str, tuple[str, ...]]
 
     @property
     def candidates(self) -> int:
@@ -157,6 +160,7 @@ def summarise(ticket: Ticket, ticket_bytes: int | None = None) -> TicketSummary:
         seconds=ticket.seconds,
         ticket_bytes=ticket_bytes,
         layers=layers,
+        pooling=places(ticket.graph, ticket.pooling),
     )
 
 

@@ -11,8 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slth.mask.base import Mask
-from slth.network.deepen import deepened
+from slth.network.deepen import deepen, deepened
 from slth.network.graph import Graph, Sign
+from slth.network.pooling_layers import FIXED, pool, pooled
+from slth.network.target import Target
 from slth.source.spec import SourceLayer, SourceSpec
 
 if TYPE_CHECKING:
@@ -142,6 +144,8 @@ class Ticket:
         Smallest lower and largest upper bound of the domain that the search was told; None for all reals.
     extra_depth : int
         Identity layers that the source has besides, see :mod:`slth.network.deepen`.
+    pooling : {"fixed", "convolution"}
+        Whether average pooling is the same in the source or weights in it, see :mod:`slth.network.pooling_layers`.
     own_activations : tuple of Description
         What the file from which it was read says of users' own activations; empty where it was not read from one.
     seconds : float or None
@@ -164,14 +168,19 @@ class Ticket:
     probe_outputs: NDArray[np.float32]
     domain: tuple[float, float] | None = None
     extra_depth: int = 0
+    pooling: str = FIXED
     own_activations: tuple[Description, ...] = field(default=(), compare=False)
     seconds: float | None = field(default=None, compare=False)
     rounds: tuple[Round, ...] = field(default=(), compare=False)
 
     @property
     def hidden_graph(self) -> Graph:
-        """The architecture that the source hides, from which the module is built: the target's, with extra depth."""
-        return deepened(self.graph, self.extra_depth)
+        """The architecture that the source hides, from which the module is built: the target's, with changes if any."""
+        return deepened(pooled(self.graph, self.pooling), self.extra_depth)
+
+    def hidden(self, target: Target) -> Target:
+        """The network that the source hides: the target, or one that computes the same."""
+        return deepen(pool(target, self.pooling), self.extra_depth)
 
     @property
     def layers(self) -> list[tuple[SourceLayer, Mask, LayerFacts]]:
@@ -180,7 +189,7 @@ class Ticket:
 
     @property
     def n_weights(self) -> int:
-        """Weights and biases of the target, and of the identity layers that it was given."""
+        """Weights and biases of the network that the source hides."""
         return sum(facts.n_weights for facts in self.facts)
 
     @property

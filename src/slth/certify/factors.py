@@ -26,7 +26,7 @@ class Factors:
 
     def __init__(self, layer: WeightLayer, realised: RealisedLayer) -> None:
         self.realised, self.shape = realised, tuple(layer.node.attributes["weight_shape"])
-        self._array, self._bias_array = layer.weight_array(), layer.bias_array()
+        self._array, self._bias_array, self._summed = layer.weight_array(), layer.bias_array(), layer.summed
         self.weight = torch.from_numpy(self._array).reshape(self.shape)
         zeros = torch.zeros(self.shape[0], dtype=torch.float64)
         self.bias = zeros if self._bias_array is None else torch.from_numpy(self._bias_array)
@@ -48,8 +48,8 @@ class Factors:
 
     @cached_property
     def weight_size(self) -> torch.Tensor:
-        """Absolute values of the target's weights."""
-        return self.weight.abs()
+        """Absolute values of the target's weights, or of what they were added up from."""
+        return self.weight.abs() if self._summed is None else self._summed
 
     @cached_property
     def shift(self) -> torch.Tensor:

@@ -91,7 +91,8 @@ def _target_layer(node: Node, layer: WeightLayer, before: Values) -> Values:
         return WEIGHT_OPERATORS[node.op].apply(node.attributes, x, matrix, constant)
 
     n_terms = weight[0].numel() + 2
-    sizes = inflate(apply(weight.abs(), before.value.abs() + before.off, bias.abs()), n_terms)
+    summed = weight.abs() if layer.summed is None else layer.summed
+    sizes = inflate(apply(summed, before.value.abs() + before.off, bias.abs()), n_terms)
     carried = inflate(apply(weight.abs(), before.off), n_terms)
     # Terms for the rounding of weights of identity layers, see slth.network.deepen.
     return Values(apply(weight, before.value, bias), inflate(carried + (n_terms + 8) * UNIT * sizes, 4))

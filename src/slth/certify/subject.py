@@ -11,7 +11,6 @@ from slth.container import content_digest
 from slth.copies import realise_all
 from slth.domain import Domain
 from slth.errors import ArgumentError, MismatchError
-from slth.network.deepen import deepen
 from slth.network.graph import Node, Sign
 from slth.network.operators import WEIGHT_OPERATORS, Own
 from slth.network.target import Target
@@ -30,7 +29,7 @@ class Subject:
     target : Target
         With its layers called as in the ticket.
     hidden : Target
-        The same with the identity layers that the ticket has besides.
+        What the ticket's source hides, which computes the same.
     realised : mapping of str to RealisedLayer
         The ticket's slopes, by layer.
     """
@@ -77,7 +76,7 @@ def prepare(
     """
     target = model if isinstance(model, Target) else _trace(model, ticket, example_input)
     target = _named_alike(ticket, target)
-    hidden = deepen(target, ticket.extra_depth)
+    hidden = ticket.hidden(target)
     pairs = [(source, mask) for source, mask, _ in ticket.layers]
     realised = realise_all(hidden.graph, pairs, lambda done: on_progress("regenerating", done, len(pairs)))
     return Subject(ticket, target, hidden, realised)
@@ -91,6 +90,7 @@ def digest_of_ticket(ticket: Ticket) -> str:
     header = {
         "graph": ticket.graph.structure(),
         "extra_depth": ticket.extra_depth,
+        "pooling": ticket.pooling,
         "source": ticket.spec.to_json(),
         "input_signs": [facts.input_sign.value for facts in ticket.facts],
     }
@@ -124,7 +124,8 @@ def _named_alike(ticket: Ticket, target: Target) -> Target:
     if ticket.graph.structure() != target.graph.structure():
         got = f"a target of {len(target.layers)} weight layers, {target.n_weights:,} weights, input "
         got += f"{target.graph.input_shape}"
-        need = f"the ticket's: {len(ticket.spec.layers) - ticket.extra_depth} layers, "
+        n_layers = sum(node.op in WEIGHT_OPERATORS for node in ticket.graph)
+        need = f"the ticket's: {n_layers} layers, "
         need += f"{ticket.n_target_weights:,} weights, input "
         need += f"{ticket.graph.input_shape}"
         for own, other in zip(ticket.graph, target.graph, strict=False):

@@ -49,6 +49,7 @@ SETTINGS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "candidates": ("settings.candidates", int),
     "extra-depth": ("settings.extra_depth", int),
     "signed": ("settings.signed", str),
+    "pooling": ("settings.pooling", str),
 }
 """What ``--set`` knows: the argument of :func:`slth.find_ticket` that each key stands for, and how it is read."""
 
@@ -259,7 +260,7 @@ def _saving(ticket: Ticket, target: Target, domain: str | None, eps: float) -> f
     )
     costs = []
     for split in ("own", "uniform"):
-        budget = allocate(target, CONSTRUCTIONS[ticket.construction], wishes, eps, split=split)
+        budget = allocate(ticket.hidden(target), CONSTRUCTIONS[ticket.construction], wishes, eps, split=split)
         costs.append(sum(layer.source_weights for layer in budget))
     return 1.0 - costs[0] / costs[1] if costs[1] else None
 

@@ -127,6 +127,9 @@ def order_lines(summary: TicketSummary) -> list[str]:
         )
     if summary.extra_depth:
         lines.append(f"extra depth: {summary.extra_depth} identity layers besides the target's")
+    if summary.pooling:
+        parts = [f"{words}: {', '.join(names)}" for words, names in summary.pooling.items()]
+        lines.append(f"average pooling as convolutions; {'; '.join(parts)}")
     return lines
 
 

@@ -25,6 +25,9 @@ Where inputs of both signs occur, mixed channels would be cut off by the ReLU an
   s times the sum of the kernel, is taken back by the bias, which is found after the kernel and for the kernel as it
   came out.
 
+Average pooling stays the same operation in both networks, or with ``pooling`` is a convolution to be found
+(:mod:`slth.network.pooling_layers`).
+
 Differs: biases, which the paper leaves out, are one more entry of every kernel: a channel may keep its bias b > 0,
 which leaves the ReLU open as well, is constant up to the border, and adds V[l, t] b to output l ("d^2 to d^2 + 1"); no
 channels are set aside for it. V is drawn from U[-scale, scale], so that kernels need no normalisation.
@@ -49,6 +52,7 @@ from slth.constructions.two_for_one import LARGEST_BASE_SET, TwoForOne
 from slth.errors import ArgumentError
 from slth.mask import BlockMask, EitherSignMask, KernelMask, Mask
 from slth.network.graph import Graph, Sign
+from slth.network.pooling_layers import FIXED, pool
 from slth.network.target import Target, WeightLayer
 from slth.plan import Goal, LayerPlan, Plan, Size, Wishes
 from slth.source.kernels import KernelSource
@@ -80,7 +84,11 @@ class Conv(SubsetSumConstruction):
     initialisations = ("uniform",)
     even_width = True
     any_law = True
-    settings = MappingProxyType({"signed": POINTWISE})
+    settings = MappingProxyType({"signed": POINTWISE, "pooling": FIXED})
+
+    def hidden(self, target: Target, settings: Mapping[str, Any]) -> Target:
+        """The target, or the same with average pooling as a convolution."""
+        return pool(target, settings.get("pooling", FIXED))
 
     def check(self, target: Target, wishes: Wishes, size: int) -> None:
         """Refuse an unknown way, a shift of nobody knows what, and base sets too small to reach the tolerance."""

@@ -78,7 +78,7 @@ _FIRST = _FirstHalf()
 class _Fed(WeightLayer):
     """A target layer and the constants that its source layer reads."""
 
-    constants: Constants
+    constants: Constants = NONE
 
 
 class OneForOne(SubsetSumConstruction):
@@ -157,7 +157,7 @@ class OneForOne(SubsetSumConstruction):
             stands = stands and mask is not None
             if isinstance(source, CopySource):
                 if mask is None or not stands:
-                    fed = _Fed(layer.node, layer.weight, layer.bias, constants)
+                    fed = _Fed(layer.node, layer.weight, layer.bias, constants=constants)
                     found = self.find(source, fed, plan, layer_plan, work(layer))
                     mask = found.mask
                 assert isinstance(mask, CopyMask)

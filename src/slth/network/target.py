@@ -30,11 +30,14 @@ class WeightLayer:
         As stored by the target.
     bias : tensor, (outputs,), or None
         As stored by the target.
+    summed : tensor of the weight's shape, or None
+        Where weights were added up from the target's, the sums of absolute values: what rounding goes by.
     """
 
     node: Node
     weight: torch.Tensor
     bias: torch.Tensor | None
+    summed: torch.Tensor | None = None
 
     @property
     def name(self) -> str:

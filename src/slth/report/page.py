@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from slth.network.deepen import deepen
+from slth.network.pooling_layers import places
 from slth.report.facts import subset_sizes
 from slth.report.frame import foot, head, opening
 from slth.report.words import escaped, number, percent, plural, power_of_two, size
@@ -62,7 +62,7 @@ def render(
 
     if target is not None:
         _check_same(ticket, target)
-        target = deepen(target, ticket.extra_depth)
+        target = ticket.hidden(target)
     sizes = [subset_sizes(source, mask, facts.input_sign) for source, mask, facts in ticket.layers]
     parts = [
         head(title),
@@ -213,6 +213,8 @@ def _layers_in_words(ticket: Ticket) -> str:
             words += f" Layer {escaped(facts.name, 40)} reads the positive and the negative part of every input."
         if isinstance(source, ShiftedSource):
             words += f" Layer {escaped(facts.name, 40)} reads every input plus {number(source.shift, 6)}."
+    for what, names in places(ticket.graph, ticket.pooling).items():
+        words += f" Average pooling, {what}: {', '.join(escaped(name, 40) for name in names)}."
     return words
 
 
