@@ -17,7 +17,6 @@ from slth.certify.propagation import propagate
 from slth.certify.region import Ball, Box
 from slth.copies import realise_all
 from slth.domain import Domain
-from slth.network.deepen import deepen
 from slth.network.trace import trace
 from slth.realise import RealisedLayer
 from slth.runtime import target_module
@@ -92,7 +91,7 @@ def test_no_point_is_outside_and_intervals_are_tighter(case: Case, box: tuple[fl
 
 def test_every_kind_of_ticket(case: Case, ticket: slth.Ticket) -> None:
     """Copies by their own norms, and tickets of another depth."""
-    target = deepen(case.target(), ticket.extra_depth) if ticket.extra_depth else case.target()
+    target = ticket.hidden(case.target())
     slopes, box = realised(ticket), case.domain
     found = norm_bound(target, slopes, Box(*Domain.parse(box).bounds(case.shape)))
     x = inputs(case.shape, 64, box, 1)
