@@ -242,11 +242,16 @@ _WORDS = {
 }
 
 
-def shown_bound(bound: float) -> str:
-    """Four digits that are not below a bound."""
+def shown_bound(bound: float, digits: int = 4) -> str:
+    """A few digits that are not below a bound."""
     from slth.certify.certificate import rounded_up
 
-    return f"{rounded_up(bound, 4):.4g}"
+    return f"{rounded_up(bound, digits):.{digits}g}"
+
+
+def times(ratio: float) -> str:
+    """How many times, in three digits."""
+    return f"{ratio:.2f}" if ratio < 10 else f"{ratio:,.3g}" if ratio < 1000 else f"{ratio:,.0f}"
 
 
 def claim_of(made: Certificate) -> str:
@@ -268,12 +273,12 @@ def lines_of(made: Certificate) -> list[str]:
     if made.observed_error is not None:
         lines.append(f"observed: the largest difference found is {made.observed_error:.4g}")
         if made.ratio is not None:
-            lines[-1] += f"; the bound is {made.ratio:.3g} times that"
+            lines[-1] += f"; the bound is {times(made.ratio)} times that"
     if made.quantiles is not None:
         low, middle, high = (shown_bound(made.quantiles[name]) for name in ("least", "median", "largest"))
         lines.append(f"one by one: certified {low} to {high}, median {middle}")
         if made.median_ratio is not None:
-            lines[-1] += f", {made.median_ratio:.3g} times the largest found (median)"
+            lines[-1] += f", {times(made.median_ratio)} times the largest found (median)"
     if made.labels is not None:
         lines += _classes(made.labels)
     lines += [f"note: {note}" for note in made.notes]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from slth.commands.certify import Scaling, claim_of, lines_of, scaled, shown_bound
+from slth.commands.certify import Scaling, claim_of, lines_of, scaled, shown_bound, times
 from slth.commands.neurons import refuse_with_neurons, verify_on_data
 from slth.commands.options import (
     Activation,
@@ -140,7 +140,7 @@ def _table(result: Verification) -> Table:
             f"{layer.max_weight_error:.1e}",
             f"{layer.mean_weight_error:.1e}",
             f"{layer.missed:,}",
-            "-" if layer.certified_error is None else f"{layer.certified_error:.3g}",
+            "-" if layer.certified_error is None else shown_bound(layer.certified_error, 3),
         )
     return table
 
@@ -158,7 +158,7 @@ def _lines(result: Verification) -> list[str]:
     if result.observed_error is not None:
         lines.append(f"observed: the largest difference found is {result.observed_error:.4g}")
         if result.ratio is not None:
-            lines[-1] += f"; the bound is {result.ratio:.3g} times that"
+            lines[-1] += f"; the bound is {times(result.ratio)} times that"
     lines += [f"note: {note}" for note in result.notes]
     if result.n_outside:
         lines.append(f"note: {result.n_outside:,} of {result.n_data:,} inputs lie outside the domain")
