@@ -49,7 +49,7 @@ class Reader:
         self.tensors = {}
         for name, entry in container.items():
             begin, end = (8 + size + offset for offset in entry["data_offsets"])
-            kind = {"U8": np.uint8, "U16": np.uint16, "F32": np.float32}[entry["dtype"]]
+            kind = {"I8": np.int8, "U8": np.uint8, "U16": np.uint16, "F32": np.float32}[entry["dtype"]]
             self.tensors[name] = np.frombuffer(raw[begin:end], kind).reshape(entry["shape"])
 
     def content_digest(self) -> str:

@@ -22,6 +22,7 @@ from oracle import _UNIT, best_subset, whole
 from slth.artifact import TICKETS, from_bytes, to_bytes
 from slth.certify.bounds import METHODS, bound
 from slth.certify.region import Box
+from slth.constructions.shift import shifts
 from slth.copies import realise_all
 from slth.errors import ArgumentError, TicketError
 from slth.mask import BlockMask, EitherSignMask, KernelMask
@@ -51,15 +52,21 @@ def signed(
 
 @st.composite
 def signed_cases(draw: st.DrawFn) -> Case:
-    """Any network with inputs of either sign, in a box."""
+    """Any network with inputs of either sign, in a box; a shift where every input has a least value."""
     case = draw(cases(largest_base_set=8))
     options = {**case.options, "construction": "conv", "initialisation": "uniform"}
-    options |= {"settings": {"signed": draw(st.sampled_from(WAYS))}}
-    return Case(case.model, case.shape, {**options, "domain": draw(st.sampled_from([(-1, 1), (-0.5, 2), (-3, 0.25)]))})
+    options |= {"domain": draw(st.sampled_from([(-1, 1), (-0.5, 2), (-3, 0.25)]))}
+    found = Case(case.model, case.shape, {**options, "settings": {"signed": draw(st.sampled_from(WAYS))}})
+    try:
+        shifts(found.target(), slth.Domain.parse(found.domain))
+    except ArgumentError:
+        way = draw(st.sampled_from(["taps", "split"]))
+        return Case(case.model, case.shape, {**options, "settings": {"signed": way}})
+    return found
 
 
 def realised_layer(model: nn.Module, ticket: slth.Ticket, x: torch.Tensor) -> torch.Tensor:
-    """What one layer with the ticket's slopes and bias gives: the target's own torch layer on both signs of the input."""
+    """What one layer with the realised slopes and bias gives: the target's own torch layer on both signs of x."""
     slopes = realise(*ticket.layers[0][:2]).shifted
     total = torch.zeros(())
     for kernel, part, bias in ((slopes.positive, x.clamp(min=0), slopes.bias), (slopes.negative, x.clamp(max=0), None)):
@@ -115,8 +122,8 @@ def test_c9_every_geometry_is_the_targets_on_all_pixels(way: str, name: str, dom
 
 @pytest.mark.parametrize("way", WAYS)
 def test_hidden_layers_behind_an_activation_of_both_signs_have_the_way_too(way: str) -> None:
-    """Shifts follow from what tanh and a leaky ReLU can give."""
-    layers = [nn.Conv2d(2, 2, 3, padding=1), nn.Tanh(), nn.Conv2d(2, 2, 3, padding=1), nn.LeakyReLU(0.2)]
+    """Shifts follow from the least that tanh and ELU can give, with 1/64 more."""
+    layers = [nn.Conv2d(2, 2, 3, padding=1), nn.Tanh(), nn.Conv2d(2, 2, 3, padding=1), nn.ELU(0.25)]
     model = shake(
         nn.Sequential(*layers, nn.AvgPool2d(2, padding=1), nn.Conv2d(2, 1, 2), nn.ReLU(), nn.Conv2d(1, 1, 1)), 0
     )
@@ -125,8 +132,7 @@ def test_hidden_layers_behind_an_activation_of_both_signs_have_the_way_too(way: 
     kinds = [isinstance(source, KINDS[way]) for source in ticket.spec.layers]
     assert kinds == [True, True, True, False]
     if way == "shift":
-        first, second, third = (source.shift for source in ticket.spec.layers[:3])
-        assert first == 1.0 and 0.9 < second <= 1.02 and 0.1 < third < 0.2 * 8
+        assert [source.shift for source in ticket.spec.layers[:3]] == [1.0, 1.015625, 0.25390625]
     checked = slth.verify(ticket, model, (-1, 1))
     assert checked.holds and checked.observed_error <= checked.certified_error < 100 * checked.observed_error
 
@@ -304,6 +310,9 @@ def test_what_cannot_be_is_refused() -> None:
         signed("nix", model, (1, 5, 5)).find()
     with pytest.raises(ArgumentError, match="domain of the network's input"):
         signed("shift", model, (1, 5, 5), None).find()
+    leaky = nn.Sequential(nn.Linear(2, 2), nn.LeakyReLU(), nn.Linear(2, 1))
+    with pytest.raises(ArgumentError, match="an activation that has a least value"):
+        signed("shift", leaky, (2,)).find()
     with pytest.raises(ArgumentError, match="no settings of its own"):
         signed("split", model, (1, 5, 5)).find(construction="two-for-one")
     with pytest.raises(ArgumentError, match="errors"):
@@ -314,11 +323,32 @@ def test_what_cannot_be_is_refused() -> None:
     assert signed("shift", model, (1, 5, 5), (0, 1)).find().spec.layers[0].order == "kernels-first"
 
 
+@pytest.mark.parametrize(
+    ("activation", "least"),
+    [
+        (nn.Tanh(), 1.0),
+        (nn.GELU(), 0.16997120747),
+        (nn.GELU("tanh"), 0.17004075057),
+        (nn.SiLU(), 0.27846454276),
+        (nn.ELU(0.7), 0.7),
+        (nn.Hardtanh(-0.5, 2), 0.5),
+    ],
+)
+def test_the_least_value_of_every_activation_is_known(activation: nn.Module, least: float) -> None:
+    """With a little more, so that a certificate can see that nothing is below it."""
+    model = shake(nn.Sequential(nn.Linear(3, 4), activation, nn.Linear(4, 2)), 0, 3.0)
+    case = signed("shift", model, (3,), (-4, 4))
+    found = shifts(case.target(), slth.Domain.parse((-4, 4)))
+    assert found["0"] == 4.0 and least * (1 + 2.0**-7) < found["2"] < least * (1 + 2.0**-5)
+    checked = slth.verify(case.find(), model, (-4, 4))
+    assert checked.holds and checked.observed_error <= checked.certified_error < 50 * checked.observed_error
+
+
 def test_a_shift_behind_a_bounded_activation_needs_no_domain() -> None:
     model = shake(nn.Sequential(nn.ReLU(), nn.Conv1d(1, 2, 2), nn.Tanh(), nn.Conv1d(2, 1, 2)), 0)
     ticket = signed("shift", model, (1, 6), None).find()
     assert [source.order for source in ticket.spec.layers] == ["kernels-first", "kernels-first-shifted"]
-    assert 1.0 < ticket.spec.layers[1].shift < 1.02
+    assert ticket.spec.layers[1].shift == 1.015625
     assert slth.verify(ticket, model).holds and slth.verify(ticket, model, (-5, 5)).holds
 
 

@@ -1,12 +1,13 @@
 """How far the inputs of a layer must be shifted so that none is negative, before anything is drawn.
 
-The bounds are those of interval arithmetic on the target, with one number for all entries of a tensor. Nothing rests on
-them: a certificate looks again at how small the ticket's own values can be (:mod:`slth.certify.shifted`).
+A shift has to do for the ticket, whose values are not the target's: so it rests on the declared domain, or on the least
+value of an activation, and on no weight. A certificate looks again (:mod:`slth.certify.shifted`).
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -19,14 +20,12 @@ from slth.network.operators.activation import Elementwise
 from slth.network.target import Target, WeightLayer
 
 MARGIN = 1.0 + 2.0**-6
-"""Room for what the ticket's values are off by, behind the first weight layer (chosen)."""
+"""Room for how exactly an activation's least value is known (chosen)."""
 
 _FAR = 1e30
 _UNBOUNDED = 1e7
-"""An activation that is below this at -1e30 has no least value; no parameter of one is that large."""
+"""An activation that is below the negative of this at -1e30 has no least value; no parameter of one is that large."""
 _POINTS = 1024
-
-Interval = tuple[float, float]
 
 
 def shifts(target: Target, domain: Domain) -> dict[str, float]:
@@ -38,16 +37,18 @@ def shifts(target: Target, domain: Domain) -> dict[str, float]:
         If nothing is known of how small an input can be.
     """
     signs = target.input_signs(domain.sign)
-    lows = _lows(target, domain)
+    lows = {INPUT: -math.inf if domain.lower is None else float(domain.lower.min())}
     result = {}
-    for layer in target:
-        if signs[layer.name] is not Sign.SIGNED:
+    for node in target.graph:
+        low = lows[node.source]
+        lows[node.name] = _least(node, low)
+        if node.op not in WEIGHT_OPERATORS or signs[node.name] is not Sign.SIGNED:
             continue
-        low = lows[layer.name]
         if not math.isfinite(low):
-            got, remedy = "inputs of any size, which no shift makes positive", "--domain=-1,1, or --set signed=split"
-            raise ArgumentError(f"layer {layer.name!r}", got, "the domain of the network's input", remedy)
-        result[layer.name] = _float32_above(-low) or 1.0
+            got = "a shift of inputs that may be of any size"
+            need = "the domain of the network's input, and before other layers an activation that has a least value"
+            raise ArgumentError(f"layer {node.name!r}", got, need, "--domain=-1,1, or --set signed=split")
+        result[node.name] = _float32_above(-low) or 1.0
     return result
 
 
@@ -55,7 +56,7 @@ def moved(layer: WeightLayer, shift: float) -> WeightLayer:
     """The layer that computes the same from x + shift, padded with the shift: its biases make up for it."""
     sums = layer.weight.detach().to(torch.float64).flatten(1).sum(dim=1)
     bias = torch.zeros_like(sums) if layer.bias is None else layer.bias.detach().to(torch.float64)
-    return WeightLayer(layer.node, layer.weight, bias - shift * sums)
+    return replace(layer, bias=bias - shift * sums)
 
 
 def _float32_above(value: float) -> float:
@@ -63,50 +64,19 @@ def _float32_above(value: float) -> float:
     return float(rounded if float(rounded) >= value else np.nextafter(rounded, np.float32(np.inf)))
 
 
-def _lows(target: Target, domain: Domain) -> dict[str, float]:
-    """For each weight layer a number that no entry of its input is below; minus infinity where there is none."""
-    bounds = (-math.inf, math.inf)
-    if domain.lower is not None and domain.upper is not None:
-        bounds = (float(domain.lower.min()), float(domain.upper.max()))
-    found: dict[str, Interval] = {INPUT: bounds}
-    layers = {layer.name: layer for layer in target}
-    lows, margin = {}, 1.0
-    for node in target.graph:
-        low, high = found[node.source]
-        if node.name in layers:
-            lows[node.name] = low * margin if low < 0.0 else low
-            margin = MARGIN
-            found[node.name] = _weighted(layers[node.name], low, high)
-        else:
-            found[node.name] = _passed(node, low, high)
-    return lows
-
-
-def _weighted(layer: WeightLayer, low: float, high: float) -> Interval:
-    if any(WEIGHT_OPERATORS[layer.node.op].padding(layer.node.attributes)):
-        low, high = min(low, 0.0), max(high, 0.0)
-    if not (math.isfinite(low) and math.isfinite(high)):
-        return -math.inf, math.inf
-    weight, bias = layer.weight_array(), layer.bias_array()
-    up, down = np.maximum(weight, 0.0).sum(axis=(1, 2)), np.minimum(weight, 0.0).sum(axis=(1, 2))
-    offset = np.zeros(len(up)) if bias is None else bias
-    return float((up * low + down * high + offset).min()), float((up * high + down * low + offset).max())
-
-
-def _passed(node: Node, low: float, high: float) -> Interval:
+def _least(node: Node, low: float) -> float:
+    """A number that no output of a node is below, whatever any weights are, given such a one for its input."""
     operator = OPERATORS[node.op]
+    if node.op in WEIGHT_OPERATORS:
+        return -math.inf
     if not isinstance(operator, Elementwise):
         # Padding, of pooling too, may bring in zeros; nothing else leaves the range.
         pads = node.op == "pad" or any(node.attributes.get("padding", ()))
-        return (min(low, 0.0), max(high, 0.0)) if pads else (low, high)
-    phi = operator.activation(node.attributes)
-    first, last = max(low, -_FAR), min(high, _FAR)
-    # Evenly between the ends, and closer and closer to 0, where activations turn.
-    grid = np.concatenate([np.linspace(first, last, _POINTS), np.geomspace(1e-3, 1e3, _POINTS)])
-    grid = np.unique(np.clip(np.concatenate([grid, -grid, [0.0]]), first, last))
-    values = phi.value(grid)
-    bottom, top = float(values.min()), float(values.max())
-    return (
-        -math.inf if low == -math.inf and bottom < -_UNBOUNDED else bottom,
-        math.inf if high == math.inf and top > _UNBOUNDED else top,
-    )
+        return min(low, 0.0) if pads else low
+    # Evenly spaced in orders of magnitude, closely where activations turn.
+    grid = np.concatenate([np.geomspace(1e-3, 1e3, _POINTS), np.geomspace(1e3, _FAR, _POINTS)])
+    grid = np.maximum(np.concatenate([grid, -grid, [0.0, low]]), max(low, -_FAR))
+    least = float(operator.activation(node.attributes).value(grid).min())
+    if not math.isfinite(low) and least < -_UNBOUNDED:
+        return -math.inf
+    return min(least * MARGIN, least)
