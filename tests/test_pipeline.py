@@ -15,10 +15,10 @@ from torch import nn
 
 import slth
 from slth.artifact import to_bytes
+from slth.attempt import draw_source
 from slth.constructions import CONSTRUCTIONS
 from slth.domain import Domain
 from slth.errors import ArgumentError, SlthError
-from slth.pipeline import draw_source
 from slth.plan import Wishes, make_plan
 from slth.realise import survivors_digest
 from slth.source.spec import SourceSpec

@@ -12,10 +12,10 @@ from torch import nn
 import slth
 from oracle import best_subset, masked_layers, usable, usable_constants, whole
 from slth.artifact import to_bytes
+from slth.attempt import draw_source
 from slth.constructions import CONSTRUCTIONS
 from slth.constructions.two_for_one import TwoForOne
 from slth.domain import Domain
-from slth.pipeline import draw_source
 from slth.plan import Wishes, make_plan
 from slth.realise import realise
 from slth.source.spec import ENOUGH_ELEMENTS
