@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import math
 from fractions import Fraction
 from typing import Any
 
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import slth
+from slth.activations import Activation, forget, register
 from slth.certify.affine import affine
 from slth.certify.propagation import RULES, Bound, propagate
 from slth.certify.state import State, inflate
@@ -249,8 +251,11 @@ def test_inflating_never_makes_smaller(value: float, n: int) -> None:
 
 @pytest.mark.parametrize("op", [op for op in OPERATORS if op not in WEIGHT_OPERATORS])
 @pytest.mark.parametrize("sign", list(Sign))
-def test_a_rule_claims_the_sign_that_its_operation_has(op: str, sign: Sign) -> None:
+def test_a_rule_claims_the_sign_that_its_operation_has(op: str, sign: Sign, request: pytest.FixtureRequest) -> None:
     """A claimed sign leaves one of the two slopes out of the proof."""
+    if op == "own":
+        register(Activation.custom("twice", lambda x: 2 * x, 2, 2, 0, lambda eps: math.inf, 2))
+        request.addfinalizer(lambda: forget("twice"))
     window = {"kernel": (2,), "stride": (2,), "padding": (0,), "ceil_mode": False}
     attributes = {
         "max_pool": {**window, "dilation": (1,)},
@@ -262,6 +267,7 @@ def test_a_rule_claims_the_sign_that_its_operation_has(op: str, sign: Sign) -> N
         "elu": {"alpha": 1.0},
         "softplus": {"beta": 1.0, "threshold": 20.0},
         "hardtanh": {"low": -1.0, "high": 1.0},
+        "own": {"name": "twice"},
     }
     node = Node(op, op, "input", attributes.get(op, {}), ())
     ones = torch.ones(2, 4, dtype=torch.float64)

@@ -178,11 +178,11 @@ def _paths(
     entry = channel * source.taps + tap
     if isinstance(mask, KernelMask):
         found = [(np.zeros(0, np.int64), np.zeros(0, np.float32), np.zeros(0, np.float32))]
-        entries = [(entry, np.float32(1))]
+        ways = [(entry, np.float32(1))]
         if isinstance(source, SplitSource):
-            entries.append((entry + source.inputs_per_group * source.taps, np.float32(-1)))
+            ways.append((entry + source.inputs_per_group * source.taps, np.float32(-1)))
         for piece in mask.pieces(source):
-            for place, sign in entries:
+            for place, sign in ways:
                 at = piece.flags[:, place] & (piece.neuron // source.block_width == output)
                 found.append((piece.neuron[at], sign * piece.incoming[at, place], piece.outgoing[at]))
         neuron, incoming, outgoing = (np.concatenate(parts) for parts in zip(*found, strict=True))
