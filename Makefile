@@ -12,7 +12,7 @@ test: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2
 
 # Half an hour; make bench ARGS="--no-rivals --seconds 0.1" is done in two minutes.
 bench: $(VENV)/.installed
