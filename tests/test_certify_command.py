@@ -175,8 +175,10 @@ def test_ctrl_c_during_a_proof_stops_it_within_a_second(tmp_path: Path) -> None:
     wide = nn.Sequential(*(part for _ in range(4) for part in (nn.Linear(600, 600), nn.ReLU())), nn.Linear(600, 9))
     save_file(wide.state_dict(), home / "wide.safetensors")
     package.find_ticket(wide, base_set_size=4, domain=(0, 1)).save(home / "wide.ticket")
+    np.savez(home / "many.npz", x=np.random.default_rng(0).random((5000, 600), np.float32))
     before = files_in(home)
     words = ("certify", "wide.ticket", "--target", "wide.safetensors", "--domain", "0,1", "-o", "c.json")
+    words += ("--around", "many.npz", "--radius", "0.01", "--count", "5000")
     proof = subprocess.Popen([*PROGRAM, *words], cwd=home, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         time.sleep(4)
