@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 import slth
+from slth.activations import Activation, forget, register
 from slth.network.graph import Sign
 from slth.network.operators import OPERATORS, WEIGHT_OPERATORS
 from slth.network.operators.base import spatial
@@ -83,8 +86,11 @@ def test_one_number_stands_for_all_axes(value: object, n: int, expected: tuple[i
 
 
 @pytest.mark.parametrize("name", OPERATORS)
-def test_attributes_from_a_file_need_every_name_and_type(name: str) -> None:
+def test_attributes_from_a_file_need_every_name_and_type(name: str, request: pytest.FixtureRequest) -> None:
     operator = OPERATORS[name]
+    if name == "own":
+        register(Activation.custom("constant", lambda x: 2 * x, 2, 2, 0, lambda eps: math.inf, 2))
+        request.addfinalizer(lambda: forget("constant"))
     samples = {tuple: [1], bool: True, int: 1, float: 2.0, str: "constant"}
     own = {"gelu": {"approximate": "none"}, "hardtanh": {"low": -1.0, "high": 1.0}}
     good = own.get(name) or {key: samples[kind] for key, kind in operator.kinds.items()}
