@@ -6,6 +6,7 @@ Networks that are not there yet are trained first, from a fixed seed, and kept: 
 from __future__ import annotations
 
 import argparse
+import runpy
 import sys
 import time
 from pathlib import Path
@@ -27,27 +28,12 @@ from slth.network.target import Target
 from slth.network.trace import trace
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
+LENET5 = runpy.run_path(str(DOCS.parent / "examples" / "lenet5.py"))["LeNet5"]
 PERCEPTRONS = {"784-500-10": (500,), "784-300-100-10": (300, 100)}
 RADII = (0.01, 0.05, None)
 BASE_SET_SIZES = {0.01: 28, 0.001: 32}
 """Elements with which hardly a weight is missed (chosen)."""
 EMPTY = f"# Certificates, measured\n\n{BEGIN}\n{END}\n"
-
-
-class LeNet5(nn.Module):
-    """The network of da Cunha et al. 2022, section 5; input (1, 28, 28)."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(1, 6, 5, padding=2)
-        self.conv2 = nn.Conv2d(6, 16, 5, padding=2)
-        self.fc1, self.fc2, self.fc3 = nn.Linear(784, 120), nn.Linear(120, 84), nn.Linear(84, 10)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Logits."""
-        x = torch.max_pool2d(torch.relu(self.conv1(x)), 2)
-        x = torch.max_pool2d(torch.relu(self.conv2(x)), 2).flatten(1)
-        return self.fc3(torch.relu(self.fc2(torch.relu(self.fc1(x)))))
 
 
 def perceptron(folder: Path, name: str, train: Data, test: Data) -> Target:
@@ -66,11 +52,11 @@ def perceptron(folder: Path, name: str, train: Data, test: Data) -> Target:
 
 def lenet(folder: Path, file: Path | None, train: Data) -> Target:
     """LeNet5 from its file, or trained by Adam for three passes."""
-    network = LeNet5()
+    network = LENET5()
     file = file or folder / "lenet5.safetensors"
     if not file.exists():
         torch.manual_seed(0)
-        network = LeNet5()
+        network = LENET5()
         x, y = train.inputs.reshape(-1, 1, 28, 28).to(torch.float32), train.labels
         assert y is not None
         optimiser = torch.optim.Adam(network.parameters(), lr=2e-3)

@@ -25,10 +25,9 @@ from slth.probes import N_OUTPUTS, N_PROBES
 from slth.source.initialised import NAMES, from_json
 from slth.source.law import Distribution
 from slth.source.philox import GENERATOR
-from slth.source.spec import SourceLayer, SourceSpec
+from slth.source.spec import LARGEST_WIDTH, SourceLayer, SourceSpec
 from slth.ticket import ERROR_EDGES, LayerFacts, Ticket
 
-LARGEST_WIDTH = 1 << 40
 LARGEST_LAYER = 1 << 31
 """Weights and biases of one layer of the target (chosen: more than any layer that was ever trained)."""
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 
 from slth.certify.factors import Factors
+from slth.certify.maps import Apply, on_one
 from slth.certify.state import UNIT, State, inflate
 from slth.network.graph import Node
-from slth.network.operators import WEIGHT_OPERATORS
 from slth.network.target import WeightLayer
 from slth.realise import RealisedLayer
 
@@ -39,7 +39,6 @@ def affine_and_rounding(
     ``factors`` are the layer's, where they are at hand.
     """
     factors = factors or Factors(layer, realised)
-    operator = WEIGHT_OPERATORS[node.op]
     signs = state.nonnegative, state.nonpositive
     gain, deviation = factors.gain_and_deviation(signs)
     slack, largest = factors.slack, factors.largest(signs)
@@ -49,9 +48,7 @@ def affine_and_rounding(
         gain, deviation, slack = gain + bent, deviation + bent, slack + bent
         largest = torch.maximum(largest, gain)
 
-    def apply(matrix: torch.Tensor, x: torch.Tensor, constant: torch.Tensor | None = None) -> torch.Tensor:
-        return operator.apply(node.attributes, x[None], matrix, constant)[0]
-
+    apply = on_one(node)
     n_terms = factors.n_terms
     middles, rest = _middles(state, factors)
     if middles:
@@ -66,10 +63,6 @@ def affine_and_rounding(
     middle = apply(factors.weight, (state.lower + state.upper) / 2, factors.bias)
     radius = inflate(apply(factors.weight_size, (state.upper - state.lower) / 2), n_terms) + rounding
     return State(middle - radius, middle + radius, inflate(error + 2 * rounding, 2), False, False), 2 * rounding
-
-
-Apply = Callable[..., torch.Tensor]
-"""A matrix of the layer's shape on inputs, and a constant if there is a third argument."""
 
 
 def at_middles(

@@ -10,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 
 from slth.certify.affine import affine, affine_and_rounding, at_middles, middle_and_rest
+from slth.certify.maps import on_one
 from slth.certify.state import UNIT, State, inflate, of_copies
 from slth.copies import CopiedLayer, CopyRows
 from slth.network.graph import Node
-from slth.network.operators import WEIGHT_OPERATORS
 from slth.network.target import WeightLayer
 
 
@@ -79,9 +79,7 @@ def _rows(
     apart = inflate(torch.from_numpy((np.abs(difference) + slack).reshape(shape)), 2)
     loose = torch.from_numpy(slack.reshape(shape))
 
-    def apply(matrix: torch.Tensor, x: torch.Tensor, constant: torch.Tensor | None = None) -> torch.Tensor:
-        return WEIGHT_OPERATORS[node.op].apply(node.attributes, x[None], matrix, constant)[0]
-
+    apply = on_one(node)
     middle, rest = middle_and_rest(state, torch.ones_like(state.lower, dtype=torch.bool))
     made = apply(gain, errors) + apply(apart, rest)
     made = made + at_middles(

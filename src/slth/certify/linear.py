@@ -37,6 +37,7 @@ from slth.certify.backward import (
 )
 from slth.certify.factors import Factors
 from slth.certify.joint import Joint, Maps, join, maps_of
+from slth.certify.maps import on_one
 from slth.certify.maxpool import Winners, winners
 from slth.certify.propagation import held, step
 from slth.certify.region import Box, Region, inflate_signed
@@ -45,7 +46,6 @@ from slth.certify.state import UNIT, State
 from slth.certify.windows import cut, tiles
 from slth.copies import CopiedLayer
 from slth.network.graph import INPUT, Node
-from slth.network.operators import WEIGHT_OPERATORS
 from slth.network.target import Target
 from slth.realise import RealisedLayer
 
@@ -186,11 +186,7 @@ def _chunks(n: int, size: int) -> Iterator[range]:
 
 def _at_input(node: Node, joint: Joint, maps: Maps, box: Box, after: State) -> Pair:
     """A layer that reads the input itself: its differences are one linear map, whose range over a box is known."""
-    operator = WEIGHT_OPERATORS[node.op]
-
-    def apply(matrix: torch.Tensor, x: torch.Tensor, constant: torch.Tensor | None = None) -> torch.Tensor:
-        return operator.apply(node.attributes, x[None], matrix, constant)[0]
-
+    apply = on_one(node)
     middle = apply(maps.difference, (box.lower + box.upper) / 2, maps.offset)
     radius = apply(maps.difference.abs(), (box.upper - box.lower) / 2)
     n_terms = maps.weight[0].numel() + 8

@@ -18,11 +18,12 @@ from dataclasses import dataclass
 import torch
 
 from slth.candidates import unfold
+from slth.certify.maps import on_batch
 from slth.certify.propagation import RULES
 from slth.certify.state import UNIT, State, inflate
 from slth.copies import CopiedLayer
 from slth.network.graph import INPUT, Node, Sign
-from slth.network.operators import OPERATORS, WEIGHT_OPERATORS
+from slth.network.operators import OPERATORS
 from slth.network.target import Target, WeightLayer
 from slth.realise import RealisedLayer
 
@@ -87,9 +88,7 @@ def _target_layer(node: Node, layer: WeightLayer, before: Values) -> Values:
     weight = weight.reshape(node.attributes["weight_shape"])
     bias = torch.zeros(len(weight), dtype=torch.float64) if bias_array is None else torch.from_numpy(bias_array)
 
-    def apply(matrix: torch.Tensor, x: torch.Tensor, constant: torch.Tensor | None = None) -> torch.Tensor:
-        return WEIGHT_OPERATORS[node.op].apply(node.attributes, x, matrix, constant)
-
+    apply = on_batch(node)
     n_terms = weight[0].numel() + 2
     summed = weight.abs() if layer.summed is None else layer.summed
     sizes = inflate(apply(summed, before.value.abs() + before.off, bias.abs()), n_terms)
@@ -109,9 +108,7 @@ def _ticket_layer(node: Node, realised: RealisedLayer, before: Values) -> Values
     bias_size = bias.abs() if realised.bias_size is None else torch.from_numpy(realised.bias_size)
     room = torch.zeros_like(bias) if realised.bias_slack is None else torch.from_numpy(realised.bias_slack)
 
-    def apply(matrix: torch.Tensor, x: torch.Tensor, constant: torch.Tensor | None = None) -> torch.Tensor:
-        return WEIGHT_OPERATORS[node.op].apply(node.attributes, x, matrix, constant)
-
+    apply = on_batch(node)
     if realised.only is not None:
         positive = negative = positive if realised.only > 0 else negative
     gain = torch.maximum(positive.abs(), negative.abs())

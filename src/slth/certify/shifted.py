@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping
 
 import torch
 
+from slth.certify.maps import on_one
 from slth.certify.state import UNIT, State, inflate
 from slth.network.graph import INPUT, Node
-from slth.network.operators import WEIGHT_OPERATORS
 from slth.network.target import Target
 from slth.realise import RealisedLayer
 
@@ -66,9 +66,7 @@ def _range(
         nothing if part is None else torch.from_numpy(part) for part in (own.bias, own.bias_size, own.bias_slack)
     )
 
-    def apply(matrix: torch.Tensor, x: torch.Tensor, constant: torch.Tensor | None = None) -> torch.Tensor:
-        return WEIGHT_OPERATORS[node.op].apply(node.attributes, x[None], matrix, constant)[0]
-
+    apply = on_one(node)
     reach = torch.maximum(lower.abs(), upper.abs())
     one_sign = bool((lower >= 0).all()) if own.only == 1 else bool((upper <= 0).all())
     if own.only is not None and not one_sign:

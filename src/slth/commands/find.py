@@ -148,7 +148,6 @@ def find(
     finally:
         kernels.stop()
     from slth.pipeline import find_ticket
-    from slth.summary import summarise
 
     wishes = parse_settings(setting or [])
     with progress_bar(not quiet) as bar:
@@ -166,8 +165,19 @@ def find(
             **wishes,
             on_progress=lambda layer, done, total: bar.update(f"layer {layer}", done, total),
         )
-    summary = summarise(ticket, ticket.save(output))
     asked = None if eps is None else _Asked(eps, ticket.rounds, _saving(ticket, loaded, domain, eps))
+    _show(ticket, output, asked, domain, json, quiet)
+    if asked and not asked.chosen.holds:
+        typer.echo(f"warning: {asked.failure()}", err=True)
+        return 1
+    return 1 if max_missed is not None and ticket.missed > max_missed else 0
+
+
+def _show(ticket: Ticket, output: Path, asked: _Asked | None, domain: str | None, json: bool, quiet: bool) -> None:
+    """Save the ticket and say what it is."""
+    from slth.summary import summarise
+
+    summary = summarise(ticket, ticket.save(output))
     if json:
         print_json(summary.to_json() | (asked.to_json() if asked else {}))
     elif not quiet:
@@ -175,14 +185,10 @@ def find(
         print_table(ticket_table(summary), lines + (asked.lines(domain) if asked else []))
     if ticket.missed and not quiet:
         typer.echo(
-            f"warning: {ticket.missed:,} of {ticket.n_weights:,} weights missed the tolerance {tolerance:g} (worst "
-            f"{ticket.max_weight_error:.3g}); try {_larger(ticket)} or another --seed",
+            f"warning: {ticket.missed:,} of {ticket.n_weights:,} weights missed the tolerance {ticket.tolerance:g} "
+            f"(worst {ticket.max_weight_error:.3g}); try {_larger(ticket)} or another --seed",
             err=True,
         )
-    if asked and not asked.chosen.holds:
-        typer.echo(f"warning: {asked.failure()}", err=True)
-        return 1
-    return 1 if max_missed is not None and ticket.missed > max_missed else 0
 
 
 @dataclass(frozen=True)
@@ -266,8 +272,11 @@ def _saving(ticket: Ticket, target: Target, domain: str | None, eps: float) -> f
 
 
 def _larger(ticket: Ticket) -> str:
-    """The next larger base set of the ticket's construction, or the largest."""
+    """The next larger base set of the ticket's construction, or the largest; a smaller delta where that says it all."""
     from slth.constructions import CONSTRUCTIONS
 
-    largest = CONSTRUCTIONS[ticket.construction].largest_size
+    method = CONSTRUCTIONS[ticket.construction]
+    if method.keeps_tolerance:
+        return "a smaller --set delta=P"
+    largest = method.largest_size
     return f"--base-set-size {min(largest, ticket.base_set_size + max(4, ticket.base_set_size // 2))}"

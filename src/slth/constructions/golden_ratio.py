@@ -42,13 +42,11 @@ from slth.network.graph import Sign
 from slth.network.target import Target, WeightLayer
 from slth.plan import Goal, LayerPlan, Plan, Size, Wishes
 from slth.source.endless import EndlessSource, OddMultiplesSource
-from slth.source.spec import SourceLayer, WholeSource
+from slth.source.spec import LARGEST_WIDTH, SourceLayer, WholeSource
 from slth.subsetsum.schedule import count_threads
 
 LEAST_GAMMA = (math.sqrt(5.0) - 1.0) / 2.0
 """1 / phi: below it, what the greedy sum leaves may exceed the next bin (Lemma 9)."""
-LARGEST_WIDTH = 1 << 40
-"""Neurons that a ticket's file can count."""
 _WORDS = {"law": LAWS, "schedule": SCHEDULES, "sampling": SAMPLINGS}
 
 

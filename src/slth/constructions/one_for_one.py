@@ -53,6 +53,7 @@ from slth.network.target import Target, WeightLayer
 from slth.network.widen import CopyLayout, Widened, widen
 from slth.plan import INITIALISATIONS, Goal, LayerPlan, Plan, Size, Wishes, magnitudes
 from slth.source.copies import CopySource
+from slth.source.scales import float32_above
 from slth.source.spec import BlockSource, SourceLayer
 
 
@@ -120,7 +121,7 @@ class OneForOne(SubsetSumConstruction):
         for number in range(1, len(sizes)):
             layer = target.layers[number]
             # Copies differ, and what they differ by counts with the sum of the kept weights: no scale beyond need.
-            scale = _float32_above(float(magnitudes(layer).max(initial=0.0)) / wishes.law.spread) or 1.0
+            scale = float32_above(float(magnitudes(layer).max(initial=0.0)) / wishes.law.spread) or 1.0
             made.append(Size(int(sizes[number]), scale, wishes.law))
         return made
 
@@ -239,12 +240,6 @@ def _first_reach(source: SourceLayer) -> float:
 def _aim(reach: float) -> float:
     """What constants are aimed at, given what the elements of one sign are expected to add up to."""
     return min(1.0, reach)
-
-
-def _float32_above(value: float) -> float:
-    """The least float32 that is not below."""
-    rounded = np.float32(value)
-    return float(rounded if float(rounded) >= value else np.nextafter(rounded, np.float32(np.inf)))
 
 
 def _repeated(layer: WeightLayer, times: int) -> WeightLayer:

@@ -18,6 +18,7 @@ from slth.network.graph import INPUT, Node, Sign
 from slth.network.operators import OPERATORS, WEIGHT_OPERATORS
 from slth.network.operators.activation import Elementwise
 from slth.network.target import Target, WeightLayer
+from slth.source.scales import float32_above
 
 MARGIN = 1.0 + 2.0**-6
 """Room for how exactly an activation's least value is known (chosen)."""
@@ -48,7 +49,7 @@ def shifts(target: Target, domain: Domain) -> dict[str, float]:
             got = "a shift of inputs that may be of any size"
             need = "the domain of the network's input, and before other layers an activation that has a least value"
             raise ArgumentError(f"layer {node.name!r}", got, need, "--domain=-1,1, or --set signed=split")
-        result[node.name] = _float32_above(-low) or 1.0
+        result[node.name] = float32_above(-low) or 1.0
     return result
 
 
@@ -57,11 +58,6 @@ def moved(layer: WeightLayer, shift: float) -> WeightLayer:
     sums = layer.weight.detach().to(torch.float64).flatten(1).sum(dim=1)
     bias = torch.zeros_like(sums) if layer.bias is None else layer.bias.detach().to(torch.float64)
     return replace(layer, bias=bias - shift * sums)
-
-
-def _float32_above(value: float) -> float:
-    rounded = np.float32(value)
-    return float(rounded if float(rounded) >= value else np.nextafter(rounded, np.float32(np.inf)))
 
 
 def _least(node: Node, low: float) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from slth.report.shapes import line, words
+
 _TOP, _STEP, _RADIUS = 30, 40, 13
 _LEFT, _NEURON, _RIGHT = 22, 130, 238
 _BEGIN, _END = 300, 462
@@ -14,21 +16,21 @@ _DRAWN = (0.5, 0.3, -0.15, -0.7, 0.42)
 def windows() -> str:
     """A two-layer network beside five number lines: a neuron stays where v happens to lie in its window."""
     middle = _TOP + _STEP * (len(_AIMS) - 1) / 2
-    parts = [_text((_BEGIN + _END) / 2, 12, "v, and its window", "edge")]
+    parts = [words((_BEGIN + _END) / 2, 12, "v, and its window", "edge")]
     for k, (aim, drawn) in enumerate(zip(_AIMS, _DRAWN, strict=True)):
         y, style = _TOP + _STEP * k, "kept" if abs(aim - drawn) <= _TAU else "cut"
         parts += [
-            _line(_LEFT + _RADIUS, middle, _NEURON - _RADIUS, y, style),
-            _line(_NEURON + _RADIUS, y, _RIGHT - _RADIUS, middle, style),
+            line(_LEFT + _RADIUS, middle, _NEURON - _RADIUS, y, style),
+            line(_NEURON + _RADIUS, y, _RIGHT - _RADIUS, middle, style),
             f'<circle class="{style}" cx="{_NEURON}" cy="{y}" r="{_RADIUS}"/>',
             f'<rect class="window" x="{_place(aim - _TAU):g}" y="{y - 9}" width="{_place(_TAU) - _place(-_TAU):g}" '
             'height="18" rx="3"/>',
-            _line(_BEGIN, y, _END, y, "axis"),
-            _line(_place(aim), y - 9, _place(aim), y + 9, "aim"),
+            line(_BEGIN, y, _END, y, "axis"),
+            line(_place(aim), y - 9, _place(aim), y + 9, "aim"),
             f'<circle class="{"in" if style == "kept" else "out"}" cx="{_place(drawn):g}" cy="{y}" r="5"/>',
         ]
     for x, name in ((_LEFT, "x"), (_RIGHT, "y")):
-        parts += [f'<circle class="end" cx="{x}" cy="{middle:g}" r="{_RADIUS}"/>', _text(x, middle + 5, name, "name")]
+        parts += [f'<circle class="end" cx="{x}" cy="{middle:g}" r="{_RADIUS}"/>', words(x, middle + 5, name, "name")]
     label = "Five random neurons: those stay whose second weight lies in the window around what the fit asks for"
     height = 2 * _TOP + _STEP * (len(_AIMS) - 1) - 8
     return f'<svg class="plan" role="img" aria-label="{label}" viewBox="0 0 472 {height}">{"".join(parts)}</svg>'
@@ -36,11 +38,3 @@ def windows() -> str:
 
 def _place(value: float) -> float:
     return _BEGIN + (_END - _BEGIN) * (value + 1) / 2
-
-
-def _line(x1: float, y1: float, x2: float, y2: float, style: str) -> str:
-    return f'<line class="{style}" x1="{x1:g}" y1="{y1:g}" x2="{x2:g}" y2="{y2:g}"/>'
-
-
-def _text(x: float, y: float, text: str, style: str) -> str:
-    return f'<text class="{style}" x="{x:g}" y="{y:g}">{text}</text>'

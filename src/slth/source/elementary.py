@@ -37,7 +37,6 @@ _ATANH = (
 _LN2_HIGH, _LN2_LOW = 0.6931471804855391, 7.440617110012397e-11
 """ln 2 in two parts, the first of 33 bits, so that its product with an exponent is exact."""
 
-_MANTISSA = np.uint64((1 << 52) - 1)
 _SQRT_HALF_BITS = np.uint64(0x3FE6A09E667F3BCD)
 """The float64 next to the square root of 1/2, as a whole number."""
 

@@ -59,6 +59,12 @@ def _positive(fan: int) -> int:
     return fan
 
 
+def float32_above(value: float) -> float:
+    """The least float32 that is not below."""
+    rounded = np.float32(value)
+    return float(rounded if float(rounded) >= value else np.nextafter(rounded, np.float32(np.inf)))
+
+
 def _float32(scale: float) -> float:
     """Scales are float32 values, as :class:`~slth.source.spec.SourceLayer` has them; roots are rounded correctly."""
     return float(np.float32(scale))

@@ -25,6 +25,9 @@ richer would not lower the layer's largest error, which the poorest block makes,
 two elements more.
 """
 
+LARGEST_WIDTH = 1 << 40
+"""Neurons of a block, or of a source that counts them by itself, that a ticket's file can hold."""
+
 _EXPAND_WEIGHT, _EXPAND_BIAS, _COMBINE_WEIGHT = range(3)
 RELU, PLAIN = relu(), Uniform()
 
