@@ -16,6 +16,13 @@ from torch import nn
 import slth
 from slth.network.target import Target
 from slth.network.trace import trace
+from zoo_dense import DENSE
+from zoo_images import IMAGES
+from zoo_kit import Factory
+from zoo_sequences import SEQUENCES
+
+# One small network of each family of architectures: a factory of the module and an example of two inputs.
+ZOO: dict[str, Factory] = {**DENSE, **IMAGES, **SEQUENCES}
 
 
 def mlp(widths: Sequence[int] = (5, 8, 3), bias: bool = True, seed: int = 0) -> nn.Sequential:
