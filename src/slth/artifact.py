@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from slth.activations import Activation
@@ -16,6 +17,7 @@ from slth.constructions import CONSTRUCTIONS, Construction
 from slth.container import Format, require, sha256_text
 from slth.errors import ArgumentError, TicketError
 from slth.mask import Mask
+from slth.network.accounts import Account
 from slth.network.deepen import LARGEST_EXTRA_DEPTH, deepened
 from slth.network.graph import Graph, Node, Sign
 from slth.network.operators import WEIGHT_OPERATORS, Own
@@ -89,6 +91,7 @@ def _own(ticket: Ticket) -> list[Description]:
 def _fields(ticket: Ticket) -> dict[str, Any]:
     some: dict[str, Any] = {"extra_depth": ticket.extra_depth} if ticket.extra_depth else {}
     some |= {} if ticket.pooling == FIXED else {"pooling": ticket.pooling}
+    some |= {"accounts": [account.to_json() for account in ticket.accounts]} if ticket.accounts else {}
     own = _own(ticket)
     return (some | {"own_activations": [each.to_json() for each in own]} if own else some) | {
         "generator_version": ticket.generator_version,
@@ -129,7 +132,7 @@ def _ticket(header: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Ticket:
     graph = _deepened(graph, extra_depth, CONSTRUCTIONS[header["construction"]])
     spec = _spec(header["source"], graph, CONSTRUCTIONS[header["construction"]])
     facts = tuple(_facts(entry) for entry in header["layers"])
-    nodes = [node for node in graph if node.op in WEIGHT_OPERATORS]
+    nodes = graph.weighted
     require(len(facts) == len(nodes), "layers", f"{len(facts)} layers", f"{len(nodes)}, as in the graph")
     for node, entry in zip(nodes, facts, strict=True):
         require(node.name == entry.name, "layers", f"layer {entry.name!r}", f"{node.name!r}, as in the graph")
@@ -172,8 +175,24 @@ def _ticket(header: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Ticket:
         domain=None if domain is None else (domain[0], domain[1]),
         extra_depth=extra_depth,
         pooling=pooling,
+        kept=_kept(target_graph, tensors),
+        accounts=tuple(map(Account.from_json, header.get("accounts", ()))),
         own_activations=own,
     )
+
+
+def _kept(graph: Graph, tensors: dict[str, NDArray[Any]]) -> dict[str, torch.Tensor]:
+    """The tensors that are kept as they are, each as its node says."""
+    nodes = [node for node in graph if node.op == "kept"]
+    kept = {}
+    for index, node in enumerate(nodes):
+        tensor = torch.from_numpy(tensors[f"kept.{index}"].copy())
+        got = f"{tensor.dtype} {tuple(tensor.shape)}".removeprefix("torch.")
+        fits = got == f"{node.attributes['dtype']} {node.attributes['shape']}"
+        require(fits, f"kept tensor {index}", got, f"{node.attributes['dtype']} {node.attributes['shape']}")
+        require(bool(torch.isfinite(tensor).all()) or node.attributes["dtype"] == "bool", node.name, "nan", "numbers")
+        kept[node.name] = tensor
+    return kept
 
 
 def _is_number(value: Any) -> bool:
@@ -204,7 +223,7 @@ def _spec(value: dict[str, Any], graph: Graph, construction: Construction) -> So
     require(value["distribution"] in NAMES, "distribution", repr(value["distribution"]), "a known name")
     known = value["initialisation"] in construction.initialisations
     require(known, "initialisation", repr(value["initialisation"]), " or ".join(construction.initialisations))
-    nodes = [node for node in graph if node.op in WEIGHT_OPERATORS]
+    nodes = graph.weighted
     require(len(value["layers"]) == len(nodes), "source", f"{len(value['layers'])} layers", str(len(nodes)))
     layers = tuple(
         _source_layer(construction, seed, index, node, {"law": {}, "expand_scale": 1.0, **entry}, value)

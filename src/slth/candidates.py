@@ -140,7 +140,7 @@ def realise_own(graph: Graph, layers: Sequence[tuple[SourceLayer, Mask]]) -> dic
     """Rows and output weights as they are in the source, by layer; each an :class:`OwnLayer`."""
     (source, mask), (last, weights) = layers
     assert isinstance(source, CandidateSource) and isinstance(last, OutputSource) and isinstance(weights, OutputMask)
-    first_node, last_node = (node for node in graph if node.op in WEIGHT_OPERATORS)
+    first_node, last_node = graph.weighted
     wide = realise(source, mask)
     n_hidden = last.inputs_per_group
     constant = source.is_constant(np.arange(last.n_groups))
@@ -177,7 +177,7 @@ def unfold(target: Target, realised: Mapping[str, RealisedLayer]) -> tuple[Targe
     rows, columns = realised[first.name], realised[last.name]
     n_outputs = len(last.weight)
     graph = own_graph(target.graph, n_outputs)
-    nodes = [node for node in graph if node.op in WEIGHT_OPERATORS]
+    nodes = list(graph.weighted)
     bias = None if first.bias is None else first.bias.repeat(n_outputs)
     own = (
         WeightLayer(nodes[0], first.weight.repeat(n_outputs, 1), bias),

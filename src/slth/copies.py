@@ -14,7 +14,7 @@ from slth.errors import TicketError
 from slth.mask import BlockMask, CopyMask, Mask
 from slth.mask.blocks import blocks
 from slth.network.graph import Graph, Node
-from slth.network.operators import OPERATORS, WEIGHT_OPERATORS, Elementwise
+from slth.network.operators import OPERATORS, Elementwise
 from slth.network.widen import CopyLayout, Widened, widen
 from slth.realise import RealisedLayer, realise
 from slth.source.copies import CopySource
@@ -260,7 +260,7 @@ def realise_all(
     TicketError
         If a constant channel is not constant.
     """
-    names = [node.name for node in graph if node.op in WEIGHT_OPERATORS]
+    names = [node.name for node in graph.weighted]
     result: dict[str, RealisedLayer] = {}
     if has_candidates([source for source, _ in layers]):
         result = realise_own(graph, layers)

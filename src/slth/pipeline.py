@@ -158,6 +158,8 @@ def find_ticket(
         domain=None if box.lower is None or box.upper is None else (float(box.lower.min()), float(box.upper.max())),
         extra_depth=wishes.settings.get("extra_depth", 0),
         pooling=wishes.settings.get("pooling", FIXED),
+        kept=target.kept,
+        accounts=target.accounts,
         seconds=time.perf_counter() - begin,
         rounds=rounds,
     )

@@ -18,8 +18,9 @@ from slth.activations.registry import relu
 from slth.domain import Domain
 from slth.errors import ArgumentError
 from slth.network.graph import INPUT, Sign
-from slth.network.operators import OPERATORS, WEIGHT_OPERATORS
+from slth.network.operators import OPERATORS, WEIGHT_OPERATORS, WeightOperator
 from slth.network.operators.activation import Elementwise
+from slth.network.operators.signs import REACHES
 from slth.network.target import Target, WeightLayer
 from slth.source.distributions import Uniform
 from slth.source.law import Distribution
@@ -326,22 +327,30 @@ def input_reaches(target: Target, domain: Domain) -> dict[str, float]:
     reach = math.inf
     if domain.lower is not None and domain.upper is not None:
         reach = float(torch.maximum(domain.lower.abs().max(), domain.upper.abs().max()))
-    reaches = {INPUT: reach}
+    reaches, found = {INPUT: reach}, dict[str, float]()
     layers = {layer.name: layer for layer in target}
     for node in target.graph:
-        reach = reaches[node.source]
+        reach = max((reaches[source] for source in node.sources), default=1.0)
         operator = OPERATORS[node.op]
-        if not math.isfinite(reach):
-            pass
-        elif node.name in layers:
-            rows = np.abs(layers[node.name].weight_array()).sum(axis=(1, 2)) * reach
-            bias = layers[node.name].bias_array()
-            reach = float((rows + (0.0 if bias is None else np.abs(bias))).max())
+        if isinstance(operator, WeightOperator):
+            # One-hot vectors, and the constant 1, are no larger than 1.
+            reach = 1.0 if node.op in ("embedding", "parameter") else reach
+            found[node.weights] = max(found.get(node.weights, 0.0), reach)
+            if math.isfinite(reach):
+                rows = np.abs(layers[node.weights].weight_array()).sum(axis=(1, 2)) * reach
+                bias = layers[node.weights].bias_array()
+                reach = float((rows + (0.0 if bias is None else np.abs(bias))).max())
         elif isinstance(operator, Elementwise):
             phi = operator.activation(node.attributes)
-            reach = abs(phi.d) + phi.lipschitz * reach + phi.jump
+            reach = abs(phi.d) + phi.lipschitz * reach + phi.jump if math.isfinite(reach) else reach
+        elif node.op == "kept":
+            reach = float(target.kept[node.name].double().abs().max())
+        elif node.op == "function":
+            rule = REACHES.get(node.attributes["function"])
+            own = [reaches[source] for source in node.sources]
+            reach = math.inf if rule is None else rule(node.attributes["arguments"], own)
         reaches[node.name] = reach
-    return {layer.name: reaches[layer.node.source] for layer in target}
+    return found
 
 
 def _check_scale(name: str, top: float, scale: float) -> None:

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from slth.domain import Domain
 from slth.errors import TargetError
+from slth.network.graph import Graph
 from slth.network.target import Target
-from slth.runtime import target_module
+from slth.runtime import joined, target_module
 from slth.source.distributions import uniform
 from slth.source.philox import stream_key, words
 from slth.threads import fitting_threads
@@ -22,9 +23,13 @@ _PROBE_LAYER = 0xFFFFFFFF
 """Layer number of the probes' stream, which no weight layer has."""
 
 
-def probe_inputs(shape: tuple[int, ...], seed: int, lower: float, upper: float) -> torch.Tensor:
-    """Seeded inputs, uniform between two numbers, (probes, *shape), float64."""
+def probe_inputs(graph: Graph, seed: int, lower: float, upper: float) -> torch.Tensor:
+    """Seeded inputs, (probes, *shape): uniform between two numbers in float64, or whole numbers where inputs are."""
+    shape = graph.input_shape
     drawn = uniform(words(stream_key(seed, _PROBE_LAYER, 0), 0, N_PROBES * math.prod(shape))).astype(np.float64)
+    if graph.classes:
+        whole = np.minimum((drawn + 1) / 2 * graph.classes, graph.classes - 1).astype(np.int64)
+        return torch.from_numpy(whole).reshape(N_PROBES, *shape)
     middle, half = (lower + upper) / 2, (upper - lower) / 2
     return torch.from_numpy(middle + half * drawn).reshape(N_PROBES, *shape)
 
@@ -47,9 +52,9 @@ def target_probe_outputs(target: Target, seed: int, domain: Domain) -> NDArray[n
     box = None
     if domain.lower is not None and domain.upper is not None:
         box = (float(domain.lower.min()), float(domain.upper.max()))
-    inputs = probe_inputs(target.graph.input_shape, seed, *probe_range(box))
+    inputs = probe_inputs(target.graph, seed, *probe_range(box))
     with fitting_threads(0), torch.no_grad():
-        outputs = target_module(target, torch.float64)(inputs).to(torch.float32)
+        outputs = joined(target_module(target, torch.float64))(inputs).to(torch.float32)
         if not outputs.isfinite().all():
             raise _beyond(target, inputs, probe_range(box))
     return np.asarray(outputs.reshape(N_PROBES, -1)[:, :N_OUTPUTS].numpy())

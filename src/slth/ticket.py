@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slth.mask.base import Mask
+from slth.network.accounts import Account
 from slth.network.deepen import deepen, deepened
 from slth.network.graph import Graph, Sign
 from slth.network.pooling_layers import FIXED, pool, pooled
@@ -146,6 +148,10 @@ class Ticket:
         Identity layers that the source has besides, see :mod:`slth.network.deepen`.
     pooling : {"fixed", "convolution"}
         Whether average pooling is the same in the source or weights in it, see :mod:`slth.network.pooling_layers`.
+    kept : mapping of str to tensor
+        Tensors of the target that are kept as they are, by their nodes.
+    accounts : tuple of Account
+        What became of every parameter of the module that the target was read from; empty where it was read from none.
     own_activations : tuple of Description
         What the file from which it was read says of users' own activations; empty where it was not read from one.
     seconds : float or None
@@ -169,6 +175,8 @@ class Ticket:
     domain: tuple[float, float] | None = None
     extra_depth: int = 0
     pooling: str = FIXED
+    kept: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    accounts: tuple[Account, ...] = ()
     own_activations: tuple[Description, ...] = field(default=(), compare=False)
     seconds: float | None = field(default=None, compare=False)
     rounds: tuple[Round, ...] = field(default=(), compare=False)
@@ -195,7 +203,7 @@ class Ticket:
     @property
     def n_target_weights(self) -> int:
         """Weights and biases of the target alone."""
-        layers = [node.attributes for node in self.graph if "weight_shape" in node.attributes]
+        layers = [node.attributes for node in self.graph.weighted]
         return sum(math.prod(own["weight_shape"]) + own["weight_shape"][0] * own["bias"] for own in layers)
 
     @property
@@ -218,12 +226,16 @@ class Ticket:
         tensors: dict[str, NDArray[Any]] = {"probe_outputs": np.ascontiguousarray(self.probe_outputs)}
         for index, mask in enumerate(self.masks):
             tensors |= {f"layers.{index}.{name}": tensor for name, tensor in mask.tensors().items()}
-        return tensors
+        names = [node.name for node in self.graph if node.name in self.kept]
+        return tensors | {
+            f"kept.{index}": np.ascontiguousarray(self.kept[name].detach().numpy()).reshape(self.kept[name].shape)
+            for index, name in enumerate(names)
+        }
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Ticket):
             return NotImplemented
-        plain = [entry.name for entry in fields(self) if entry.compare and entry.name not in ("masks", "probe_outputs")]
+        plain = [entry.name for entry in fields(self) if entry.compare and entry.name not in ("masks", "probe_outputs", "kept")]
         if any(getattr(self, name) != getattr(other, name) for name in plain):
             return False
         ours, theirs = self.tensors(), other.tensors()

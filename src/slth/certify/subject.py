@@ -109,7 +109,8 @@ def _trace(model: torch.nn.Module, ticket: Ticket, example_input: torch.Tensor |
     from slth.network.inputs import as_target, input_dtype
 
     if example_input is None:
-        example_input = torch.zeros(1, *ticket.graph.input_shape, dtype=input_dtype(model))
+        dtype = torch.int64 if ticket.graph.classes else input_dtype(model)
+        example_input = torch.zeros(1, *ticket.graph.input_shape, dtype=dtype)
     return as_target(model, example_input)
 
 
@@ -124,7 +125,7 @@ def _named_alike(ticket: Ticket, target: Target) -> Target:
     if ticket.graph.structure() != target.graph.structure():
         got = f"a target of {len(target.layers)} weight layers, {target.n_weights:,} weights, input "
         got += f"{target.graph.input_shape}"
-        n_layers = sum(node.op in WEIGHT_OPERATORS for node in ticket.graph)
+        n_layers = len(ticket.graph.weighted)
         need = f"the ticket's: {n_layers} layers, "
         need += f"{ticket.n_target_weights:,} weights, input "
         need += f"{ticket.graph.input_shape}"
@@ -140,9 +141,15 @@ def _named_alike(ticket: Ticket, target: Target) -> Target:
             f"{ticket.target_digest[:16]}, for which the ticket was made",
             "the target that it was found for, in the same precision",
         )
-    nodes = [node for node in ticket.graph if node.op in WEIGHT_OPERATORS]
+    nodes = ticket.graph.weighted
     layers = tuple(replace(layer, node=node) for layer, node in zip(target.layers, nodes, strict=True))
-    return Target(ticket.graph, layers)
+    kept = dict(zip((n.name for n in ticket.graph if n.op == "kept"), _kept(target), strict=True))
+    return Target(ticket.graph, layers, kept, target.accounts)
+
+
+def _kept(target: Target) -> list[torch.Tensor]:
+    """Tensors that are kept as they are, in the order of the graph."""
+    return [target.kept[node.name] for node in target.graph if node.op == "kept"]
 
 
 def _called(node: Node) -> str:

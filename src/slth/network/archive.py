@@ -14,6 +14,7 @@ import torch
 
 from slth.errors import TargetError, UnsupportedError
 from slth.network.calls import WITH_INDICES, Call, Reference
+from slth.network.draft import Traced
 from slth.network.lower import lower, place, refuse
 from slth.network.target import Target
 
@@ -78,8 +79,13 @@ def _read(path: Path, archive: zipfile.ZipFile) -> Target:
         raise UnsupportedError(str(path), f"an input of shape {shape}", "sizes that are fixed, but for the batch")
     calls = [call for node in graph["nodes"] if (call := _call(node, graph, shape[0], parameters)) is not None]
     places = {node["outputs"][0]["as_tensor"]["name"]: _place(node) for node in graph["nodes"] if _is_tensor(node)}
-    lowered, weights = lower(calls, tuple(size or 0 for size in shape[1:]), inputs[0], outputs[0], names, places)
-    return Target.build(lowered, weights)
+    trained = [
+        name for spec in signature["input_specs"] if (name := spec.get("parameter", {}).get("arg", {}).get("name"))
+    ]
+    traced = Traced(
+        inputs[0], outputs, tuple(size or 0 for size in shape[1:]), names, places, parameters, frozenset(trained)
+    )
+    return lower(calls, traced)
 
 
 def _inputs(signature: Mapping[str, Any]) -> tuple[dict[str, str], list[str]]:

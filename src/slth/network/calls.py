@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +11,10 @@ import torch
 from slth.errors import UnsupportedError
 
 WITH_INDICES = frozenset(name for n in (1, 2, 3) for name in (f"adaptive_max_pool{n}d", f"max_pool{n}d_with_indices"))
-"""Operations that give two tensors: pooled entries, and where they were. Such a call stands for the first alone."""
+"""Pooling that gives two tensors: pooled entries, and where they were. Such a call stands for the first alone."""
+
+ITEM = "getitem"
+"""What a call is named that takes one output of a call with several: its arguments are ``self`` and ``index``."""
 
 
 @dataclass(frozen=True)
@@ -34,11 +37,13 @@ class Call:
     arguments : mapping
         Numbers, strings and lists as they are; tensors as :class:`Reference`.
     shape : sequence
-        Shape of the value it produces, batch axis first; a symbolic size is None.
+        Shape of the value it produces, batch axis first; a symbolic size is None. Empty where there are several.
     batch : int or None
         Size of the traced batch; None where it was traced as symbolic.
     parameters : mapping of str to tensor
         Parameters, buffers and constants that the arguments may refer to.
+    dtype : torch.dtype or None
+        Of the value; None where it is not known or there are several.
     """
 
     name: str
@@ -47,34 +52,51 @@ class Call:
     shape: Sequence[int | None]
     batch: int | None
     parameters: Mapping[str, torch.Tensor] = field(repr=False, default_factory=dict)
+    dtype: torch.dtype | None = None
+
+    @property
+    def references(self) -> list[Reference]:
+        """All tensors that the call reads, in the order of its arguments."""
+        return list(references(list(self.arguments.values())))
 
     @property
     def tensors(self) -> list[str]:
         """Names of the values, not parameters, that the call reads."""
-        found: list[str] = []
-        for value in self.arguments.values():
-            for entry in value if isinstance(value, list | tuple) else (value,):
-                if isinstance(entry, Reference) and entry.name not in self.parameters:
-                    found.append(entry.name)
-        return found
+        return [entry.name for entry in self.references if entry.name not in self.parameters]
 
     @property
     def weight(self) -> torch.Tensor:
         """The weight, which must be a parameter as it is."""
-        return self._parameter("weight")
+        return self.parameter("weight")
 
     @property
     def bias(self) -> torch.Tensor | None:
         """The bias, or None."""
-        return None if self.arguments.get("bias") is None else self._parameter("bias")
+        return None if self.arguments.get("bias") is None else self.parameter("bias")
 
-    def _parameter(self, key: str) -> torch.Tensor:
+    def is_parameter(self, key: str) -> bool:
+        """Whether an argument is a parameter, or computed from parameters alone."""
+        reference = self.arguments.get(key)
+        return isinstance(reference, Reference) and reference.name in self.parameters
+
+    def parameter(self, key: str) -> torch.Tensor:
+        """An argument that must be a parameter.
+
+        Raises
+        ------
+        UnsupportedError
+            If it is computed from the input.
+        """
         reference = self.arguments[key]
         if not isinstance(reference, Reference) or reference.name not in self.parameters:
-            raise UnsupportedError(
-                self.name,
-                f"{self.op} whose {key} is computed from other values",
-                "a plain parameter",
-                "removing parametrisations (torch.nn.utils.parametrize.remove_parametrizations) first",
-            )
+            raise UnsupportedError(self.name, f"{self.op} whose {key} is computed from other values", "a parameter")
         return self.parameters[reference.name]
+
+
+def references(value: Any) -> Iterator[Reference]:
+    """All references in an argument, lists and what is in them included."""
+    if isinstance(value, Reference):
+        yield value
+    elif isinstance(value, list | tuple):
+        for entry in value:
+            yield from references(entry)

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import torch
 
 from slth.activations import ACTIVATIONS
 from slth.errors import UnsupportedError
-from slth.network.calls import WITH_INDICES, Call, Reference
-from slth.network.graph import INPUT, Attribute, Graph, Node
-from slth.network.operators import OPERATORS, Operator, WeightOperator
+from slth.network.calls import ITEM, WITH_INDICES, Call, Reference
+from slth.network.draft import Draft, Selection, Traced
+from slth.network.fold import fold_scales
+from slth.network.graph import INPUT
+from slth.network.operators import FUNCTIONS, OPERATORS, Operator, WeightOperator
+from slth.network.rules import RULES
+from slth.network.rules.tensors import SEVERAL
+from slth.network.target import Target
 
 IDENTITIES = frozenset(
     {"dropout", "dropout_", "feature_dropout", "alpha_dropout", "feature_alpha_dropout"}
@@ -69,6 +76,12 @@ _ENTRY_BY_ENTRY = frozenset(
 """Of which people make activations of their own."""
 
 _BY_ATEN: dict[str, Operator] = {aten: operator for operator in OPERATORS.values() for aten in operator.aten}
+_SHAPED = frozenset(aten for name in ("max_pool", "average_pool", "reshape", "pad") for aten in OPERATORS[name].aten)
+_LAYERS = frozenset(
+    {"linear", "embedding", "layer_norm", "batch_norm", "group_norm", "instance_norm", "rms_norm", "convolution"}
+) | {f"conv{kind}{n}d" for kind in ("", "_transpose") for n in (1, 2, 3)}
+KNOWN = frozenset(_BY_ATEN) | IDENTITIES | FUNCTIONS | {f"{name}_" for name in FUNCTIONS} | RULES.keys()
+"""Operations that a network may hold, some of them with certain arguments alone."""
 
 
 def place(call: str, path: str, kind: str) -> str:
@@ -87,123 +100,117 @@ def refuse(where: str, op: str) -> UnsupportedError:
     return UnsupportedError(where, f"the operation {op}", "a supported layer", remedy)
 
 
-def lower(
-    calls: Sequence[Call],
-    input_shape: tuple[int, ...],
-    input_name: str,
-    output_name: str,
-    names: Mapping[str, str],
-    places: Mapping[str, str],
-) -> tuple[Graph, dict[str, tuple[torch.Tensor, torch.Tensor | None]]]:
-    """Graph and weights of a traced network.
+def lower(calls: Sequence[Call], traced: Traced, selection: Selection | None = None) -> Target:
+    """The target that a traced network is.
 
     Parameters
     ----------
     calls : sequence of Call
         In the order of evaluation.
-    input_shape : tuple of int
-        Shape of one input, without the batch axis.
-    input_name, output_name : str
-        Names of the traced values that are the network's input and output.
-    names : mapping of str to str
-        Names of the parameters in the target's own state dict, by traced name.
-    places : mapping of str to str
-        Where each call is made, for messages; see :func:`place`.
-
-    Returns
-    -------
-    Graph, and for each weight layer its weight and bias (or None).
+    traced : Traced
+    selection : Selection, optional
+        Which parameters are ticketed; all, without.
 
     Raises
     ------
     UnsupportedError
         For the first operation that is not covered, by name and with what to do instead.
     """
+    draft = Draft(traced, selection or Selection())
     for call in calls:
-        if call.op not in _BY_ATEN and call.op not in IDENTITIES:
-            raise refuse(places[call.name], call.op)
-    taken = _taken_paths(calls, names)
-    value_of = {input_name: INPUT}
-    shapes = {INPUT: input_shape}
-    nodes: list[Node] = []
-    weights: dict[str, tuple[torch.Tensor, torch.Tensor | None]] = {}
+        if call.op not in KNOWN:
+            raise refuse(traced.places.get(call.name, call.name), call.op)
     for call in calls:
-        here = value_of[_single_source(call, places, value_of)]
-        if call.op in IDENTITIES:
-            value_of[call.name] = here
-            continue
-        operator = _BY_ATEN[call.op]
-        attributes = operator.lower(call, shapes[here])
-        if isinstance(operator, WeightOperator):
-            name = _layer_name(call, names, weights)
-            weights[name] = (call.weight, call.bias)
-        else:
-            name = _free_name(operator.name if call.op in WITH_INDICES else call.name, taken | shapes.keys())
-        node = Node(name, operator.name, here, attributes, _shape(name, operator, attributes, shapes[here]))
-        nodes.append(node)
-        shapes[name] = node.shape
-        value_of[call.name] = name
-    return _cut(Graph(input_shape, tuple(nodes)), value_of.get(output_name, "")), weights
-
-
-def _layer_name(call: Call, names: Mapping[str, str], others: Container[str]) -> str:
-    """What a weight layer is called: by the path of its module, or like the call outside any."""
-    name = _module_path(call, names) or call.name
-    if name in others:
-        raise UnsupportedError(
-            f"layer {name!r}", "a weight that two layers share", "one use of each weight", "copying the layer"
-        )
-    return name
-
-
-def _free_name(name: str, taken: Container[str]) -> str:
-    """A name that no other node has."""
-    while name in taken:
-        name += "_"
-    return name
-
-
-def _taken_paths(calls: Sequence[Call], names: Mapping[str, str]) -> set[str]:
-    """Paths of the weight layers and of the modules around them, which no other node may be called."""
-    paths = {_module_path(call, names) for call in calls if isinstance(_BY_ATEN.get(call.op), WeightOperator)}
-    around = {path.rsplit(".", n)[0] for path in paths for n in range(1, path.count(".") + 1)}
-    for path in sorted(paths & around):
-        raise UnsupportedError(f"layer {path!r}", "a weight layer inside another", "weight layers beside each other")
-    return paths | around
-
-
-def _shape(
-    name: str, operator: Operator, attributes: Mapping[str, Attribute], shape: tuple[int, ...]
-) -> tuple[int, ...]:
-    try:
-        return operator.shape(attributes, shape)
-    except (ValueError, RuntimeError) as error:
-        raise UnsupportedError(f"layer {name!r}", f"{error}", "layers that keep the batch axis first") from error
-
-
-def _cut(graph: Graph, output: str) -> Graph:
-    """The chain that leads to the output; other branches do not reach it."""
-    by_name = {node.name: node for node in graph}
-    chain: list[Node] = []
-    while output in by_name:
-        chain.append(by_name[output])
-        output = by_name[output].source
-    if output != INPUT:
+        call = replace(call, parameters=draft.parameters)
+        try:
+            if _fold(draft, call):
+                continue
+            if call.op in SEVERAL and not call.shape:
+                draft.several[call.name] = call
+                continue
+            draft.values[call.name] = _node(draft, call)
+        except ValueError as error:
+            raise refuse(traced.places.get(call.name, call.name), call.op) from error
+    outputs = [draft.values.get(name, "") for name in traced.output_names]
+    if "" in outputs or outputs == [INPUT]:
         raise UnsupportedError("network", "an output that is not computed from the input", "one input and one output")
-    return Graph(graph.input_shape, tuple(reversed(chain)))
+    output = outputs[0] if len(outputs) == 1 else draft.add("join", outputs, {}, draft.free_name("outputs"))
+    graph = draft.finish(fold_scales(draft, output))
+    return Target.build(graph, draft.weights_of(graph), draft.kept, draft.accounts())
 
 
-def _single_source(call: Call, places: Mapping[str, str], values: Container[str]) -> str:
-    sources = call.tensors
-    if len(sources) != 1:
-        raise refuse(places[call.name], call.op)
-    if sources[0] not in values:
-        got, need = "a value other than those of the layers, such as indices of pooled entries", "one chain of layers"
-        raise UnsupportedError(places[call.name], got, need, "pooling with return_indices=False")
-    return sources[0]
+def _node(draft: Draft, call: Call) -> str:
+    """The node that a call becomes: by its rule, as an operation of its own kind, or as a function that is kept."""
+    rule = RULES.get(call.op)
+    made = None if rule is None else rule(draft, call)
+    if made is not None:
+        return made
+    if call.op in IDENTITIES:
+        return draft.source(call.references[0])
+    operator, plain = _BY_ATEN.get(call.op), call.op.rstrip("_") if call.op.endswith("_") else call.op
+    if operator is not None and not isinstance(operator, WeightOperator) and len(call.tensors) == 1:
+        try:
+            made = _operation(draft, call, operator)
+        except UnsupportedError:
+            if plain not in FUNCTIONS:
+                raise
+    if made is None:
+        floating = call.dtype is None or call.dtype.is_floating_point or call.dtype.is_complex
+        made = draft.function(plain, call.name, call.arguments, -1, floating)
+    if call.op.endswith("_") and not call.op.startswith("_"):
+        # What is changed in place is read by its own name from then on.
+        draft.values[call.references[0].name] = made
+    return made
 
 
-def _module_path(call: Call, names: Mapping[str, str]) -> str:
-    reference = call.arguments.get("weight")
-    full = names.get(reference.name, "") if isinstance(reference, Reference) else ""
-    return full.rpartition(".")[0]
+def _operation(draft: Draft, call: Call, operator: Operator) -> str:
+    source = draft.source(Reference(call.tensors[0]))
+    if not draft.layouts[source].batched and operator.aten and call.op in _SHAPED:
+        raise UnsupportedError(call.name, f"{call.op} across the batch axis", "the batch axis first")
+    attributes = operator.lower(call, draft.layouts[source].shape)
+    name = operator.name if call.op in WITH_INDICES else call.name
+    return draft.add(operator.name, [source], attributes, draft.free_name(name), floating=draft.floating[source])
+
+
+def _fold(draft: Draft, call: Call) -> bool:
+    """Compute what depends on parameters alone; whether it did."""
+    if call.op == ITEM:
+        several = draft.computed.get(call.arguments["self"].name)
+        if several is None:
+            return False
+        value, origins = several[0][call.arguments["index"]], several[1]
+    else:
+        if call.tensors or not _foldable(draft, call):
+            return False
+        arguments = {key: _known(draft, entry) for key, entry in call.arguments.items() if key != "device"}
+        with torch.no_grad():
+            value = getattr(torch.ops.aten, call.op)(**arguments)
+        origins = frozenset().union(*(draft.origins[reference.name] for reference in call.references))
+    if isinstance(value, torch.Tensor):
+        draft.parameters[call.name], draft.origins[call.name] = value, origins
+    else:
+        draft.computed[call.name] = value, origins
+    return True
+
+
+def _foldable(draft: Draft, call: Call) -> bool:
+    """Not what goes by the batch's size, nor a trained layer on constants, which is ticketed as such."""
+    plain = call.op.rstrip("_") if call.op.endswith("_") else call.op
+    if plain not in FUNCTIONS and call.op not in IDENTITIES:
+        return False
+    trained = any(draft.origins[reference.name] for reference in call.references)
+    if trained and call.op in _LAYERS:
+        return False
+    return not _goes_by_batch(list(call.arguments.values()), draft.traced.batch)
+
+
+def _goes_by_batch(value: Any, batch: int) -> bool:
+    if isinstance(value, list | tuple):
+        return any(_goes_by_batch(entry, batch) for entry in value)
+    return type(value) is int and value != 0 and batch > 0 and value % batch == 0
+
+
+def _known(draft: Draft, value: Any) -> Any:
+    if isinstance(value, Reference):
+        return draft.parameters[value.name]
+    return [_known(draft, entry) for entry in value] if isinstance(value, list | tuple) else value

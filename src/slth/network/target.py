@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from slth.errors import TargetError
+from slth.network.accounts import Account
 from slth.network.graph import Graph, Node, Sign
-from slth.network.operators import OPERATORS, WEIGHT_OPERATORS
+from slth.network.operators import OPERATORS, WeightOperator
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
@@ -63,15 +64,24 @@ class WeightLayer:
 class Target:
     """A trained network: ``layers`` in order of evaluation and the ``graph`` around them.
 
-    Two targets are the same network if their :meth:`digest` is the same; ``==`` only asks whether they are one object.
+    ``kept`` are the tensors of nodes that are kept as they are, by their names, and ``accounts`` say what became of every
+    parameter of the module that it was read from. Two targets are the same network if their :meth:`digest` is the same; ``==`` only asks whether they are one object.
     """
 
     graph: Graph
     layers: tuple[WeightLayer, ...]
+    kept: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    accounts: tuple[Account, ...] = ()
 
     @classmethod
-    def build(cls, graph: Graph, weights: Mapping[str, tuple[torch.Tensor, torch.Tensor | None]]) -> Target:
-        """Join a graph with its weights.
+    def build(
+        cls,
+        graph: Graph,
+        weights: Mapping[str, tuple[torch.Tensor, torch.Tensor | None]],
+        kept: Mapping[str, torch.Tensor] | None = None,
+        accounts: Sequence[Account] = (),
+    ) -> Target:
+        """Join a graph with its weights, and with the tensors that are kept as they are.
 
         Raises
         ------
@@ -80,14 +90,13 @@ class Target:
         """
         layers = tuple(
             WeightLayer(node, *(None if part is None else _plain(part) for part in weights[node.name]))  # type: ignore[arg-type]
-            for node in graph
-            if node.op in WEIGHT_OPERATORS
+            for node in graph.weighted
         )
         if not layers:
             raise TargetError("target", "a network without a weight layer", "at least one Linear or Conv layer")
         for layer in layers:
             _check_numbers(layer)
-        return cls(graph, layers)
+        return cls(graph, layers, {name: _plain(tensor) for name, tensor in (kept or {}).items()}, tuple(accounts))
 
     def __iter__(self) -> Iterator[WeightLayer]:
         return iter(self.layers)
@@ -105,10 +114,16 @@ class Target:
 
     def input_signs(self, domain_sign: Sign) -> dict[str, Sign]:
         """Sign of each weight layer's input, given the sign of the network's input."""
+        found: dict[str, Sign] = {}
         signs = {"input": domain_sign}
         for node in self.graph:
-            signs[node.name] = OPERATORS[node.op].sign(node.attributes, signs[node.source])
-        return {layer.name: signs[layer.node.source] for layer in self.layers}
+            read = [signs[source] for source in node.sources]
+            operator = OPERATORS[node.op]
+            signs[node.name] = operator.signs(node.attributes, read)
+            if isinstance(operator, WeightOperator):
+                own = operator.core_sign(node.attributes, read)
+                found[node.weights] = found.get(node.weights, own) | own
+        return found
 
     def digest(self) -> str:
         """SHA-256 of architecture and weights (as float64), whatever the layers are called."""
@@ -117,6 +132,9 @@ class Target:
             sha.update(layer.weight_array().tobytes())
             bias = layer.bias_array()
             sha.update(b"" if bias is None else bias.tobytes())
+        for node in self.graph:
+            if node.name in self.kept:
+                sha.update(self.kept[node.name].to(torch.float64).contiguous().numpy().tobytes())
         return sha.hexdigest()
 
 

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 
 from slth.errors import ArgumentError, TargetError, UnsupportedError
-from slth.network.calls import WITH_INDICES, Call, Reference
+from slth.network.calls import ITEM, WITH_INDICES, Call, Reference
+from slth.network.draft import Selection, Traced
 from slth.network.lower import lower, place, refuse
 from slth.network.own import own_activations_whole
 from slth.network.target import Target
@@ -21,7 +22,15 @@ from slth.network.target import Target
 logger = logging.getLogger(__name__)
 
 
-def trace(model: torch.nn.Module, example_input: torch.Tensor) -> Target:
+BATCHES = (2003, 2011, 2017, 2027)
+"""Sizes of the batch with which networks are traced (chosen: primes, so that a size that is a multiple goes by the batch).
+
+Tensors have no numbers while they are traced, so that a large batch costs nothing.
+"""
+_MOST_CALLS = 100_000
+
+
+def trace(model: torch.nn.Module, example_input: torch.Tensor, selection: Selection | None = None) -> Target:
     """The target that a module computes in evaluation mode.
 
     Parameters
@@ -30,6 +39,8 @@ def trace(model: torch.nn.Module, example_input: torch.Tensor) -> Target:
         Left as it was, its training flag included.
     example_input : tensor, (batch, *input shape)
         Only its shape and dtype matter.
+    selection : Selection, optional
+        Which parameters are ticketed; all, without.
 
     Raises
     ------
@@ -38,7 +49,7 @@ def trace(model: torch.nn.Module, example_input: torch.Tensor) -> Target:
     UnsupportedError
         If it holds an operation that is not covered.
     """
-    if example_input.dim() < 2:
+    if example_input.dim() < 1 or (example_input.dim() < 2 and example_input.is_floating_point()):
         raise ArgumentError(
             "example_input",
             f"a tensor of shape {tuple(example_input.shape)}",
@@ -48,13 +59,22 @@ def trace(model: torch.nn.Module, example_input: torch.Tensor) -> Target:
     _refuse_lazy(model)
     with _evaluation_mode(model):
         _try_run(model, example_input)
+        sizes = {size for tensor in model.state_dict().values() for size in tensor.shape} | set(example_input.shape[1:])
+        batch = next((prime for prime in BATCHES if all(size % prime for size in sizes if size)), 0)
         with own_activations_whole(model):
-            program = _export(model, example_input)
-    return from_program(program)
+            try:
+                program = _export(model, example_input[:1].expand(batch, *example_input.shape[1:]))
+            except UnsupportedError:
+                # Some networks are for one size of the batch alone.
+                program, batch = _export(model, example_input), 0
+    return from_program(program, batch, selection)
 
 
-def from_program(program: torch.export.ExportedProgram) -> Target:
-    """The target that an exported program computes."""
+def from_program(program: torch.export.ExportedProgram, batch: int = 0, selection: Selection | None = None) -> Target:
+    """The target that an exported program computes.
+
+    ``batch`` is the size of its batch, if no other size in it is a multiple of that.
+    """
     signature = program.graph_signature
     state: dict[str, Any] = {**program.state_dict, **program.constants}
     names = {
@@ -64,25 +84,29 @@ def from_program(program: torch.export.ExportedProgram) -> Target:
     }
     parameters = {name: state[full] for name, full in names.items() if isinstance(state.get(full), torch.Tensor)}
     inputs, outputs = signature.user_inputs, signature.user_outputs
-    if len(inputs) != 1 or len(outputs) != 1:
-        raise UnsupportedError(
-            "network", f"{len(inputs)} inputs and {len(outputs)} outputs", "one input tensor and one output tensor"
-        )
     nodes = {node.name: node for node in program.graph.nodes}
-    shape = [_size(size) for size in nodes[str(inputs[0])].meta["val"].shape]
+    if len(inputs) != 1 or not outputs or any(not isinstance(output, str) for output in outputs):
+        raise UnsupportedError(
+            "network", f"{len(inputs)} inputs and {len(outputs)} outputs", "one input tensor, and tensors as outputs"
+        )
+    example = nodes[str(inputs[0])].meta["val"]
+    shape = [_size(size) for size in example.shape]
     operations = [node for node in program.graph.nodes if node.op not in ("placeholder", "output")]
     calls = [call for node in operations if (call := _call(node, shape[0], parameters)) is not None]
     if any(size is None for size in shape[1:]):
         raise UnsupportedError("network", f"an input of shape {shape}", "sizes that are fixed, but for the batch")
-    graph, weights = lower(
-        calls,
-        tuple(size for size in shape[1:] if size is not None),
+    traced = Traced(
         str(inputs[0]),
-        str(outputs[0]),
+        [str(output) for output in outputs],
+        tuple(size for size in shape[1:] if size is not None),
         names,
         {node.name: _place(node) for node in program.graph.nodes},
+        parameters,
+        frozenset(signature.inputs_to_parameters),
+        example.is_floating_point(),
+        batch,
     )
-    return Target.build(graph, weights)
+    return lower(calls, traced, selection)
 
 
 def _call(node: torch.fx.Node, batch: int | None, parameters: Mapping[str, torch.Tensor]) -> Call | None:
@@ -93,13 +117,15 @@ def _call(node: torch.fx.Node, batch: int | None, parameters: Mapping[str, torch
         node = pooling
     elif _has_indices(node):
         return None
+    elif isinstance(pooling, torch.fx.Node):
+        index = {"self": Reference(pooling.name), "index": node.args[1]}
+        return Call(name, ITEM, index, [_size(size) for size in value.shape], batch, parameters, value.dtype)
     if node.op != "call_function" or not isinstance(node.target, torch._ops.OpOverload):
         if isinstance(value, torch.Tensor):
             raise refuse(_place(node), str(getattr(node.target, "__name__", node.target)))
         return None
-    if isinstance(value, list | tuple) and any(isinstance(entry, torch.Tensor) for entry in value):
-        raise refuse(_place(node), node.target._schema.name.split("::")[-1])
-    if not isinstance(value, torch.Tensor):
+    several = isinstance(value, list | tuple) and any(isinstance(entry, torch.Tensor) for entry in value)
+    if not isinstance(value, torch.Tensor) and not several:
         return None
     schema = node.target._schema
     arguments = dict(zip((argument.name for argument in schema.arguments), node.args, strict=False)) | dict(node.kwargs)
@@ -107,9 +133,10 @@ def _call(node: torch.fx.Node, batch: int | None, parameters: Mapping[str, torch
         name=name,
         op=schema.name.split("::")[-1],
         arguments={key: _argument(entry) for key, entry in arguments.items()},
-        shape=[_size(size) for size in value.shape],
+        shape=[] if several else [_size(size) for size in value.shape],
         batch=batch,
         parameters=parameters,
+        dtype=None if several else value.dtype,
     )
 
 
@@ -169,8 +196,10 @@ def _try_run(model: torch.nn.Module, example_input: torch.Tensor) -> None:
 
 
 def _export(model: torch.nn.Module, example_input: torch.Tensor) -> torch.export.ExportedProgram:
-    disabled = logging.root.manager.disable
+    disabled, fast = logging.root.manager.disable, torch.backends.mha.get_fastpath_enabled()
     try:
+        # The fast path of attention layers is one operation of its own, in which no weights can be told apart.
+        torch.backends.mha.set_fastpath_enabled(False)
         # The tracer also logs and prints what it then raises, over many lines.
         logging.disable(logging.ERROR)
         with warnings.catch_warnings(), torch.no_grad(), contextlib.redirect_stderr(io.StringIO()):
@@ -188,3 +217,4 @@ def _export(model: torch.nn.Module, example_input: torch.Tensor) -> torch.export
         ) from error
     finally:
         logging.disable(disabled)
+        torch.backends.mha.set_fastpath_enabled(fast)

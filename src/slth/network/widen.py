@@ -72,7 +72,7 @@ def widen(graph: Graph, copies: Sequence[int]) -> Widened:
     ArgumentError
         If a layer has groups, or an operation between layers would mix copies or change constants.
     """
-    weighted = [node for node in graph if node.op in WEIGHT_OPERATORS]
+    weighted = list(graph.weighted)
     last = max((number for number, node in enumerate(weighted) if node.attributes["bias"]), default=0)
     made = [copies[number] if number <= last else 0 for number in range(1, len(weighted))] + [0]
     wide: list[Node] = []

@@ -409,7 +409,7 @@ def probe_comparison(ticket: Ticket) -> Outputs | None:
         return None
     cost = sum(_multiplications(node) for node in ticket.hidden_graph)
     n_probes = max(FEWEST_PROBES, min(N_PROBES, LARGEST_PROBE_COST // max(1, cost)))
-    inputs = probe_inputs(ticket.graph.input_shape, ticket.spec.seed, *probe_range(ticket.domain))[:n_probes]
+    inputs = probe_inputs(ticket.graph, ticket.spec.seed, *probe_range(ticket.domain))[:n_probes]
     with torch.no_grad():
         outputs = ticket.module("folded", dtype=torch.float64)(inputs)
     ours = outputs.reshape(n_probes, -1)[:, : wanted[1]].numpy()

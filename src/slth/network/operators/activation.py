@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from slth.activations import ACTIVATIONS, Activation
 from slth.activations.own import named
 from slth.errors import ArgumentError, UnsupportedError
 from slth.network.calls import Call
-from slth.network.graph import Attribute, Sign
+from slth.network.graph import Attribute, Layout, Sign
 from slth.network.operators.base import Operator
 
 OWN_CALL = "own_activation"
@@ -80,6 +80,11 @@ class Elementwise(Operator):
     def shape(self, attributes: Mapping[str, Any], shape: tuple[int, ...]) -> tuple[int, ...]:
         """The input's."""
         return shape
+
+    def layout(self, attributes: Mapping[str, Any], sources: Sequence[Layout]) -> Layout:
+        """The input's, wherever its batch axis is."""
+        (source,) = sources
+        return source
 
 
 class Gelu(Elementwise):

@@ -1,20 +1,21 @@
 """Weight layers: Linear and convolutions in one, two and three dimensions.
 
 Both are the same map for the constructions: a weight of shape (outputs, inputs per group, *kernel) where a Linear
-layer has no kernel axes and one group.
+layer has no kernel axes and one group. Weight layers of other kinds are one of these at heart, their core, with
+something around it (:mod:`slth.network.operators.wrapped`).
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 
 from slth.errors import UnsupportedError
 from slth.network.calls import Call
-from slth.network.graph import Attribute, Sign
+from slth.network.graph import Attribute, Layout, Node, Sign
 from slth.network.operators.base import Operator, slide, spatial
 from slth.network.operators.shape import Padding
 
@@ -34,6 +35,31 @@ class WeightOperator(Operator):
     def sign(self, attributes: Mapping[str, Any], sign: Sign) -> Sign:
         """Nothing is known after an affine map."""
         return Sign.SIGNED
+
+    def signs(self, attributes: Mapping[str, Any], signs: Sequence[Sign]) -> Sign:
+        """The same, whatever it reads."""
+        return Sign.SIGNED
+
+    def core(self, attributes: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+        """Operation and attributes of the plain map that has the weights."""
+        return self.name, dict(attributes)
+
+    def wrap(self, attributes: Mapping[str, Any], inner: torch.nn.Module) -> torch.nn.Module:
+        """The whole operation around a module that computes its core."""
+        return inner
+
+    def core_sign(self, attributes: Mapping[str, Any], signs: Sequence[Sign]) -> Sign:
+        """Sign of what the core reads, given those of what the node reads."""
+        return signs[0]
+
+    def shares(self, first: Node, other: Node) -> bool:
+        """Whether a second node can use the weights of a first one."""
+        mine, theirs = (OPERATORS_OF_WEIGHTS[node.op].core(node.attributes) for node in (first, other))
+        kernel = mine[1]["weight_shape"], mine[1]["bias"], mine[1].get("groups", 1)
+        return (
+            kernel == (theirs[1]["weight_shape"], theirs[1]["bias"], theirs[1].get("groups", 1))
+            and mine[0] == theirs[0]
+        )
 
     def groups(self, attributes: Mapping[str, Any]) -> int:
         """Number of groups that share no weights."""
@@ -128,9 +154,14 @@ class Linear(WeightOperator):
     def shape(self, attributes: Mapping[str, Any], shape: tuple[int, ...]) -> tuple[int, ...]:
         """The input's with the last axis replaced."""
         outputs, inputs = attributes["weight_shape"]
-        if shape[-1] != inputs:
+        if not shape or shape[-1] != inputs:
             raise ValueError(f"a Linear layer of {inputs} inputs on {shape}")
         return (*shape[:-1], outputs)
+
+    def layout(self, attributes: Mapping[str, Any], sources: Sequence[Layout]) -> Layout:
+        """The same wherever the batch axis is, as long as it is not the last."""
+        (source,) = sources
+        return Layout(self.shape(attributes, source.shape), source.batched)
 
 
 class Conv(WeightOperator):
@@ -249,4 +280,5 @@ def _pairs(padding: Any, kernel: tuple[int, ...], dilation: tuple[int, ...]) -> 
     return tuple(width for pair in reversed(pairs) for width in pair)
 
 
-WEIGHT_OPERATORS: dict[str, WeightOperator] = {operator.name: operator for operator in (Linear(), Conv())}
+OPERATORS_OF_WEIGHTS: dict[str, WeightOperator] = {operator.name: operator for operator in (Linear(), Conv())}
+"""Plain ones; :data:`slth.network.operators.WEIGHT_OPERATORS` has all."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 
 from slth.network.calls import Call
-from slth.network.graph import Attribute, Sign
+from slth.network.graph import Attribute, Layout, Sign
 
 
 class Operator:
@@ -32,6 +32,24 @@ class Operator:
     def sign(self, attributes: Mapping[str, Any], sign: Sign) -> Sign:
         """Sign of the output, given the input's."""
         return sign
+
+    def signs(self, attributes: Mapping[str, Any], signs: Sequence[Sign]) -> Sign:
+        """Sign of the output, given those of all that it reads."""
+        return self.sign(attributes, signs[0])
+
+    def layout(self, attributes: Mapping[str, Any], sources: Sequence[Layout]) -> Layout:
+        """Shape of the output, given those of all that it reads.
+
+        Raises
+        ------
+        ValueError
+            If the operation does not fit them.
+        """
+        if len(sources) != 1:
+            raise ValueError(f"{self.name} of {len(sources)} values instead of one")
+        if not sources[0].batched:
+            raise ValueError(f"{self.name} of a value without a batch axis in front, {sources[0].shape}")
+        return Layout(self.shape(attributes, sources[0].shape))
 
     def shape(self, attributes: Mapping[str, Any], shape: tuple[int, ...]) -> tuple[int, ...]:
         """Output shape without the batch axis, by arithmetic: nothing is allocated for a shape that a file claims.

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 
 from slth.errors import UnsupportedError
 from slth.network.calls import Call
-from slth.network.graph import Attribute
+from slth.network.graph import Attribute, Layout, Sign
 from slth.network.operators.base import Operator
 
 
@@ -98,6 +98,32 @@ class Pad(Operator):
             if left < 0 or sizes[-axis] < 1 or max(before, after) > most or cropped:
                 raise ValueError(f"padding {widths} ({mode}) of {shape}")
         return tuple(sizes)
+
+
+class Join(Operator):
+    """Several outputs of a network as one: flattened, one after another."""
+
+    name = "join"
+
+    def layout(self, attributes: Mapping[str, Any], sources: Sequence[Layout]) -> Layout:
+        """All entries of one example."""
+        if not sources or not all(source.batched for source in sources):
+            raise ValueError("outputs without a batch axis in front")
+        return Layout((sum(math.prod(source.shape) for source in sources),))
+
+    def signs(self, attributes: Mapping[str, Any], signs: Sequence[Sign]) -> Sign:
+        """Known where it is the same for all."""
+        return signs[0] if len(set(signs)) == 1 else Sign.SIGNED
+
+    def module(self, attributes: Mapping[str, Any]) -> torch.nn.Module:
+        """A module of all outputs."""
+        return _Join()
+
+
+class _Join(torch.nn.Module):
+    def forward(self, *outputs: torch.Tensor) -> torch.Tensor:
+        """(batch, entries)."""
+        return torch.cat([output.flatten(1) for output in outputs], dim=1)
 
 
 class Padding(torch.nn.Module):

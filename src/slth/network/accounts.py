@@ -1,0 +1,56 @@
+"""What became of every parameter of a target: ticketed, folded into another, or kept, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+TICKETED, FOLDED, KEPT, UNUSED = STATES = ("ticketed", "folded", "kept", "unused")
+
+
+@dataclass(frozen=True)
+class Account:
+    """One parameter.
+
+    Attributes
+    ----------
+    name : str
+        In the target's own state dict.
+    n : int
+        Numbers in it.
+    state : str
+        One of :data:`STATES`. Folded: multiplied into the weights of a layer. Unused: the output does not depend on it.
+    where : str
+        The weight layer that it is in, or why it is kept.
+    """
+
+    name: str
+    n: int
+    state: str
+    where: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Account:
+        """From :meth:`to_json`.
+
+        Raises
+        ------
+        ValueError
+            If it is not such a description.
+        """
+        account = cls(str(value["name"]), value["n"], str(value["state"]), str(value["where"]))
+        if type(account.n) is not int or account.n < 0 or account.state not in STATES:
+            raise ValueError(f"{value!r} is no account of a parameter")
+        return account
+
+
+def ticketed_share(accounts: Iterable[Account]) -> float:
+    """The fraction of a network's parameters that are ticketed or folded; of those that are used."""
+    used = [account for account in accounts if account.state != UNUSED]
+    total = sum(account.n for account in used)
+    return sum(account.n for account in used if account.state in (TICKETED, FOLDED)) / total if total else 1.0

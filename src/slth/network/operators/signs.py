@@ -1,0 +1,151 @@
+"""Signs of what functions give, from the signs of what they read; nothing is known without a rule."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from slth.network.graph import Sign
+
+Rule = Callable[[Mapping[str, Any], Sequence[Sign]], Sign]
+
+_UP, _DOWN, _ANY = Sign.NONNEGATIVE, Sign.NONPOSITIVE, Sign.SIGNED
+
+
+def _same(arguments: Mapping[str, Any], signs: Sequence[Sign]) -> Sign:
+    """Entries of what is read, or means or sums of them."""
+    return signs[0]
+
+
+def _all(arguments: Mapping[str, Any], signs: Sequence[Sign]) -> Sign:
+    """Entries of one or the other."""
+    found = signs[0]
+    for sign in signs[1:]:
+        found = found | sign
+    return found
+
+
+def _of(value: Any, signs: Sequence[Sign]) -> Sign:
+    """The sign of an argument."""
+    if isinstance(value, Mapping):
+        return signs[value["source"]] if "source" in value else _UP
+    if isinstance(value, int | float):
+        return _UP if value >= 0 else _DOWN
+    return _ANY
+
+
+def _sum(arguments: Mapping[str, Any], signs: Sequence[Sign]) -> Sign:
+    first, second = (_of(arguments.get(key), signs) for key in ("self", "other"))
+    return (first | second) if _of(arguments.get("alpha", 1), signs) is _UP else _ANY
+
+
+def _difference(arguments: Mapping[str, Any], signs: Sequence[Sign]) -> Sign:
+    first, second = (_of(arguments.get(key), signs) for key in ("self", "other"))
+    return (first | second.opposite) if _of(arguments.get("alpha", 1), signs) is _UP else _ANY
+
+
+def _product(arguments: Mapping[str, Any], signs: Sequence[Sign]) -> Sign:
+    first, second = (_of(arguments.get(key), signs) for key in ("self", "other"))
+    if arguments.get("self") == arguments.get("other"):
+        return _UP
+    if _ANY in (first, second):
+        return _ANY
+    return _UP if first is second else _DOWN
+
+
+def _up(arguments: Mapping[str, Any], signs: Sequence[Sign]) -> Sign:
+    return _UP
+
+
+def _clamped(arguments: Mapping[str, Any], signs: Sequence[Sign]) -> Sign:
+    low, high = arguments.get("min"), arguments.get("max")
+    if isinstance(low, int | float) and low >= 0:
+        return _UP
+    if isinstance(high, int | float) and high <= 0:
+        return _DOWN
+    # A lower bound below 0 leaves numbers from 0 on alone, unless the upper one is below 0.
+    return signs[0] if not isinstance(low, Mapping) and not isinstance(high, Mapping) else _ANY
+
+
+def _powered(arguments: Mapping[str, Any], signs: Sequence[Sign]) -> Sign:
+    exponent = arguments.get("exponent")
+    return _UP if signs[0] is _UP or (isinstance(exponent, int | float) and exponent % 2 == 0) else _ANY
+
+
+def _padded(arguments: Mapping[str, Any], signs: Sequence[Sign]) -> Sign:
+    value = arguments.get("value")
+    return signs[0] | (_UP if value > 0 else _DOWN) if isinstance(value, int | float) and value else signs[0]
+
+
+_UPWARD = "relu relu6 sigmoid hardsigmoid softmax _softmax softplus exp exp2 abs square sqrt rsqrt special_expit eq ne lt le gt ge"
+_UPWARD += " logical_and logical_or logical_not logical_xor isnan isinf isfinite any all argmax argmin std var norm count_nonzero"
+_UPWARD += (
+    " linalg_vector_norm acosh one_hot cosh zeros ones zeros_like ones_like new_zeros new_ones eye erfc acos cdist"
+)
+_ENTRIES = "view reshape _unsafe_view flatten unflatten squeeze unsqueeze transpose permute t numpy_T movedim moveaxis swapaxes"
+_ENTRIES += (
+    " expand expand_as repeat tile broadcast_to split split_with_sizes chunk unbind tensor_split slice select narrow"
+)
+_ENTRIES += (
+    " index_select flip roll rot90 unfold diagonal pixel_shuffle pixel_unshuffle channel_shuffle view_as reshape_as"
+)
+_ENTRIES += (
+    " repeat_interleave adjoint mT sum mean amax amin cumsum upsample_nearest1d upsample_nearest2d upsample_nearest3d"
+)
+_ENTRIES += (
+    " upsample_linear1d upsample_bilinear2d upsample_trilinear3d _upsample_nearest_exact1d _upsample_nearest_exact2d"
+)
+_ENTRIES += " to _to_copy clone contiguous tanh asinh atan sinh erf sign sgn trunc leaky_relu softsign selu elu celu"
+_ENTRIES += " hardswish silu mish hardshrink softshrink tanhshrink tril triu gather index take_along_dim round"
+_ENTRIES += " avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d max_pool1d max_pool2d"
+_ENTRIES += " max_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d reflection_pad1d reflection_pad2d"
+_ENTRIES += " replication_pad1d replication_pad2d im2col diag_embed"
+
+SIGNS: dict[str, Rule] = {
+    **dict.fromkeys(_UPWARD.split(), _up),
+    **dict.fromkeys(_ENTRIES.split(), _same),
+    **dict.fromkeys(("cat", "concat", "stack", "hstack", "vstack", "maximum", "minimum"), _all),
+    **dict.fromkeys(("matmul", "mm", "bmm", "mul", "div"), _product),
+    "add": _sum,
+    "sub": _difference,
+    **dict.fromkeys(("clamp", "clip", "clamp_min", "clamp_max"), _clamped),
+    "pow": _powered,
+    **dict.fromkeys(("pad", "constant_pad_nd"), _padded),
+    "scaled_dot_product_attention": lambda arguments, signs: signs[arguments["value"]["source"]],
+}
+"""For each function with a rule, that rule. Entries of what is read come first where several are read."""
+
+Reach = Callable[[Mapping[str, Any], Sequence[float]], float]
+
+_BELOW_ONE = "softmax _softmax sin cos hardsigmoid softsign sign sgn eq ne lt le gt ge logical_and logical_or logical_not one_hot"
+_GROWS = frozenset("sum cumsum sinh selu elu celu leaky_relu asinh pad round".split())
+_NO_LARGER = [name for name in _ENTRIES.split() if name not in _GROWS]
+
+
+def _largest(arguments: Mapping[str, Any], reaches: Sequence[float]) -> float:
+    return max(reaches)
+
+
+def _added(arguments: Mapping[str, Any], reaches: Sequence[float]) -> float:
+    """Bounds on both, numbers in place of a value included."""
+    total = 0.0
+    for key in ("self", "other"):
+        value = arguments.get(key)
+        total += reaches[value["source"]] if isinstance(value, Mapping) and "source" in value else _number(value)
+    return total if arguments.get("alpha", 1) == 1 else math.inf
+
+
+def _number(value: Any) -> float:
+    return abs(value) if isinstance(value, int | float) else math.inf
+
+
+REACHES: dict[str, Reach] = {
+    **dict.fromkeys(_NO_LARGER, _largest),
+    **dict.fromkeys(("cat", "concat", "stack", "maximum", "minimum", "relu", "abs", "neg"), _largest),
+    "scaled_dot_product_attention": lambda arguments, reaches: reaches[arguments["value"]["source"]],
+    **dict.fromkeys(_BELOW_ONE.split(), lambda arguments, reaches: 1.0),
+    "add": _added,
+    "sub": _added,
+}
+"""For each function with a rule, a bound on the absolute values of its entries, from bounds on those that it reads."""

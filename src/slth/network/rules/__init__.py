@@ -1,0 +1,13 @@
+"""How traced calls become nodes: one file a family, one line of registration each."""
+
+from __future__ import annotations
+
+from slth.network.rules.base import Rule
+from slth.network.rules.linear import LINEAR_RULES
+from slth.network.rules.normalisation import NORMALISATION_RULES
+from slth.network.rules.tensors import TENSOR_RULES
+
+RULES: dict[str, Rule] = {**LINEAR_RULES, **NORMALISATION_RULES, **TENSOR_RULES}
+"""For each torch operation that needs more than a node of its own kind: the rule, which may decline (None)."""
+
+__all__ = ["RULES", "Rule"]
