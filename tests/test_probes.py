@@ -20,7 +20,7 @@ from zoo import mlp, shake
 def test_outputs_are_the_targets_on_inputs_within_the_domain() -> None:
     model = shake(mlp((3, 40)), 1)
     found = target_probe_outputs(trace(model, torch.zeros(1, 3)), 7, Domain.parse((2, 5)))
-    x = probe_inputs((3,), 7, 2.0, 5.0)
+    x = probe_inputs(trace(model, torch.zeros(1, 3)).graph, 7, 2.0, 5.0)
     assert found.shape == (N_PROBES, N_OUTPUTS) and found.dtype == np.float32
     assert bool((x >= 2).all()) and bool((x <= 5).all()) and float(x.max() - x.min()) > 2.5
     with torch.no_grad():

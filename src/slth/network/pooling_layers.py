@@ -17,7 +17,7 @@ convolution, and stay as they are.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from slth.errors import ArgumentError
 from slth.network.graph import INPUT, Graph, Node, Sign
-from slth.network.operators import OPERATORS, WEIGHT_OPERATORS
+from slth.network.operators import OPERATORS
 from slth.network.target import Target, WeightLayer
 
 FIXED, CONVOLUTION = "fixed", "convolution"
@@ -59,7 +59,7 @@ def pooled(graph: Graph, pooling: str) -> Graph:
         raise ArgumentError("pooling", repr(pooling), " or ".join(POOLING), f"--set pooling={FIXED}")
     if pooling == FIXED:
         return graph
-    return Graph(graph.input_shape, tuple(step.node for step in _steps(graph)))
+    return replace(graph, nodes=tuple(step.node for step in _steps(graph)))
 
 
 def pool(target: Target, pooling: str) -> Target:
@@ -77,8 +77,8 @@ def pool(target: Target, pooling: str) -> Target:
     if graph is target.graph:
         return target
     known = {layer.name: layer for layer in target}
-    steps = [step for step in _steps(target.graph) if step.node.op in WEIGHT_OPERATORS]
-    return Target(graph, tuple(_weighted(step, known) for step in steps))
+    steps = {step.node.name: step for step in _steps(target.graph)}
+    return replace(target, graph=graph, layers=tuple(_weighted(steps[node.name], known) for node in graph.weighted))
 
 
 def places(graph: Graph, pooling: str) -> dict[str, tuple[str, ...]]:
@@ -97,28 +97,35 @@ def places(graph: Graph, pooling: str) -> dict[str, tuple[str, ...]]:
 
 
 def _steps(graph: Graph) -> Iterator[_Step]:
-    """The new graph's nodes, each reading the one before."""
-    held: _Step | None = None
-    name, shape, sign = INPUT, graph.input_shape, Sign.SIGNED
+    """The new graph's nodes, in the order of evaluation."""
+    steps: dict[str, _Step] = {}
+    now, signs = {INPUT: INPUT}, {INPUT: Sign.SIGNED}
     taken = {node.name for node in graph}
     for node in graph:
-        before, shape = shape, node.shape
-        if held is not None and held.was is not None and _folds(held.node, node, before):
-            held = _Step(_merged(held.node, node), held.was, (*held.folded, node))
+        signs[node.name] = _sign(node, [signs[source] for source in node.sources])
+        sources = tuple(now[source] for source in node.sources)
+        now[node.name] = node.name
+        if node.op != "average_pool" or not _is_convolution(node, graph.shape_of(node.source)):
+            steps[node.name] = _Step(replace(node, sources=sources), node)
             continue
-        if held is not None:
-            yield held
-        sign_before, sign = sign, OPERATORS[node.op].sign(node.attributes, sign)
-        held = _Step(replace(node, source=name), node)
-        if node.op == "average_pool" and _is_convolution(node, before):
-            held = _Step(Node(node.name, "conv", name, _constant(node, before[0]), node.shape), None)
-            if sign_before is Sign.NONNEGATIVE:
-                yield held
-                relu = _free(taken, f"{node.name}_relu")
-                held = _Step(Node(relu, "relu", node.name, {}, node.shape), None)
-        name = held.node.name
-    if held is not None:
-        yield held
+        held = steps.get(sources[0])
+        if held is not None and _folds(graph, held, node):
+            steps[held.node.name] = _Step(_merged(held.node, node), held.was, (*held.folded, node))
+            now[node.name] = held.node.name
+            continue
+        channels, *_ = graph.shape_of(node.source)
+        steps[node.name] = _Step(Node(node.name, "conv", sources, _constant(node, channels), node.shape), None)
+        if signs[node.source] is Sign.NONNEGATIVE:
+            relu = now[node.name] = _free(taken, f"{node.name}_relu")
+            steps[relu] = _Step(Node(relu, "relu", node.name, {}, node.shape), None)
+    yield from steps.values()
+
+
+def _sign(node: Node, read: Sequence[Sign]) -> Sign:
+    """Of a node's output; of functions other than sums and concatenations nothing is known, as the format has it."""
+    if node.op == "function" and node.attributes["function"] not in ("add", "cat"):
+        return Sign.SIGNED
+    return OPERATORS[node.op].signs(node.attributes, read)
 
 
 def _is_convolution(node: Node, before: tuple[int, ...]) -> bool:
@@ -128,11 +135,12 @@ def _is_convolution(node: Node, before: tuple[int, ...]) -> bool:
     return whole and (own["count_include_pad"] or not any(own["padding"]))
 
 
-def _folds(layer: Node, node: Node, before: tuple[int, ...]) -> bool:
+def _folds(graph: Graph, held: _Step, node: Node) -> bool:
     """Whether pooling is one with the convolution before it: its padding would be of what that makes."""
-    if layer.op != "conv" or node.op != "average_pool" or not _is_convolution(node, before):
+    if held.was is None or held.was.op != "conv" or any(node.attributes["padding"]):
         return False
-    return not any(node.attributes["padding"]) and set(layer.attributes["dilation"]) == {1}
+    alone = len(graph.uses(held.was.weights)) == 1 and len(graph.consumers[node.source]) == 1
+    return alone and set(held.was.attributes["dilation"]) == {1}
 
 
 def _merged(layer: Node, node: Node) -> Node:
