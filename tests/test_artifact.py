@@ -235,7 +235,7 @@ HOSTILE: dict[str, Callable[[dict[str, Any]], Any]] = {
     "an empty name": lambda header: _rename(header, 0, ""),
     "a name without an end": lambda header: _rename(header, 0, "a."),
     "a node within another": lambda header: _rename(header, 1, "0.weight"),
-    "a branch": _set("graph", "nodes", 2, "source", "0"),
+    "a layer of two values": _set("graph", "nodes", 2, "source", ["0", "1"]),
 }
 
 

@@ -14,7 +14,7 @@ from slth.activations import Activation
 from slth.activations import parse as parse_activation
 from slth.activations.own import Description, named, recall, storable
 from slth.constructions import CONSTRUCTIONS, Construction
-from slth.container import Format, require, sha256_text
+from slth.container import Format, peek, require, sha256_text
 from slth.errors import ArgumentError, TicketError
 from slth.mask import Mask
 from slth.network.accounts import Account
@@ -22,6 +22,7 @@ from slth.network.deepen import LARGEST_EXTRA_DEPTH, deepened
 from slth.network.graph import Graph, Node, Sign
 from slth.network.operators import WEIGHT_OPERATORS, Own
 from slth.network.pooling_layers import FIXED, POOLING, pooled
+from slth.network.selection import EVERYTHING, Selection
 from slth.plan import LARGEST_SEED, OBJECTIVES
 from slth.probes import N_OUTPUTS, N_PROBES
 from slth.source.initialised import NAMES, from_json
@@ -69,6 +70,14 @@ def load(path: str | Path) -> Ticket:
     return TICKETS.load(path)
 
 
+def selection_in(path: str | Path) -> Selection:
+    """Which parameters of the target a file says were to be ticketed; a damaged file is refused when it is loaded."""
+    try:
+        return Selection.from_json(peek(path)["selection"])
+    except (KeyError, TypeError, ValueError):
+        return EVERYTHING
+
+
 def from_bytes(content: bytes) -> Ticket:
     """The ticket in a file's content, every field checked.
 
@@ -92,6 +101,7 @@ def _fields(ticket: Ticket) -> dict[str, Any]:
     some: dict[str, Any] = {"extra_depth": ticket.extra_depth} if ticket.extra_depth else {}
     some |= {} if ticket.pooling == FIXED else {"pooling": ticket.pooling}
     some |= {"accounts": [account.to_json() for account in ticket.accounts]} if ticket.accounts else {}
+    some |= {"selection": ticket.selection.to_json()} if ticket.selection else {}
     own = _own(ticket)
     return (some | {"own_activations": [each.to_json() for each in own]} if own else some) | {
         "generator_version": ticket.generator_version,
@@ -177,6 +187,7 @@ def _ticket(header: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Ticket:
         pooling=pooling,
         kept=_kept(target_graph, tensors),
         accounts=tuple(map(Account.from_json, header.get("accounts", ()))),
+        selection=Selection.from_json(header.get("selection", EVERYTHING.to_json())),
         own_activations=own,
     )
 
@@ -190,7 +201,7 @@ def _kept(graph: Graph, tensors: dict[str, NDArray[Any]]) -> dict[str, torch.Ten
         got = f"{tensor.dtype} {tuple(tensor.shape)}".removeprefix("torch.")
         fits = got == f"{node.attributes['dtype']} {node.attributes['shape']}"
         require(fits, f"kept tensor {index}", got, f"{node.attributes['dtype']} {node.attributes['shape']}")
-        require(bool(torch.isfinite(tensor).all()) or node.attributes["dtype"] == "bool", node.name, "nan", "numbers")
+        require(not bool(torch.isnan(tensor).any()), node.name, "nan", "numbers")
         kept[node.name] = tensor
     return kept
 

@@ -20,6 +20,9 @@ KEY = "slth"
 READERS = {"slth-ticket": "slth.load", "slth-neurons": "slth.load_neurons"}
 """By format, what reads its files."""
 
+_LARGEST_HEADER = 1 << 26
+"""Bytes of a header that are looked at without the rest of the file (chosen)."""
+
 T = TypeVar("T")
 Header = dict[str, Any]
 Tensors = dict[str, NDArray[Any]]
@@ -205,6 +208,17 @@ def check_digest(header: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> No
         raise TicketError(
             "content", "bytes that do not match the digest in the header", "an unaltered file", "copying it again"
         )
+
+
+def peek(path: str | Path) -> Header:
+    """A file's header alone, unchecked; empty where it has none, or is damaged (which is refused when it is loaded)."""
+    try:
+        with Path(path).open("rb") as stream:
+            size = int.from_bytes(stream.read(8), "little")
+            header = json.loads(json.loads(stream.read(min(size, _LARGEST_HEADER)))["__metadata__"][KEY])
+            return header if isinstance(header, dict) else {}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return {}
 
 
 def read(path: str | Path) -> bytes:

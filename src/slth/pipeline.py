@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from slth.domain import Domain
 from slth.errors import ArgumentError
 from slth.network.inputs import as_target
 from slth.network.pooling_layers import FIXED
+from slth.network.selection import Selection
 from slth.network.target import Target
 from slth.plan import LARGEST_SEED, Plan, Wishes, make_plan
 from slth.probes import target_probe_outputs
@@ -46,6 +47,8 @@ def find_ticket(
     eps: float | None = None,
     split: str = "own",
     settings: Mapping[str, Any] | None = None,
+    include: str | Sequence[str] | None = None,
+    exclude: str | Sequence[str] | None = None,
     threads: int | None = None,
     on_progress: Progress | None = None,
 ) -> Ticket:
@@ -98,6 +101,9 @@ def find_ticket(
         What a construction alone knows: ``gamma``, ``sampling``, ``law`` and ``schedule`` of golden-ratio,
         ``extra_depth`` of one-for-one, ``depth`` and ``candidates`` of pairs, ``signed`` and ``pooling`` of
         conv.
+    include, exclude : str or sequence of str, optional
+        Which parameters are ticketed, by patterns as in a shell on their names in the state dict; the path of a module
+        stands for all in it. Without ``include`` all are but those that ``exclude`` names, which are kept as they are.
     threads : int, optional
         Default: all cores. The ticket is the same on any number.
     on_progress : callable, optional
@@ -113,7 +119,7 @@ def find_ticket(
         Before any work, if the target or an argument cannot be used.
     """
     begin = time.perf_counter()
-    target = as_target(model, example_input)
+    target = as_target(model, example_input, Selection.of(include, exclude))
     box = Domain.parse(domain)
     _check(seed, construction, threads)
     if box.bounded:
@@ -160,6 +166,7 @@ def find_ticket(
         pooling=wishes.settings.get("pooling", FIXED),
         kept=target.kept,
         accounts=target.accounts,
+        selection=target.selection,
         seconds=time.perf_counter() - begin,
         rounds=rounds,
     )

@@ -16,6 +16,7 @@ from slth.network.accounts import Account
 from slth.network.deepen import deepen, deepened
 from slth.network.graph import Graph, Sign
 from slth.network.pooling_layers import FIXED, pool, pooled
+from slth.network.selection import EVERYTHING, Selection
 from slth.network.target import Target
 from slth.source.spec import SourceLayer, SourceSpec
 
@@ -152,6 +153,8 @@ class Ticket:
         Tensors of the target that are kept as they are, by their nodes.
     accounts : tuple of Account
         What became of every parameter of the module that the target was read from; empty where it was read from none.
+    selection : Selection
+        Which parameters were to be ticketed; others are kept.
     own_activations : tuple of Description
         What the file from which it was read says of users' own activations; empty where it was not read from one.
     seconds : float or None
@@ -177,6 +180,7 @@ class Ticket:
     pooling: str = FIXED
     kept: Mapping[str, torch.Tensor] = field(default_factory=dict)
     accounts: tuple[Account, ...] = ()
+    selection: Selection = EVERYTHING
     own_activations: tuple[Description, ...] = field(default=(), compare=False)
     seconds: float | None = field(default=None, compare=False)
     rounds: tuple[Round, ...] = field(default=(), compare=False)
@@ -235,7 +239,11 @@ class Ticket:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Ticket):
             return NotImplemented
-        plain = [entry.name for entry in fields(self) if entry.compare and entry.name not in ("masks", "probe_outputs", "kept")]
+        plain = [
+            entry.name
+            for entry in fields(self)
+            if entry.compare and entry.name not in ("masks", "probe_outputs", "kept")
+        ]
         if any(getattr(self, name) != getattr(other, name) for name in plain):
             return False
         ours, theirs = self.tensors(), other.tensors()

@@ -111,7 +111,7 @@ def _trace(model: torch.nn.Module, ticket: Ticket, example_input: torch.Tensor |
     if example_input is None:
         dtype = torch.int64 if ticket.graph.classes else input_dtype(model)
         example_input = torch.zeros(1, *ticket.graph.input_shape, dtype=dtype)
-    return as_target(model, example_input)
+    return as_target(model, example_input, ticket.selection)
 
 
 def _named_alike(ticket: Ticket, target: Target) -> Target:
@@ -144,7 +144,7 @@ def _named_alike(ticket: Ticket, target: Target) -> Target:
     nodes = ticket.graph.weighted
     layers = tuple(replace(layer, node=node) for layer, node in zip(target.layers, nodes, strict=True))
     kept = dict(zip((n.name for n in ticket.graph if n.op == "kept"), _kept(target), strict=True))
-    return Target(ticket.graph, layers, kept, target.accounts)
+    return Target(ticket.graph, layers, kept, target.accounts, target.selection)
 
 
 def _kept(target: Target) -> list[torch.Tensor]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-TICKETED, FOLDED, KEPT, UNUSED = STATES = ("ticketed", "folded", "kept", "unused")
+TICKETED, FOLDED, KEPT, UNUSED, SHARED = STATES = ("ticketed", "folded", "kept", "unused", "shared")
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,9 @@ class Account:
         Numbers in it.
     state : str
         One of :data:`STATES`. Folded: multiplied into the weights of a layer. Unused: the output does not depend on it.
+        Shared: the same tensor as another parameter, which counts in its place.
     where : str
-        The weight layer that it is in, or why it is kept.
+        The weight layers that it is in (one for each role that it has), why it is kept, or with what it is shared.
     """
 
     name: str
@@ -49,8 +50,16 @@ class Account:
         return account
 
 
+def counted(accounts: Iterable[Account]) -> dict[str, int]:
+    """Numbers in parameters, by state; of tensors that are shared once."""
+    totals = dict.fromkeys(STATES, 0)
+    for account in accounts:
+        totals[account.state] += account.n
+    return {state: n for state, n in totals.items() if state != SHARED}
+
+
 def ticketed_share(accounts: Iterable[Account]) -> float:
     """The fraction of a network's parameters that are ticketed or folded; of those that are used."""
-    used = [account for account in accounts if account.state != UNUSED]
-    total = sum(account.n for account in used)
-    return sum(account.n for account in used if account.state in (TICKETED, FOLDED)) / total if total else 1.0
+    totals = counted(accounts)
+    used = sum(totals.values()) - totals[UNUSED]
+    return (totals[TICKETED] + totals[FOLDED]) / used if used else 1.0

@@ -12,10 +12,11 @@ from typing import Any
 
 import torch
 
-from slth.errors import TargetError, UnsupportedError
+from slth.errors import SlthError, TargetError, UnsupportedError
 from slth.network.calls import WITH_INDICES, Call, Reference
 from slth.network.draft import Traced
 from slth.network.lower import lower, place, refuse
+from slth.network.selection import EVERYTHING, Selection
 from slth.network.target import Target
 
 _DTYPES = {1: torch.uint8, 2: torch.int8, 3: torch.int16, 4: torch.int32, 5: torch.int64}
@@ -30,7 +31,7 @@ _DAMAGE = (
 """What reading a damaged or malicious archive may raise."""
 
 
-def read_archive(path: Path) -> Target:
+def read_archive(path: Path, selection: Selection = EVERYTHING) -> Target:
     """The target in a file written by ``torch.export.save``.
 
     Differs from ``torch.export.load``: only the graph (JSON) and tensors stored as raw bytes are read, so that no code
@@ -47,9 +48,9 @@ def read_archive(path: Path) -> Target:
         with zipfile.ZipFile(path) as archive:
             if (bad := archive.testzip()) is not None:
                 raise TargetError(str(path), f"a damaged entry {bad}", "an undamaged .pt2 file", "exporting it again")
-            return _read(path, archive)
+            return _read(path, archive, selection)
     except (*_DAMAGE, OSError) as error:
-        if isinstance(error, TargetError):
+        if isinstance(error, SlthError):
             raise
         raise TargetError(
             str(path),
@@ -59,7 +60,7 @@ def read_archive(path: Path) -> Target:
         ) from error
 
 
-def _read(path: Path, archive: zipfile.ZipFile) -> Target:
+def _read(path: Path, archive: zipfile.ZipFile, selection: Selection) -> Target:
     entries = {name.partition("/")[2]: name for name in archive.namelist()}
     if "models/model.json" not in entries:
         raise ValueError("no models/model.json in it")
@@ -85,7 +86,7 @@ def _read(path: Path, archive: zipfile.ZipFile) -> Target:
     traced = Traced(
         inputs[0], outputs, tuple(size or 0 for size in shape[1:]), names, places, parameters, frozenset(trained)
     )
-    return lower(calls, traced)
+    return lower(calls, traced, selection)
 
 
 def _inputs(signature: Mapping[str, Any]) -> tuple[dict[str, str], list[str]]:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import fnmatch
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
 from slth.errors import UnsupportedError
-from slth.network.accounts import FOLDED, KEPT, TICKETED, UNUSED, Account
+from slth.network.accounts import FOLDED, KEPT, SHARED, TICKETED, UNUSED, Account
 from slth.network.calls import Call, Reference
 from slth.network.graph import INPUT, Graph, Layout, Node
 from slth.network.operators import FUNCTIONS, OPERATORS
 from slth.network.operators.function import batch_rule
+from slth.network.selection import Selection
 
 _DROPPED = frozenset({"layout", "device", "pin_memory", "memory_format", "non_blocking", "copy"})
 """Arguments that say where numbers lie, not what they are."""
@@ -52,6 +53,8 @@ class Traced:
         Size of the traced batch, of which no other size is a multiple; 0 where it is not so.
     fixed_batch : int
         Size of the only batch that the calls are for; 0 for any.
+    in_memory : bool
+        Whether it is of a module in memory, not of a file that may come from anybody.
     """
 
     input_name: str
@@ -64,22 +67,7 @@ class Traced:
     input_is_real: bool = True
     batch: int = 0
     fixed_batch: int = 0
-
-
-@dataclass(frozen=True)
-class Selection:
-    """Which parameters are to be ticketed, by patterns as in a shell; others are kept."""
-
-    include: tuple[str, ...] = ()
-    exclude: tuple[str, ...] = ()
-
-    def wants(self, name: str) -> bool:
-        """Whether a parameter, by its name in the state dict, is to be ticketed."""
-
-        def fits(patterns: Iterable[str]) -> bool:
-            return any(fnmatch.fnmatchcase(name, p) or fnmatch.fnmatchcase(name, f"{p}.*") for p in patterns)
-
-        return (not self.include or fits(self.include)) and not fits(self.exclude)
+    in_memory: bool = False
 
 
 @dataclass
@@ -117,11 +105,15 @@ class Draft:
         self.floating = {INPUT: traced.input_is_real}
         self.weights: dict[str, Weights] = {}
         self.kept: dict[str, torch.Tensor] = {}
-        self.reasons: dict[str, str] = {}
+        self.reasons: dict[str, dict[str, str]] = {}
         self.several: dict[str, Call] = {}
+        self.outputs: dict[str, Sequence[str]] = {}
+        self.read_items: Mapping[str, set[int]] = {}
         self.computed: dict[str, tuple[Sequence[torch.Tensor], frozenset[str]]] = {}
         self._constants: dict[str, str] = {}
-        self._full = full = set(traced.names.values())
+        self._full = full = set(map(_unparametrised, traced.names.values()))
+        self.tied = _tied(traced)
+        selection.check(name for names in self.tied.values() for name in names)
         self._paths = {name.rsplit(".", n)[0] for name in full for n in range(name.count(".") + 1)}
         self._inside = {name.rsplit(".", n)[0] for name in full for n in range(2, name.count(".") + 1)}
 
@@ -137,16 +129,15 @@ class Draft:
     def layer_name(self, parameter: str, call: str) -> str:
         """What a weight layer is called: by the path of the module that owns its weight, or like the call."""
         full = self.traced.names.get(parameter, "") or next(iter(sorted(self.origins.get(parameter, ()))), "")
-        path, parametrised, _ = full.partition(".parametrizations.")
-        if not parametrised:
-            module, _, last = full.rpartition(".")
-            if last in ("weight", "weight_v", "weight_g", "weight_orig"):
-                path = module
-            elif any(f"{module}.{other}" in self._full for other in ("weight", "weight_orig", "weight_v")):
-                # That module's own path may be the name of a layer, which no other name may begin with.
-                path = ""
-            else:
-                path = full.removesuffix("_weight")
+        full = _unparametrised(full)
+        module, _, last = full.rpartition(".")
+        if last in ("weight", "weight_v", "weight_g", "weight_orig"):
+            path = module
+        elif any(f"{module}.{other}" in self._full for other in ("weight", "weight_orig", "weight_v")):
+            # That module's own path may be the name of a layer, which no other name may begin with.
+            path = ""
+        else:
+            path = full.removesuffix("_weight")
         if path and (path in self._inside or not all(path.split("."))):
             path = f"{full}_" if full else ""
         if not path or path in self.nodes:
@@ -158,7 +149,10 @@ class Draft:
     def wants(self, parameter: str) -> bool:
         """Whether a parameter (or what is computed from parameters), by its traced name, is to be ticketed."""
         tensor, origins = self.parameters[parameter], self.origins[parameter]
-        return bool(origins) and tensor.is_floating_point() and all(map(self.selection.wants, origins))
+        return bool(origins) and tensor.is_floating_point() and all(map(self._selected, origins))
+
+    def _selected(self, name: str) -> bool:
+        return self.selection.wants(*self.tied.get(name, (name,)))
 
     def source(self, reference: Reference | Value) -> str:
         """The node of a value, parameters made nodes where needed."""
@@ -189,17 +183,17 @@ class Draft:
             self.add("kept", (), {"shape": tuple(tensor.shape), "dtype": dtype}, node)
             self.kept[node] = tensor
             self.floating[node] = tensor.is_floating_point()
-            excluded = all(map(self.selection.wants, origins))
-            why = (
-                "whole numbers"
-                if not tensor.is_floating_point()
-                else f"used by {parameter}"
-                if excluded
-                else "excluded"
-            )
-            self.reasons |= dict.fromkeys(origins, why)
+            self.reasons[node] = self._reasons(tensor, origins)
         self._constants[parameter] = node
         return node
+
+    def _reasons(self, tensor: torch.Tensor, origins: frozenset[str]) -> dict[str, str]:
+        """Why parameters that are in a tensor are kept, by their names."""
+        if not tensor.is_floating_point():
+            return dict.fromkeys(origins, f"{tensor.dtype} numbers".removeprefix("torch."))
+        excluded = sorted(name for name in origins if not self._selected(name))
+        others = f"computed with {', '.join(excluded)}, which is excluded" if excluded else "empty"
+        return {name: "excluded" if name in excluded else others for name in origins}
 
     # Writing
 
@@ -331,28 +325,52 @@ class Draft:
         return {node.name: (self.weights[node.name].weight, self.weights[node.name].bias) for node in graph.weighted}
 
     def accounts(self) -> tuple[Account, ...]:
-        """What became of every parameter."""
-        ticketed = {origin: name for name, own in self.weights.items() for origin in own.origins}
-        folded = {origin: name for name, own in self.weights.items() for origin in own.folded}
+        """What became of every parameter, by name."""
+        ticketed, folded = defaultdict[str, list[str]](list), defaultdict[str, list[str]](list)
+        for name, own in self.weights.items():
+            for origin in own.origins:
+                ticketed[origin].append(name)
+            for origin in own.folded:
+                folded[origin].append(name)
+        kept = {origin: why for node in self.kept for origin, why in self.reasons.get(node, {}).items()}
         entries = []
         for traced in sorted(self.traced.trained, key=lambda name: self.traced.names.get(name, name)):
-            full, n = self.traced.names.get(traced, traced), self.parameters[traced].numel()
-            # A tensor that two modules share has a name in each, of which the trace may use one.
-            used = full in ticketed or full in folded or full in self.reasons
-            if not used and any(self.parameters[traced] is self.parameters[other] for other in self._used(traced)):
-                continue
-            if full in ticketed:
-                entries.append(Account(full, n, TICKETED, ticketed[full]))
+            full, n = self.traced.names.get(traced, traced), self.traced.parameters[traced].numel()
+            if full in kept:
+                entries.append(Account(full, n, KEPT, kept[full]))
+            elif full in ticketed:
+                entries.append(Account(full, n, TICKETED, ", ".join(ticketed[full])))
             elif full in folded:
-                entries.append(Account(full, n, FOLDED, folded[full]))
-            elif full in self.reasons:
-                entries.append(Account(full, n, KEPT, self.reasons[full]))
+                entries.append(Account(full, n, FOLDED, ", ".join(folded[full])))
             else:
                 entries.append(Account(full, n, UNUSED))
-        return tuple(entries)
+        return self._shared(entries)
 
-    def _used(self, traced: str) -> list[str]:
-        return [other for other in self.traced.trained if other != traced]
+    def _shared(self, entries: Sequence[Account]) -> tuple[Account, ...]:
+        """Each tensor accounted for once, where modules share it: under the name that the trace has for it."""
+        found = {entry.name: entry for entry in entries}
+        made = []
+        for entry in entries:
+            alike = [found[name] for name in self.tied.get(entry.name, ()) if name in found]
+            first = next((other for other in alike if other.state != UNUSED), (alike or [entry])[0])
+            made.append(entry if entry.name == first.name else Account(entry.name, entry.n, SHARED, first.name))
+        return tuple(made)
+
+
+def _tied(traced: Traced) -> dict[str, tuple[str, ...]]:
+    """All names of each parameter, by each of them: more than one where modules share it."""
+    groups = defaultdict[Any, list[str]](list)
+    for name in sorted(traced.trained):
+        tensor = traced.parameters[name]
+        place = tensor.data_ptr() if tensor.device.type != "meta" and tensor.numel() else id(tensor)
+        groups[place, tensor.shape, tensor.stride()].append(traced.names.get(name, name))
+    return {name: tuple(sorted(names)) for names in groups.values() for name in names}
+
+
+def _unparametrised(name: str) -> str:
+    """A parameter as it is called without a parametrisation: a.weight for a.parametrizations.weight.original0."""
+    module, found, own = name.rpartition("parametrizations.")
+    return f"{module}{own.partition('.')[0]}" if found else name
 
 
 def _asks_batch(value: Any) -> bool:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import torch
 
 from slth.errors import ArgumentError
+from slth.network.selection import EVERYTHING, Selection
 from slth.network.target import Target
 from slth.network.trace import trace
 
@@ -24,21 +25,27 @@ _LARGEST = {1: 4096, 2: 512, 3: 64}
 _CONVOLUTIONS = (torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.Conv3d)
 
 
-def as_target(model: torch.nn.Module | Target, example_input: torch.Tensor | None = None) -> Target:
+def as_target(
+    model: torch.nn.Module | Target, example_input: torch.Tensor | None = None, selection: Selection = EVERYTHING
+) -> Target:
     """The target that a module computes, or the target itself.
 
     Raises
     ------
     ArgumentError
-        If it is neither, or no example input is given and none can be found.
+        If it is neither, no example input is given and none can be found, or a selection is asked for of a target.
     TargetError
         As :func:`slth.network.trace.trace`.
     """
     if isinstance(model, Target):
+        if selection and selection != model.selection:
+            got = "a Target, of which it is settled which parameters are ticketed"
+            raise ArgumentError("include, exclude", got, "the module itself, or none of both")
         return model
     if not isinstance(model, torch.nn.Module):
         raise ArgumentError("model", f"a {type(model).__name__}", "a torch.nn.Module or a Target")
-    return trace(model, infer_input(model, input_dtype(model)) if example_input is None else example_input)
+    example = infer_input(model, input_dtype(model)) if example_input is None else example_input
+    return trace(model, example, selection)
 
 
 def input_dtype(model: torch.nn.Module) -> torch.dtype:

@@ -21,10 +21,14 @@ from slth.activations import ACTIVATIONS, Activation, parse
 from slth.errors import ArgumentError, TargetError
 from slth.files import reason
 from slth.network.archive import read_archive
-from slth.network.graph import INPUT, Graph, Node
+from slth.network.calls import Call, Reference
+from slth.network.draft import Draft, Traced
+from slth.network.graph import INPUT
 from slth.network.inputs import as_target, input_dtype
-from slth.network.operators import OPERATORS, Linear, operation_of
-from slth.network.target import Target
+from slth.network.operators import operation_of
+from slth.network.rules.linear import linear
+from slth.network.selection import EVERYTHING, Selection
+from slth.network.target import Target, check_numbers
 
 SUFFIXES = (".pt2", ".safetensors", ".pt", ".pth")
 STATE_KEYS = ("state_dict", "model_state_dict", "model")
@@ -48,6 +52,8 @@ class TargetReference:
         Activation between the layers of a bare state dict, such as ``tanh`` or ``leaky_relu:0.1``.
     input_shape : tuple of int, optional
         Shape of one input, without the batch axis; found by trial where it is not given.
+    selection : Selection
+        Which parameters are ticketed.
     """
 
     path: Path | None = None
@@ -55,6 +61,7 @@ class TargetReference:
     weights: Path | None = None
     activation: str = "relu"
     input_shape: tuple[int, ...] | None = None
+    selection: Selection = EVERYTHING
 
     def load(self) -> Target:
         """Read, trace and check the target.
@@ -83,13 +90,13 @@ class TargetReference:
         path = existing_file(self.path)
         if path.suffix == ".pt2":
             self._refuse_activation()
-            return read_archive(path)
+            return read_archive(path, self.selection)
         if path.suffix not in SUFFIXES:
             raise TargetError(str(path), f"a file ending in {path.suffix!r}", f"one of {', '.join(SUFFIXES)}")
         if is_program(path):
             self._refuse_activation()
-            return read_archive(path)
-        return perceptron(str(path), read_state(path), activation)
+            return read_archive(path, self.selection)
+        return perceptron(str(path), read_state(path), activation, self.selection)
 
     def _refuse_activation(self) -> None:
         if self.activation != "relu":
@@ -102,7 +109,7 @@ class TargetReference:
             load_weights(model, existing_file(self.weights))
         if self.input_shape is not None:
             example = torch.zeros(1, *self.input_shape, dtype=input_dtype(model))
-        return as_target(model, example)
+        return as_target(model, example, self.selection)
 
 
 def existing_file(path: Path) -> Path:
@@ -189,7 +196,12 @@ def natural(name: str) -> list[tuple[int, int, str]]:
     return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", name) if part]
 
 
-def perceptron(where: str, state: Mapping[str, torch.Tensor], activation: Activation | None = None) -> Target:
+def perceptron(
+    where: str,
+    state: Mapping[str, torch.Tensor],
+    activation: Activation | None = None,
+    selection: Selection = EVERYTHING,
+) -> Target:
     """The multilayer perceptron of a bare state dict: 2-D weights in order, each with its bias if there is one.
 
     ``activation`` stands between them; ReLU if there is none.
@@ -219,27 +231,30 @@ def perceptron(where: str, state: Mapping[str, torch.Tensor], activation: Activa
     if not weights:
         raise TargetError(where, "a file without 2-D weights", "a plain multilayer perceptron's weights")
     order = _chain(where, weights)
-    between = operation_of(activation or ACTIVATIONS["relu"]())
-    nodes: list[Node] = []
-    layers: dict[str, tuple[torch.Tensor, torch.Tensor | None]] = {}
-    source, shape = INPUT, (int(weights[order[0]].shape[1]),)
+    for key in order:
+        name = key.removesuffix(".weight")
+        for part, tensor in (("weight", weights[key]), ("bias", biases.get(key))):
+            if tensor is not None:
+                check_numbers(f"layer {name!r}, {part}", tensor)
+        if key in biases and biases[key].shape[0] != weights[key].shape[0]:
+            n, n_needed = biases[key].shape[0], weights[key].shape[0]
+            raise TargetError(f"{where}, bias of {key!r}", f"{n} entries", f"{n_needed}, one for each output")
+    names = {owner: name for name, tensor in state.items() for owner in biases if biases[owner] is tensor}
+    shape, whole = (int(weights[order[0]].shape[1]),), {name: name for name in state}
+    traced = Traced(INPUT, [], shape, whole, {}, state, frozenset(state))
+    draft = Draft(traced, selection)
+    between, source = operation_of(activation or ACTIVATIONS["relu"]()), INPUT
     for number, key in enumerate(order):
-        weight, bias = weights[key], biases.get(key)
-        if bias is not None and bias.shape[0] != weight.shape[0]:
-            raise TargetError(
-                f"{where}, bias of {key!r}", f"{bias.shape[0]} entries", f"{weight.shape[0]}, one for each output"
-            )
         if number and between is not None:
             op, parameters = between
-            nodes.append(Node(f"{op}_{number}", op, source, parameters, shape))
-            source = nodes[-1].name
-        name = key.removesuffix(".weight") if key.endswith(".weight") else key
-        shape = (int(weight.shape[0]),)
-        attributes = {"weight_shape": tuple(weight.shape), "bias": bias is not None}
-        nodes.append(Node(name, Linear.name, source, OPERATORS[Linear.name].check(attributes), shape))
-        layers[name] = (weight, bias)
-        source = name
-    return Target.build(Graph((int(weights[order[0]].shape[1]),), tuple(nodes)), layers)
+            source = draft.add(op, [source], parameters, draft.free_name(f"{op}_{number}"))
+        draft.values[source] = source
+        bias = Reference(names[key]) if key in names else None
+        arguments = {"input": Reference(source), "weight": Reference(key), "bias": bias}
+        call = Call(f"linear_{number}", "linear", arguments, (), None, state)
+        source = linear(draft, call) or draft.function("linear", call.name, arguments)
+    graph = draft.finish(source)
+    return Target.build(graph, draft.weights_of(graph), draft.kept, draft.accounts(), selection)
 
 
 def _weight_of_bias(name: str, weights: Mapping[str, torch.Tensor]) -> str | None:

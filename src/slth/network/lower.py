@@ -11,29 +11,15 @@ import torch
 from slth.activations import ACTIVATIONS
 from slth.errors import UnsupportedError
 from slth.network.calls import ITEM, WITH_INDICES, Call, Reference
-from slth.network.draft import Draft, Selection, Traced
+from slth.network.constants import IDENTITIES, compute, constants
+from slth.network.draft import Draft, Traced
 from slth.network.fold import fold_scales
 from slth.network.graph import INPUT
 from slth.network.operators import FUNCTIONS, OPERATORS, Operator, WeightOperator
-from slth.network.rules import RULES
+from slth.network.rules import RULES, SEVERAL_RULES
 from slth.network.rules.tensors import SEVERAL
+from slth.network.selection import Selection
 from slth.network.target import Target
-
-IDENTITIES = frozenset(
-    {"dropout", "dropout_", "feature_dropout", "alpha_dropout", "feature_alpha_dropout"}
-    | {
-        "native_dropout",
-        "detach",
-        "detach_",
-        "alias",
-        "contiguous",
-        "clone",
-        "lift_fresh_copy",
-        "_to_copy",
-        "to",
-    }
-)
-"""Calls that give back their input when the network is not in training."""
 
 REMEDIES: Mapping[str, str] = {
     "batch_norm": "folding it into the layer before it (torch.nn.utils.fusion.fuse_conv_bn_eval, fuse_linear_bn_eval)",
@@ -48,10 +34,7 @@ REMEDIES: Mapping[str, str] = {
     "addmm": "torch.nn.Linear, which computes the same product",
     "permute": "a network without permuted axes, exported without run_decompositions",
     "conv_transpose": "a network without transposed convolutions",
-    "weight_norm": "torch.nn.utils.parametrize.remove_parametrizations, which keeps the weights as they are",
-    "lstm": "a network without recurrent layers",
-    "gru": "a network without recurrent layers",
-    "rnn": "a network without recurrent layers",
+    "packed_sequence": "sequences of equal lengths in one tensor, without pack_padded_sequence",
     "softmax": "ending the target at the logits, before the softmax",
     "log_softmax": "ending the target at the logits, before the log-softmax",
 }
@@ -77,10 +60,7 @@ _ENTRY_BY_ENTRY = frozenset(
 
 _BY_ATEN: dict[str, Operator] = {aten: operator for operator in OPERATORS.values() for aten in operator.aten}
 _SHAPED = frozenset(aten for name in ("max_pool", "average_pool", "reshape", "pad") for aten in OPERATORS[name].aten)
-_LAYERS = frozenset(
-    {"linear", "embedding", "layer_norm", "batch_norm", "group_norm", "instance_norm", "rms_norm", "convolution"}
-) | {f"conv{kind}{n}d" for kind in ("", "_transpose") for n in (1, 2, 3)}
-KNOWN = frozenset(_BY_ATEN) | IDENTITIES | FUNCTIONS | {f"{name}_" for name in FUNCTIONS} | RULES.keys()
+KNOWN = frozenset(_BY_ATEN) | IDENTITIES | FUNCTIONS | {f"{name}_" for name in FUNCTIONS} | RULES.keys() | SEVERAL_RULES.keys()
 """Operations that a network may hold, some of them with certain arguments alone."""
 
 
@@ -117,16 +97,18 @@ def lower(calls: Sequence[Call], traced: Traced, selection: Selection | None = N
         For the first operation that is not covered, by name and with what to do instead.
     """
     draft = Draft(traced, selection or Selection())
+    draft.read_items = _read_items(calls, traced.output_names)
+    computed = constants(calls, traced)
     for call in calls:
-        if call.op not in KNOWN:
+        if call.op not in KNOWN and call.name not in computed:
             raise refuse(traced.places.get(call.name, call.name), call.op)
     for call in calls:
         call = replace(call, parameters=draft.parameters)
         try:
-            if _fold(draft, call):
+            if call.name in computed:
+                compute(draft, call)
                 continue
-            if call.op in SEVERAL and not call.shape:
-                draft.several[call.name] = call
+            if not call.shape and _several(draft, call):
                 continue
             draft.values[call.name] = _node(draft, call)
         except ValueError as error:
@@ -136,7 +118,28 @@ def lower(calls: Sequence[Call], traced: Traced, selection: Selection | None = N
         raise UnsupportedError("network", "an output that is not computed from the input", "one input and one output")
     output = outputs[0] if len(outputs) == 1 else draft.add("join", outputs, {}, draft.free_name("outputs"))
     graph = draft.finish(fold_scales(draft, output))
-    return Target.build(graph, draft.weights_of(graph), draft.kept, draft.accounts())
+    return Target.build(graph, draft.weights_of(graph), draft.kept, draft.accounts(), draft.selection)
+
+
+def _read_items(calls: Sequence[Call], outputs: Sequence[str]) -> dict[str, set[int]]:
+    """For each call with several outputs the numbers of those that something reads."""
+    read = {reference.name for call in calls for reference in call.references} | set(outputs)
+    found: dict[str, set[int]] = {}
+    for call in calls:
+        if call.op == ITEM and call.name in read:
+            found.setdefault(call.arguments["self"].name, set()).add(call.arguments["index"])
+    return found
+
+
+def _several(draft: Draft, call: Call) -> bool:
+    """Take note of a call with several outputs; whether it is one."""
+    rule = SEVERAL_RULES.get(call.op)
+    made = None if rule is None else rule(draft, call)
+    if made is not None:
+        draft.outputs[call.name] = made
+    elif call.op in SEVERAL:
+        draft.several[call.name] = call
+    return made is not None or call.op in SEVERAL
 
 
 def _node(draft: Draft, call: Call) -> str:
@@ -170,47 +173,3 @@ def _operation(draft: Draft, call: Call, operator: Operator) -> str:
     attributes = operator.lower(call, draft.layouts[source].shape)
     name = operator.name if call.op in WITH_INDICES else call.name
     return draft.add(operator.name, [source], attributes, draft.free_name(name), floating=draft.floating[source])
-
-
-def _fold(draft: Draft, call: Call) -> bool:
-    """Compute what depends on parameters alone; whether it did."""
-    if call.op == ITEM:
-        several = draft.computed.get(call.arguments["self"].name)
-        if several is None:
-            return False
-        value, origins = several[0][call.arguments["index"]], several[1]
-    else:
-        if call.tensors or not _foldable(draft, call):
-            return False
-        arguments = {key: _known(draft, entry) for key, entry in call.arguments.items() if key != "device"}
-        with torch.no_grad():
-            value = getattr(torch.ops.aten, call.op)(**arguments)
-        origins = frozenset().union(*(draft.origins[reference.name] for reference in call.references))
-    if isinstance(value, torch.Tensor):
-        draft.parameters[call.name], draft.origins[call.name] = value, origins
-    else:
-        draft.computed[call.name] = value, origins
-    return True
-
-
-def _foldable(draft: Draft, call: Call) -> bool:
-    """Not what goes by the batch's size, nor a trained layer on constants, which is ticketed as such."""
-    plain = call.op.rstrip("_") if call.op.endswith("_") else call.op
-    if plain not in FUNCTIONS and call.op not in IDENTITIES:
-        return False
-    trained = any(draft.origins[reference.name] for reference in call.references)
-    if trained and call.op in _LAYERS:
-        return False
-    return not _goes_by_batch(list(call.arguments.values()), draft.traced.batch)
-
-
-def _goes_by_batch(value: Any, batch: int) -> bool:
-    if isinstance(value, list | tuple):
-        return any(_goes_by_batch(entry, batch) for entry in value)
-    return type(value) is int and value != 0 and batch > 0 and value % batch == 0
-
-
-def _known(draft: Draft, value: Any) -> Any:
-    if isinstance(value, Reference):
-        return draft.parameters[value.name]
-    return [_known(draft, entry) for entry in value] if isinstance(value, list | tuple) else value

@@ -15,6 +15,7 @@ from slth.errors import TargetError
 from slth.network.accounts import Account
 from slth.network.graph import Graph, Node, Sign
 from slth.network.operators import OPERATORS, WeightOperator
+from slth.network.selection import EVERYTHING, Selection
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
@@ -64,14 +65,16 @@ class WeightLayer:
 class Target:
     """A trained network: ``layers`` in order of evaluation and the ``graph`` around them.
 
-    ``kept`` are the tensors of nodes that are kept as they are, by their names, and ``accounts`` say what became of every
-    parameter of the module that it was read from. Two targets are the same network if their :meth:`digest` is the same; ``==`` only asks whether they are one object.
+    ``kept`` are the tensors of nodes that are kept as they are, by their names; ``accounts`` say what became of every
+    parameter of the module that it was read from, and ``selection`` which of them were to be ticketed. Two targets are
+    the same network if their :meth:`digest` is the same; ``==`` only asks whether they are one object.
     """
 
     graph: Graph
     layers: tuple[WeightLayer, ...]
     kept: Mapping[str, torch.Tensor] = field(default_factory=dict)
     accounts: tuple[Account, ...] = ()
+    selection: Selection = EVERYTHING
 
     @classmethod
     def build(
@@ -80,6 +83,7 @@ class Target:
         weights: Mapping[str, tuple[torch.Tensor, torch.Tensor | None]],
         kept: Mapping[str, torch.Tensor] | None = None,
         accounts: Sequence[Account] = (),
+        selection: Selection = EVERYTHING,
     ) -> Target:
         """Join a graph with its weights, and with the tensors that are kept as they are.
 
@@ -95,8 +99,11 @@ class Target:
         if not layers:
             raise TargetError("target", "a network without a weight layer", "at least one Linear or Conv layer")
         for layer in layers:
-            _check_numbers(layer)
-        return cls(graph, layers, {name: _plain(tensor) for name, tensor in (kept or {}).items()}, tuple(accounts))
+            for part, tensor in (("weight", layer.weight), ("bias", layer.bias)):
+                if tensor is not None:
+                    check_numbers(f"layer {layer.name!r}, {part}", tensor)
+        tensors = {name: _plain(tensor) for name, tensor in (kept or {}).items()}
+        return cls(graph, layers, tensors, tuple(accounts), selection)
 
     def __iter__(self) -> Iterator[WeightLayer]:
         return iter(self.layers)
@@ -142,23 +149,26 @@ def _plain(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.detach().to("cpu") if tensor.device.type != "meta" else tensor
 
 
-def _check_numbers(layer: WeightLayer) -> None:
-    for part, tensor in (("weight", layer.weight), ("bias", layer.bias)):
-        if tensor is None:
-            continue
-        where = f"layer {layer.name!r}, {part}"
-        if tensor.device.type == "meta":
-            raise TargetError(where, "a tensor on the meta device", "numbers", "loading the weights first")
-        if tensor.dtype not in FLOATS:
-            raise TargetError(where, f"{tensor.dtype} numbers", "float16, bfloat16, float32 or float64")
-        if tensor.numel() == 0:
-            raise TargetError(where, f"an empty tensor of shape {tuple(tensor.shape)}", "at least one weight")
-        bad = torch.nonzero(~torch.isfinite(tensor))
-        if len(bad):
-            index = tuple(int(i) for i in bad[0])
-            raise TargetError(
-                where,
-                f"{tensor[index].item()} at index {index} ({len(bad)} such values)",
-                "finite weights",
-                "training again with a smaller learning rate, or another checkpoint",
-            )
+def check_numbers(where: str, tensor: torch.Tensor) -> None:
+    """Refuse what no ticket can realise.
+
+    Raises
+    ------
+    TargetError
+        If a tensor is empty, or holds anything but finite real numbers.
+    """
+    if tensor.device.type == "meta":
+        raise TargetError(where, "a tensor on the meta device", "numbers", "loading the weights first")
+    if tensor.dtype not in FLOATS:
+        raise TargetError(where, f"{tensor.dtype} numbers", "float16, bfloat16, float32 or float64")
+    if tensor.numel() == 0:
+        raise TargetError(where, f"an empty tensor of shape {tuple(tensor.shape)}", "at least one weight")
+    bad = torch.nonzero(~torch.isfinite(tensor))
+    if len(bad):
+        index = tuple(int(i) for i in bad[0])
+        raise TargetError(
+            where,
+            f"{tensor[index].item()} at index {index} ({len(bad)} such values)",
+            "finite weights",
+            "training again with a smaller learning rate, or another checkpoint",
+        )

@@ -14,9 +14,10 @@ import torch
 
 from slth.errors import ArgumentError, TargetError, UnsupportedError
 from slth.network.calls import ITEM, WITH_INDICES, Call, Reference
-from slth.network.draft import Selection, Traced
+from slth.network.draft import Traced
 from slth.network.lower import lower, place, refuse
 from slth.network.own import own_activations_whole
+from slth.network.selection import Selection
 from slth.network.target import Target
 
 logger = logging.getLogger(__name__)
@@ -105,6 +106,7 @@ def from_program(program: torch.export.ExportedProgram, batch: int = 0, selectio
         frozenset(signature.inputs_to_parameters),
         example.is_floating_point(),
         batch,
+        in_memory=True,
     )
     return lower(calls, traced, selection)
 
@@ -131,13 +133,19 @@ def _call(node: torch.fx.Node, batch: int | None, parameters: Mapping[str, torch
     arguments = dict(zip((argument.name for argument in schema.arguments), node.args, strict=False)) | dict(node.kwargs)
     return Call(
         name=name,
-        op=schema.name.split("::")[-1],
+        op=_operation(schema.name),
         arguments={key: _argument(entry) for key, entry in arguments.items()},
         shape=[] if several else [_size(size) for size in value.shape],
         batch=batch,
         parameters=parameters,
         dtype=None if several else value.dtype,
     )
+
+
+def _operation(name: str) -> str:
+    """Without its namespace, but where that is neither torch's nor ours: another library's may be called the same."""
+    space, _, own = name.rpartition("::")
+    return own if space in ("aten", "prims", "slth") else name
 
 
 def _has_indices(node: torch.fx.Node) -> bool:
