@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import json
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 import slth
+from command_line import assert_refused, make_folder
+from command_line import slth as slth_program
 from slth.errors import ArgumentError
 from slth.network.accounts import FOLDED, KEPT, SHARED, STATES, TICKETED, counted, ticketed_share
 from slth.network.load import TargetReference
@@ -148,3 +151,32 @@ def test_a_target_has_its_selection_already() -> None:
     assert slth.find_ticket(target, base_set_size=6, include="0").selection == target.selection
     with pytest.raises(ArgumentError, match="settled"):
         slth.find_ticket(target, base_set_size=6, include="1")
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A user's folder."""
+    return make_folder(tmp_path / "home")
+
+
+def test_the_command_line_takes_patterns_and_verify_needs_none(home: Path) -> None:
+    words = ("--model", "zoo_of_nets:small", "-o", "net.ticket", "--base-set-size", 8)
+    for options in (("--exclude", "0,2"), ("--exclude", "0", "--exclude", "2.*"), ("--include", "4")):
+        found = slth_program("find", *words, *options, "--json", cwd=home)
+        assert (found.status, found.err) == (0, ""), found.err
+        assert [layer["name"] for layer in json.loads(found.out)["layers"]] == ["4"]
+        assert slth_program("verify", "net.ticket", "--target", "net.pt", cwd=home).status == 0
+    planned = slth_program("plan", "net.pt", "--eps", 1, "--delta", 0.1, "--exclude", "5", cwd=home)
+    assert_refused(planned, "--exclude", "'5'")
+    assert_refused(slth_program("find", *words, "--include", "4,6", cwd=home), "--include: got '6'", "0.weight")
+    assert_refused(slth_program("find", *words, "--exclude", "*", cwd=home), "without a weight layer")
+
+
+def test_the_sources_own_activation_has_an_option_of_its_own(home: Path) -> None:
+    words = ("find", "net.pt", "-o", "net.ticket", "--base-set-size", 8, "--domain", "0,1", "--quiet")
+    for option in (("--source-activation", "tanh"), ("--set", "activation=tanh")):
+        assert slth_program(*words, *option, cwd=home).status == 0
+        assert slth.load(home / "net.ticket").spec.layers[0].activation.name == "tanh"
+    both = slth_program(*words, "--source-activation", "tanh", "--set", "activation=tanh", cwd=home)
+    assert_refused(both, "--source-activation", "--set activation")
+    assert_refused(slth_program(*words, "--source-activation", "tan", cwd=home), "--source-activation: got tan")

@@ -15,7 +15,8 @@ from slth.commands import bench, calibrate, certify, demo, find, plan, show, tra
 
 OPTIONS = frozenset(
     {"base_set_size", "tolerance", "objective", "initialisation", "seed", "domain", "construction", "threads"}
-    | {"eps", "delta", "theorem", "epochs", "hidden", "radius", "norm", "method", "labels", "mean", "std"}
+    | {"eps", "delta", "theorem", "epochs", "hidden", "radius", "norm", "method", "labels", "mean", "std", "include"}
+    | {"exclude", "source_activation"}
 )
 """Arguments of the Python functions whose name on the command line is the same with dashes."""
 

@@ -132,7 +132,7 @@ def find_ticket(
         initialisation,
         box,
         delta,
-        parse_activation(source_activation) if isinstance(source_activation, str) else source_activation,
+        parse_activation(source_activation, "source_activation") if isinstance(source_activation, str) else source_activation,
         activation_error,
         parse_law(distribution) if isinstance(distribution, str) else distribution,
         settings or {},

@@ -80,8 +80,9 @@ def certify(
     choice.check()
     if output is not None:
         check_writable(output, (ticket, target, weights, around, points, data))
-    examined = load_target(target, model, weights, activation, input_shape)
-    from slth.artifact import load
+    from slth.artifact import load, selection_in
+
+    examined = load_target(target, model, weights, activation, input_shape, selection_in(ticket))
     from slth.certify.prove import certify as prove
 
     loaded = load(ticket)

@@ -14,7 +14,9 @@ from slth.commands.neurons import find_for_function, find_on_data, refuse_with_n
 from slth.commands.options import (
     Activation,
     DomainOption,
+    Exclude,
     Import,
+    Include,
     InputShape,
     Json,
     Model,
@@ -88,11 +90,11 @@ def find(
     weights: Weights = None,
     activation: Activation = "relu",
     input_shape: InputShape = None,
+    include: Include = None,
+    exclude: Exclude = None,
     construction: Annotated[
         str,
-        typer.Option(
-            metavar="NAME", help="two-for-one, one-for-one, pairs, golden-ratio, conv, neurons.", show_default=False
-        ),
+        typer.Option(metavar="NAME", help="two-for-one, one-for-one, pairs, golden-ratio, ...", show_default=False),
     ] = "two-for-one",
     base_set_size: Annotated[
         int | None, typer.Option(metavar="M", help="Elements a subset sum (20); neurons a pool (1000).")
@@ -105,6 +107,9 @@ def find(
     initialisation: Annotated[
         str, typer.Option(metavar="LAW", help="uniform (default), or looks-linear.", show_default=False)
     ] = "uniform",
+    source_activation: Annotated[
+        str | None, typer.Option(metavar="A", help="In the random network: relu (default), gelu, ...")
+    ] = None,
     setting: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Of the source, or of neurons: delta=0.1 and others."),
@@ -115,7 +120,7 @@ def find(
     seed: Annotated[int, typer.Option(metavar="S", help="Of the random network, 64 bits.")] = 0,
     domain: DomainOption = None,
     threads: Threads = None,
-    max_missed: Annotated[int | None, typer.Option(metavar="N", help="Exit 1 if more weights miss T.")] = None,
+    max_missed: Annotated[int | None, typer.Option(metavar="N", hidden=True)] = None,
     own: Import = None,
     json: Json = False,
     quiet: Quiet = False,
@@ -127,6 +132,7 @@ def find(
     if construction == "neurons":
         other: dict[str, object] = {"TARGET": target, "--weights": weights}
         other |= {"--base-set-size": base_set_size, "--tolerance": tolerance, "--domain": domain, "--eps": eps}
+        other |= {"--include": include, "--exclude": exclude, "--source-activation": source_activation}
         other |= {"--objective": None if objective == "best" else objective, "--max-missed": max_missed}
         refuse_with_neurons({**other, "--initialisation": None if initialisation == "uniform" else initialisation})
         settings, sigma = setting or [], activation_name(activation)
@@ -140,16 +146,22 @@ def find(
     if max_missed is not None and tolerance is None:
         raise ArgumentError("--max-missed", str(max_missed), "a tolerance to miss", "--tolerance 0.01")
     check_writable(output, (target, weights))
+    from slth.network.selection import Selection
+
+    wishes, selection = parse_settings(setting or []), Selection.of(include, exclude)
+    if source_activation is not None:
+        if "source_activation" in wishes:
+            raise ArgumentError("--source-activation", "--set activation besides", "one of them")
+        wishes["source_activation"] = activation_name(source_activation, "--source-activation")
     kernels = Compilation()
     try:
         set_threads(threads)
-        loaded = load_target(target, model, weights, activation, input_shape)
+        loaded = load_target(target, model, weights, activation, input_shape, selection)
         kernels.wait()
     finally:
         kernels.stop()
     from slth.pipeline import find_ticket
 
-    wishes = parse_settings(setting or [])
     with progress_bar(not quiet) as bar:
         ticket = find_ticket(
             loaded,

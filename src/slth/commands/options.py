@@ -11,6 +11,7 @@ from slth.errors import ArgumentError
 
 if TYPE_CHECKING:
     from slth.activations import Activation as OwnActivation
+    from slth.network.selection import Selection
     from slth.network.target import Target
 
 Model = Annotated[str | None, typer.Option(metavar="PKG.MOD:FN", help="Function that returns the target module.")]
@@ -24,6 +25,8 @@ Activation = Annotated[
     ),
 ]
 InputShape = Annotated[str | None, typer.Option(metavar="C,H,W", hidden=True)]
+Include = Annotated[list[str] | None, typer.Option(metavar="PATTERN", hidden=True)]
+Exclude = Annotated[list[str] | None, typer.Option(metavar="PAT", help="Parameters to keep (--include: to ticket).")]
 DomainOption = Annotated[str | None, typer.Option(metavar="LO,HI", help="Smallest and largest input value.")]
 Import = Annotated[list[str] | None, typer.Option("--import", metavar="CODE", hidden=True)]
 """Code of the user's own: ``FILE.py`` or ``package.module``, which registers activations; with ``:NAME`` one of it."""
@@ -33,9 +36,14 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")
 
 
 def load_target(
-    path: Path | None, model: str | None, weights: Path | None, activation: str, input_shape: str | None
+    path: Path | None,
+    model: str | None,
+    weights: Path | None,
+    activation: str,
+    input_shape: str | None,
+    selection: Selection | None = None,
 ) -> Target:
-    """The target that the shared arguments name.
+    """The target that the shared arguments name; without a selection all of its parameters are to be ticketed.
 
     Raises
     ------
@@ -43,8 +51,10 @@ def load_target(
         If they name none, or one that cannot be used.
     """
     from slth.network.load import TargetReference
+    from slth.network.selection import EVERYTHING
 
-    return TargetReference(path, model, weights, activation_name(activation), parse_shape(input_shape)).load()
+    name, shape = activation_name(activation), parse_shape(input_shape)
+    return TargetReference(path, model, weights, name, shape, selection or EVERYTHING).load()
 
 
 def import_own(references: list[str] | None) -> None:

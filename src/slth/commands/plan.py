@@ -12,7 +12,9 @@ import typer
 from slth.commands.options import (
     Activation,
     DomainOption,
+    Exclude,
     Import,
+    Include,
     InputShape,
     Json,
     Model,
@@ -47,6 +49,8 @@ def plan(
     weights: Weights = None,
     activation: Activation = "relu",
     input_shape: InputShape = None,
+    include: Include = None,
+    exclude: Exclude = None,
     domain: DomainOption = None,
     theorem: Annotated[
         str | None, typer.Option(metavar="NAME,...", help="Such as orseau-30,pensia-1. Default: all.")
@@ -61,11 +65,12 @@ def plan(
     """Say what every theorem asks of a network, and what it breaks."""
     from slth.bounds.exact import positive, probability
     from slth.forecast.requirements import check_theorems, requirements
+    from slth.network.selection import Selection
 
     positive("eps", eps), probability("delta", delta)
     import_own(own)
     names = None if theorem is None else check_theorems([name.strip() for name in theorem.split(",")])
-    loaded = load_target(target, model, weights, activation, input_shape)
+    loaded = load_target(target, model, weights, activation, input_shape, Selection.of(include, exclude))
     with progress_bar(not quiet) as bar:
         found = requirements(
             loaded,

@@ -62,7 +62,7 @@ def verify(
     """Recompute what a ticket claims from file and target alone.
 
     Exit 0: it holds, 1: it does not, 2: misuse."""
-    from slth.artifact import load
+    from slth.artifact import load, selection_in
     from slth.neurons.file import is_neurons
 
     import_own(own)
@@ -78,7 +78,7 @@ def verify(
     check_seed(seed)
     set_threads(threads)
     # The target first: its code may register activations that the ticket names.
-    examined = load_target(target, model, weights, activation, input_shape)
+    examined = load_target(target, model, weights, activation, input_shape, selection_in(ticket))
     loaded = load(ticket)
     if certificate is not None:
         scaling = None if mean is None or std is None else Scaling(mean, std)
