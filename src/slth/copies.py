@@ -13,8 +13,9 @@ from slth.candidates import has_candidates, realise_own
 from slth.errors import TicketError
 from slth.mask import BlockMask, CopyMask, Mask
 from slth.mask.blocks import blocks
-from slth.network.graph import Graph, Node
+from slth.network.graph import INPUT, Graph, Node
 from slth.network.operators import OPERATORS, Elementwise
+from slth.network.streams import streams, terms
 from slth.network.widen import CopyLayout, Widened, widen
 from slth.realise import RealisedLayer, realise
 from slth.source.copies import CopySource
@@ -30,26 +31,62 @@ class Constants:
     values: NDArray[np.float64]
     slack: NDArray[np.float64]
 
-    def through(self, nodes: Sequence[Node]) -> Constants:
-        """The constants behind operations without weights, which keep channels constant (see :mod:`widen`)."""
-        values, slack = self.values, self.slack
-        for node in nodes:
-            operator = OPERATORS[node.op]
-            if isinstance(operator, Elementwise):
-                phi = operator.activation(node.attributes)
-                size = 1.0 + np.abs(values) + slack
-                new = phi.value(values)
-                # Twice the error of a library's function: here, and where the source is evaluated.
-                units = 0.0 if node.op == "relu" else 2 * phi.rounding_units * _UNIT * max(1.0, phi.lipschitz)
-                values, slack = new, (phi.lipschitz * slack + units * size + phi.jump) * (1 + 8 * _UNIT)
-            elif node.op == "average_pool":
-                # A mean of n equal numbers, added in any order and divided.
-                n_terms = int(np.prod(node.attributes["kernel"]))
-                slack = slack + (n_terms + 8) * _UNIT * (np.abs(values) + slack)
+    def __add__(self, other: Constants) -> Constants:
+        values = self.values + other.values
+        slack = (self.slack + other.slack) * (1 + 8 * _UNIT)
+        # Rounded here, and where the source is evaluated.
+        return Constants(values, slack + 4 * _UNIT * (np.abs(values) + slack))
+
+    def behind(self, node: Node) -> Constants:
+        """The constants behind an operation without weights, which keeps channels constant (see :mod:`widen`)."""
+        values, slack, operator = self.values, self.slack, OPERATORS[node.op]
+        if isinstance(operator, Elementwise):
+            phi = operator.activation(node.attributes)
+            size = 1.0 + np.abs(values) + slack
+            new = phi.value(values)
+            # Twice the error of a library's function: here, and where the source is evaluated.
+            units = 0.0 if node.op == "relu" else 2 * phi.rounding_units * _UNIT * max(1.0, phi.lipschitz)
+            return Constants(new, (phi.lipschitz * slack + units * size + phi.jump) * (1 + 8 * _UNIT))
+        if node.op == "average_pool":
+            # A mean of n equal numbers, added in any order and divided.
+            n_terms = int(np.prod(node.attributes["kernel"]))
+            slack = slack + (n_terms + 8) * _UNIT * (np.abs(values) + slack)
         return Constants(values, slack)
 
 
 NONE = Constants(np.zeros(0), np.zeros(0))
+
+
+class ConstantFlow:
+    """The constants in a network of copies, from its input to its output; layers are asked for and told in order.
+
+    Parameters
+    ----------
+    graph : Graph
+        The target's.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        self._left, self._values = iter(graph.nodes), streams(graph).values
+        self._known = {INPUT: NONE}
+
+    def read_by(self, layer: Node) -> Constants:
+        """What the next weight layer reads."""
+        for node in self._left:
+            if node.name == layer.name:
+                break
+            self._known[node.name] = self._behind(node) if self._values[node.name].kind else NONE
+        return self._known[layer.source]
+
+    def made_by(self, layer: Node, constants: Constants) -> None:
+        """What that layer makes."""
+        self._known[layer.name] = constants
+
+    def _behind(self, node: Node) -> Constants:
+        if node.op == "function":
+            one, other = (self._known[name] for name in terms(node))
+            return one + other
+        return self._known[node.source].behind(node)
 
 
 def is_copied(sources: Sequence[SourceLayer]) -> bool:
@@ -58,7 +95,7 @@ def is_copied(sources: Sequence[SourceLayer]) -> bool:
 
 
 def widened(graph: Graph, sources: Sequence[SourceLayer]) -> Widened:
-    """The graph of the source network itself, whose first weight node stands for two layers."""
+    """The graph of the source network itself, in which weight nodes that read no copies stand for two layers."""
     return widen(graph, [source.block_width for source in sources])
 
 
@@ -271,15 +308,15 @@ def realise_all(
             result[name] = realise(source, mask)
             on_layer(len(result))
         return result
-    wide, constants = widened(graph, [source for source, _ in layers]), NONE
-    for number, (name, (source, mask)) in enumerate(zip(names, layers, strict=True)):
-        layout, nodes = wide.layouts[number], wide.between[number]
+    layouts, flow = widened(graph, [source for source, _ in layers]).layouts, ConstantFlow(graph)
+    for node, layout, (source, mask) in zip(graph.weighted, layouts, layers, strict=True):
+        constants = flow.read_by(node)
         if isinstance(source, CopySource) and isinstance(mask, CopyMask):
-            result[name] = _later(source, mask, constants)
-            constants = next_constants(source, mask, constants).through(nodes)
+            result[node.name] = _later(source, mask, constants)
+            flow.made_by(node, next_constants(source, mask, constants))
         else:
-            result[name] = _first(realise(source, mask), layout)
-            constants = first_constants(source, mask, layout.constants_out).through(nodes)
+            result[node.name] = _first(realise(source, mask), layout)
+            flow.made_by(node, first_constants(source, mask, layout.constants_out))
         on_layer(len(result))
     return result
 

@@ -16,6 +16,10 @@ biases, each a subset sum near some number above 0, and every later layer makes 
 reads. A bias is a subset sum over w c with c the constants as they came out, behind the target's activation, so that
 their errors do not add up.
 
+Where branches meet, x + f(x), copy k of x is added to copy k of f(x), with equally many copies of both, and one of the
+layers makes the constants while the others prune those channels (:mod:`slth.network.streams`). Every layer that reads
+the network's input takes two source layers, as the first one does.
+
 With the looks-linear initialisation the neurons of source layer 1 come in mirrored pairs, so that any activation may
 lie between the first two layers (Theorem 2.6). Later layers have independent weights.
 
@@ -43,12 +47,13 @@ from numpy.typing import NDArray
 from slth.constructions.base import Found, Work
 from slth.constructions.subset_sums import Chosen, Piece, SubsetSumConstruction
 from slth.constructions.two_for_one import LARGEST_BASE_SET, TwoForOne
-from slth.copies import NONE, Constants, first_constants, next_constants, widened
+from slth.copies import NONE, ConstantFlow, Constants, first_constants, next_constants, widened
 from slth.errors import ArgumentError
 from slth.mask import BlockMask, CopyMask, Mask
 from slth.mask.copies import pack
 from slth.network.deepen import deepen
 from slth.network.graph import Graph, Sign
+from slth.network.streams import streams
 from slth.network.target import Target, WeightLayer
 from slth.network.widen import CopyLayout, Widened, widen
 from slth.plan import INITIALISATIONS, Goal, LayerPlan, Plan, Size, Wishes, magnitudes
@@ -77,9 +82,10 @@ _FIRST = _FirstHalf()
 
 @dataclass(frozen=True)
 class _Fed(WeightLayer):
-    """A target layer and the constants that its source layer reads."""
+    """A target layer, the constants that its source layer reads, and whether it makes some."""
 
     constants: Constants = NONE
+    makes_constants: bool = False
 
 
 class OneForOne(SubsetSumConstruction):
@@ -113,27 +119,31 @@ class OneForOne(SubsetSumConstruction):
         return _FIRST.foresee(layer, wishes, size)
 
     def sizes(self, target: Target, signs: Mapping[str, Sign], wishes: Wishes, goals: Sequence[Goal]) -> list[Size]:
-        """Blocks of the first layer as in two-for-one; then m copies, and scales that reach the weights."""
-        sizes = [goal.base_set_size for goal in goals]
-        wide = widen(target.graph, sizes)
-        first = target.layers[0]
-        made = [self.size(_repeated(first, wide.layouts[0].copies_out), signs[first.name], wishes, goals[0])]
-        for number in range(1, len(sizes)):
-            layer = target.layers[number]
+        """Blocks of the first layers as in two-for-one; then m copies, and scales that reach the weights.
+
+        Layers that read the same, or what meets in a sum, read as many copies as the largest of their base sets has.
+        """
+        sizes = streams(target.graph).even([int(goal.base_set_size) for goal in goals])
+        made = []
+        for layer, layout, goal, size in zip(target, widen(target.graph, sizes).layouts, goals, sizes, strict=True):
+            if not layout.reads_copies:
+                made.append(self.size(_repeated(layer, layout.copies_out), signs[layer.name], wishes, goal))
+                continue
             # Copies differ, and what they differ by counts with the sum of the kept weights: no scale beyond need.
             scale = float32_above(float(magnitudes(layer).max(initial=0.0)) / wishes.law.spread) or 1.0
-            made.append(Size(int(sizes[number]), scale, wishes.law))
+            made.append(Size(size, scale, wishes.law))
         return made
 
     def connect(self, graph: Graph, sources: tuple[SourceLayer, ...]) -> tuple[SourceLayer, ...]:
-        """The first layer with all of its rows, the others with their copies."""
-        for source in sources[1:]:
-            if not 1 <= source.block_width <= self.largest_size:
-                raise ArgumentError("block_width", str(source.block_width), f"1 to {self.largest_size} copies")
-        if sources[0].mirrored and sources[0].block_width % 2:
-            raise ArgumentError("block_width", str(sources[0].block_width), "an even number, for mirrored pairs")
-        wide = widened(graph, sources)
-        return tuple(_connected(source, layout) for source, layout in zip(sources, wide.layouts, strict=True))
+        """The first layers with all of their rows, the others with their copies."""
+        layouts = widened(graph, sources).layouts
+        for source, layout in zip(sources, layouts, strict=True):
+            width = source.block_width
+            if layout.reads_copies and not 1 <= width <= self.largest_size:
+                raise ArgumentError("block_width", str(width), f"1 to {self.largest_size} copies")
+            if not layout.reads_copies and source.mirrored and width % 2:
+                raise ArgumentError("block_width", str(width), "an even number, for mirrored pairs")
+        return tuple(map(_connected, sources, layouts))
 
     def mask_layout(self, source: SourceLayer) -> type[Mask]:
         """Of blocks for the first layer, then of copies."""
@@ -141,7 +151,9 @@ class OneForOne(SubsetSumConstruction):
 
     def check_masks(self, graph: Graph, sources: Sequence[SourceLayer], masks: Sequence[Mask]) -> None:
         """Refuse constants that are not."""
-        first_constants(sources[0], masks[0], widened(graph, sources).layouts[0].constants_out)
+        for source, mask, layout in zip(sources, masks, widened(graph, sources).layouts, strict=True):
+            if not layout.reads_copies:
+                first_constants(source, mask, layout.constants_out)
 
     def find_layers(
         self,
@@ -152,35 +164,40 @@ class OneForOne(SubsetSumConstruction):
         known: Sequence[Mask | None],
     ) -> Iterator[Found | None]:
         """Layer after layer, with the constants as they come out; known masks stand as long as all before them do."""
-        wide, constants, stands = widened(target.graph, sources), NONE, True
+        wide, flow, stands = widened(target.graph, sources), ConstantFlow(target.graph), True
         for number, (layer, source, layer_plan) in enumerate(zip(target, sources, plan.layers, strict=True)):
             mask, found, layout = known[number], None, wide.layouts[number]
-            stands = stands and mask is not None
+            constants, stands = flow.read_by(layer.node), stands and mask is not None
             if isinstance(source, CopySource):
                 if mask is None or not stands:
-                    fed = _Fed(layer.node, layer.weight, layer.bias, constants=constants)
+                    makes = layout.makes_constants
+                    fed = _Fed(layer.node, layer.weight, layer.bias, constants=constants, makes_constants=makes)
                     found = self.find(source, fed, plan, layer_plan, work(layer))
                     mask = found.mask
                 assert isinstance(mask, CopyMask)
-                constants = next_constants(source, mask, constants)
+                flow.made_by(layer.node, next_constants(source, mask, constants))
             else:
                 if mask is None or not stands:
-                    found = _find_first(wide, source, layer, plan, layer_plan, work(layer))
+                    found = _find_first(wide, layout, source, layer, plan, layer_plan, work(layer))
                     mask = found.mask
-                constants = first_constants(source, mask, layout.constants_out)
+                flow.made_by(layer.node, first_constants(source, mask, layout.constants_out))
             yield found
-            constants = constants.through(wide.between[number])
 
     def n_problems(self, source: CopySource, layer: WeightLayer, plan: LayerPlan) -> int:
         """Of all copies, about."""
         return layer.n_weights * source.copies_out
 
     def pieces(self, source: CopySource, layer: Any, plan: LayerPlan, elements: int) -> Iterator[Piece]:
-        """One problem a copy of a weight, then one a copy of a bias; those of the constants are the last piece."""
+        """One problem a copy of a weight, then one a copy of a bias; those of the constants are the last piece.
+
+        Rows for constants that another layer makes have no problem, and keep nothing.
+        """
         targets, bias = layer.weight_array(), layer.bias_array()
         constants: Constants = layer.constants
         reach = source.whole_scales[1] * source.law.spread * float(np.abs(constants.values).sum()) / 4
         for start, stop in source.ranges(elements):
+            if start >= source.data_rows and not layer.makes_constants:
+                continue
             weight = source.weight(start, stop)
             base_sets, sizes, wanted = [np.zeros(0)], [np.zeros(0, np.int64)], [np.zeros(0)]
             if start < source.data_rows:
@@ -201,15 +218,18 @@ class OneForOne(SubsetSumConstruction):
 
     def mask(self, source: CopySource, plan: LayerPlan, chosen: list[Chosen]) -> CopyMask:
         """Keep the chosen weights."""
-        copies, constants = [np.zeros(0, np.uint8)], [np.zeros(0, np.uint8)]
+        copies, constants, done = [np.zeros(0, np.uint8)], [np.zeros(0, np.uint8)], 0
         for answers in chosen:
             start, stop = answers.place
+            done = stop
             flags, n_rows, n_inputs = answers.flags, stop - start, 0
             if start < source.data_rows:
                 n_inputs = n_rows * source.inputs_per_group * source.taps * source.block_width
                 copies.append(pack(flags[:n_inputs].reshape(n_rows, -1)))
             if start >= source.first_constant_row:
                 constants.append(pack(flags[n_inputs:].reshape(n_rows, -1)))
+        if done < source.rows:
+            constants.append(pack(np.zeros((source.rows - done, source.constants_in), np.bool_)))
         return CopyMask(np.concatenate(copies), np.concatenate(constants))
 
     def weight_errors(
@@ -249,9 +269,10 @@ def _repeated(layer: WeightLayer, times: int) -> WeightLayer:
 
 
 def _connected(source: SourceLayer, layout: CopyLayout) -> SourceLayer:
-    if source.index == 0:
+    if not layout.reads_copies:
         outputs = source.outputs * layout.copies_out + layout.constants_out
-        return dataclasses.replace(source, outputs=outputs, bias=source.bias or layout.constants_out > 0)
+        bias = source.bias or (layout.makes_constants and layout.constants_out > 0)
+        return dataclasses.replace(source, outputs=outputs, bias=bias)
     common = {field.name: getattr(source, field.name) for field in dataclasses.fields(source)}
     return CopySource(
         **common,
@@ -264,18 +285,23 @@ def _connected(source: SourceLayer, layout: CopyLayout) -> SourceLayer:
 
 
 def _find_first(
-    wide: Widened, source: SourceLayer, layer: WeightLayer, plan: Plan, layer_plan: LayerPlan, work: Work
+    wide: Widened,
+    layout: CopyLayout,
+    source: SourceLayer,
+    layer: WeightLayer,
+    plan: Plan,
+    layer_plan: LayerPlan,
+    work: Work,
 ) -> Found:
     """Two-for-one for a layer with every row repeated, and rows of nothing but a bias for the constants."""
-    layout = wide.layouts[0]
-    node = next(node for node in wide.graph if node.name == layer.name)
+    node = wide.graph.by_name[layer.name]
     data = _repeated(layer, layout.copies_out)
     weight = torch.cat([data.weight, data.weight.new_zeros((layout.constants_out, *data.weight.shape[1:]))])
     bias = None
     if source.bias:
         own = data.weight.new_zeros(len(data.weight)) if data.bias is None else data.bias
         reach = _first_reach(source)
-        constants = own.new_full((layout.constants_out,), _aim(reach))
+        constants = own.new_full((layout.constants_out,), _aim(reach) if layout.makes_constants else 0.0)
         bias = torch.cat([own, constants])
     found = _FIRST.find(source, WeightLayer(node, weight, bias), plan, layer_plan, work)
     rows = found.errors.reshape(len(weight), -1)[: len(layer.weight) * layout.copies_out]

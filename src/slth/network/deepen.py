@@ -18,8 +18,9 @@ from typing import Any
 import torch
 
 from slth.errors import ArgumentError
-from slth.network.graph import Graph, Node
+from slth.network.graph import INPUT, Graph, Node
 from slth.network.operators import OPERATORS, WEIGHT_OPERATORS, Elementwise
+from slth.network.streams import streams
 from slth.network.target import Target, WeightLayer
 
 LARGEST_EXTRA_DEPTH = 256
@@ -59,13 +60,16 @@ def deepened(graph: Graph, extra_depth: int) -> Graph:
     Raises
     ------
     ArgumentError
-        If the number is out of range, or no activation between two weight layers allows it.
+        If the number is out of range, the graph is no chain or none in which copies can be carried, or no activation
+        between two weight layers allows it.
     """
     if isinstance(extra_depth, bool) or not isinstance(extra_depth, int) or not 0 <= extra_depth <= LARGEST_EXTRA_DEPTH:
         raise ArgumentError("extra_depth", repr(extra_depth), f"a whole number from 0 to {LARGEST_EXTRA_DEPTH}")
     if extra_depth == 0:
         return graph
+    _check_chain(graph)
     place = _place(graph)
+    streams(graph)
     nodes = list(graph.nodes[: place.after + 1])
     pairs, channels = place.slope_sum is not None, _channels(nodes[-1], place)
     for number in range(1, extra_depth + 1):
@@ -75,6 +79,9 @@ def deepened(graph: Graph, extra_depth: int) -> Graph:
         again = place.activation
         _next(nodes, _free(graph, f"identity_{number}_{again.op}"), again.op, dict(again.attributes))
     for number, node in enumerate(graph.nodes[place.after + 1 :], place.after + 1):
+        if number > place.before:
+            nodes.append(node)
+            continue
         attributes = dict(node.attributes)
         if pairs and number < place.before and node.op == "reshape":
             attributes["shape"] = (2 * attributes["shape"][0],)
@@ -82,7 +89,7 @@ def deepened(graph: Graph, extra_depth: int) -> Graph:
             outputs, inputs, *kernel = attributes["weight_shape"]
             attributes["weight_shape"] = (outputs, 2 * inputs, *kernel)
         _next(nodes, node.name, node.op, attributes)
-    return Graph(graph.input_shape, tuple(nodes))
+    return replace(graph, nodes=tuple(nodes))
 
 
 def deepen(target: Target, extra_depth: int) -> Target:
@@ -115,7 +122,24 @@ def deepen(target: Target, extra_depth: int) -> Target:
             half = layer.weight.to(torch.float64) / total
             layer = replace(layer, weight=torch.cat([half, -half], dim=1))
         layers.append(layer)
-    return Target(graph, tuple(layers))
+    return replace(target, graph=graph, layers=tuple(layers))
+
+
+def _check_chain(graph: Graph) -> None:
+    """Refuse branches, and what none of the layers could be followed by.
+
+    Raises
+    ------
+    ArgumentError
+        Naming the first node at which the graph is none.
+    """
+    before = INPUT
+    for node in graph:
+        if node.sources != (before,) or node.layer:
+            got = f"{node.op} of {' and '.join(node.sources) or 'nothing'}" if not node.layer else "weights used again"
+            need = "a chain of layers, each reading the one before it, for extra depth"
+            raise ArgumentError(f"node {node.name!r}", got, need, "no extra depth")
+        before = node.name
 
 
 def _place(graph: Graph) -> _Place:
@@ -187,8 +211,8 @@ def _identity_weight(node: Node, slope_sum: float | None, dtype: torch.dtype) ->
 
 def _next(nodes: list[Node], name: str, op: str, attributes: dict[str, Any]) -> None:
     """Append a node that reads the last one."""
-    shape = OPERATORS[op].shape(attributes, nodes[-1].shape)
-    nodes.append(Node(name, op, nodes[-1].name, attributes, shape))
+    layout = OPERATORS[op].layout(attributes, [nodes[-1].layout])
+    nodes.append(Node(name, op, nodes[-1].name, attributes, layout.shape, layout.batched))
 
 
 def _free(graph: Graph, name: str) -> str:

@@ -1,22 +1,20 @@
 """The graph of a network in which every channel occurs several times, and constant channels besides.
 
 Copy k of channel c is channel c m + k, and the constant channels come last. Operations without weights work channel by
-channel, so that they stay what they are; a flattened map of P positions has entry (c m + k) P + p.
+channel, so that they stay what they are; a flattened map of P positions has entry (c m + k) P + p. In a sum the copies
+of both terms line up (:mod:`slth.network.streams`). Behind the last weight layers there are no copies: what is read
+there of something with copies is the first of them.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NoReturn
 
-from slth.errors import ArgumentError
-from slth.network.graph import Graph, Node
+from slth.network.graph import Graph, Layout, Node
 from slth.network.operators import OPERATORS, WEIGHT_OPERATORS, Elementwise
-
-_FLAT, _MAPS, _ROWS = "flat", "maps", "rows"
-"""Where the channels are: the only axis, the first of several, or the last of several."""
+from slth.network.streams import FLAT, ROWS, Streams, Value, refuse, streams
 
 
 @dataclass(frozen=True)
@@ -26,13 +24,15 @@ class CopyLayout:
     Attributes
     ----------
     copies_in, copies_out : int
-        Of every input and of every output channel.
+        Of every input and of every output channel; 0 copies of inputs that come from the network's input alone.
     constants_in, constants_out : int
         Constant channels.
     positions : int
         Entries of a channel that a flatten has put one after another, of which each is an input of its own.
     constant_tap : int
         The tap at which constant channels are read: one that never sees padding.
+    makes_constants : bool
+        Whether its constant channels hold constants; else zeros, as another layer makes those of the sum that it is in.
     """
 
     copies_in: int
@@ -41,6 +41,12 @@ class CopyLayout:
     constants_out: int
     positions: int
     constant_tap: int
+    makes_constants: bool
+
+    @property
+    def reads_copies(self) -> bool:
+        """Whether it is one source layer, and not two."""
+        return self.copies_in > 0
 
 
 @dataclass(frozen=True)
@@ -50,71 +56,105 @@ class Widened:
     Attributes
     ----------
     graph : Graph
-        Nodes of the same names.
+        Nodes of the same names, and for first copies that are read without the others nodes that take them.
     layouts : tuple of CopyLayout
         For each weight layer.
-    between : tuple of tuple of Node
-        For each weight layer the operations from it to the next one.
     """
 
     graph: Graph
     layouts: tuple[CopyLayout, ...]
-    between: tuple[tuple[Node, ...], ...]
 
 
 def widen(graph: Graph, copies: Sequence[int]) -> Widened:
-    """The graph in which weight layer l reads ``copies[l]`` copies of every channel, for l > 0.
+    """The graph in which weight layer l reads ``copies[l]`` copies of every channel, if it reads copies at all.
 
-    Each layer that a layer with a bias follows makes as many constant channels as copies.
+    Layers make as many constant channels as copies where a layer with a bias follows.
 
     Raises
     ------
     ArgumentError
-        If a layer has groups, or an operation between layers would mix copies or change constants.
+        If a layer has groups or weights of another layer, an operation between layers would mix copies or change
+        constants, or layers that read the same ask for different numbers of copies.
     """
-    weighted = list(graph.weighted)
-    last = max((number for number, node in enumerate(weighted) if node.attributes["bias"]), default=0)
-    made = [copies[number] if number <= last else 0 for number in range(1, len(weighted))] + [0]
-    wide: list[Node] = []
+    known = streams(graph)
+    numbers = known.copies(copies)
+    constants = known.constants(numbers)
+    nodes: dict[str, Node] = {}
     layouts: list[CopyLayout] = []
-    between: list[list[Node]] = []
-    kind, positions = "", 1
     for node in graph:
-        number = len(layouts) - 1
-        shape = wide[-1].shape if wide else graph.input_shape
         if node.op in WEIGHT_OPERATORS:
-            number += 1
-            layout = _layout(graph, node, number, kind, positions, copies, made)
-            layouts.append(layout)
-            between.append([])
-            kind, positions = _MAPS if node.op != "linear" else _FLAT if len(node.shape) == 1 else _ROWS, 1
-            attributes = _weighted(node, layout, number)
+            layouts.append(_layout(known, node, len(layouts), numbers, constants))
+            nodes[node.name] = _widened(graph, nodes, node, _weighted(node, layouts[-1]))
+        elif known.values[node.name].kind:
+            _check_zeros(node, constants[_stream(known, node.name)])
+            nodes[node.name] = _widened(graph, nodes, node, _reshaped(graph, nodes, node))
         else:
-            attributes = dict(node.attributes)
-            if 0 <= number < len(weighted) - 1:
-                between[-1].append(node)
-                source = graph.shape_of(node.source)
-                _check_between(node, source, kind, made[number])
-                if node.op == "reshape" and node.shape != source:
-                    kind, positions = _FLAT, math.prod(source[1:])
-                    attributes["shape"] = (math.prod(shape),)
-        wide.append(replace(node, attributes=attributes, shape=OPERATORS[node.op].shape(attributes, shape)))
-    return Widened(Graph(graph.input_shape, tuple(wide)), tuple(layouts), tuple(map(tuple, between)))
+            firsts = [_first_copy(known, nodes, source, numbers, constants) for source in node.sources]
+            nodes[node.name] = replace(node, sources=tuple(firsts))
+    return Widened(replace(graph, nodes=tuple(nodes.values())), tuple(layouts))
+
+
+def _stream(known: Streams, name: str) -> int:
+    stream = known.of(name)
+    assert stream is not None
+    return stream
 
 
 def _layout(
-    graph: Graph, node: Node, number: int, kind: str, positions: int, copies: Sequence[int], made: Sequence[int]
+    known: Streams, node: Node, number: int, copies: Mapping[int, int], constants: Mapping[int, int]
 ) -> CopyLayout:
-    groups = WEIGHT_OPERATORS[node.op].groups(node.attributes)
-    if groups != 1:
-        _refuse(node, f"a convolution in {groups} groups", "one group")
-    copies_out = copies[number + 1] if number + 1 < len(copies) else 1
-    if number == 0:
-        return CopyLayout(1, copies_out, 0, made[0], 1, 0)
-    if (node.op == "linear") != (kind != _MAPS):
-        _refuse(node, "a layer over another axis than the channels of the layer before", "a flatten between them")
-    tap = _inner_tap(graph, node) if made[number - 1] and node.op != "linear" else 0
-    return CopyLayout(copies[number], copies_out, made[number - 1], made[number], positions, tap)
+    own, read = known.of_layer[number], known.of(node.source)
+    made = copies[own], constants[own], number in known.makers
+    if read is None:
+        return CopyLayout(0, made[0], 0, made[1], 1, 0, made[2])
+    tap = _inner_tap(known.graph, node) if constants[read] and node.op != "linear" else 0
+    positions = known.values[node.source].positions
+    return CopyLayout(copies[read], made[0], constants[read], made[1], positions, tap, made[2])
+
+
+def _widened(graph: Graph, nodes: Mapping[str, Node], node: Node, attributes: Mapping[str, object]) -> Node:
+    """The node with other attributes, on what it reads now."""
+    before = [nodes[source].layout if source in nodes else graph.layout_of(source) for source in node.sources]
+    if node.op == "function" or isinstance(OPERATORS[node.op], Elementwise):
+        return replace(node, shape=before[0].shape)
+    layout: Layout = OPERATORS[node.op].layout(attributes, before)
+    return replace(node, attributes=attributes, shape=layout.shape)
+
+
+def _reshaped(graph: Graph, nodes: Mapping[str, Node], node: Node) -> Mapping[str, object]:
+    """Attributes of an operation without weights: a reshape knows its shape."""
+    if node.op != "reshape":
+        return node.attributes
+    before = nodes[node.source].shape
+    return {"shape": before if node.shape == graph.shape_of(node.source) else (math.prod(before),)}
+
+
+def _first_copy(
+    known: Streams, nodes: dict[str, Node], name: str, copies: Mapping[int, int], constants: Mapping[int, int]
+) -> str:
+    """What is read where there are no copies: a node that takes the first copy, if there are more, or constants."""
+    stream = known.of(name)
+    if stream is None or (copies[stream] == 1 and not constants[stream]):
+        return name
+    value, shape = known.values[name], known.graph.shape_of(name)
+    if value.kind == FLAT and value.positions != 1:
+        refuse(known.graph.by_name[name], "flattened maps that the output is made of too", "layers alone behind them")
+    first = _free(known.graph, f"{name}_first")
+    nodes[first] = Node(first, "function", name, _slice(value, shape, copies[stream]), shape)
+    return first
+
+
+def _slice(value: Value, shape: tuple[int, ...], copies: int) -> dict[str, object]:
+    axis = len(shape) if value.kind == ROWS else 1
+    arguments = {"self": {"source": 0}, "dim": axis, "start": 0, "end": shape[axis - 1] * copies, "step": copies}
+    return {"function": "slice", "arguments": arguments, "output": -1, "batch": ()}
+
+
+def _free(graph: Graph, name: str) -> str:
+    """The name, with underscores behind it while a node or a module of the graph has it."""
+    while any(f"{node.name}.".startswith(f"{name}.") for node in graph):
+        name += "_"
+    return name
 
 
 def _inner_tap(graph: Graph, node: Node) -> int:
@@ -129,37 +169,24 @@ def _inner_tap(graph: Graph, node: Node) -> int:
         furthest = (node.shape[1 + axis] - 1) * stride
         inside = [t for t in range(length) if t * dilation >= before and furthest + t * dilation - before < size]
         if not inside:
-            _refuse(node, "a bias, and no tap that never reads padding", "a tap for the constants that make the bias")
+            refuse(node, "a bias, and no tap that never reads padding", "a tap for the constants that make the bias")
         tap = tap * length + min(inside, key=lambda t: (abs(2 * t + 1 - length), t))
     return tap
 
 
-def _weighted(node: Node, layout: CopyLayout, number: int) -> dict[str, object]:
+def _weighted(node: Node, layout: CopyLayout) -> dict[str, object]:
     outputs, inputs, *kernel = node.attributes["weight_shape"]
     rows = outputs * layout.copies_out + layout.constants_out
-    if number == 0:
-        bias = node.attributes["bias"] or layout.constants_out > 0
+    if not layout.reads_copies:
+        bias = node.attributes["bias"] or (layout.constants_out > 0 and layout.makes_constants)
         return {**node.attributes, "weight_shape": (rows, inputs, *kernel), "bias": bias}
     columns = inputs * layout.copies_in + layout.constants_in * layout.positions
     return {**node.attributes, "weight_shape": (rows, columns, *kernel), "bias": False}
 
 
-def _check_between(node: Node, shape: tuple[int, ...], kind: str, constants: int) -> None:
-    """Refuse what does not work channel by channel, and what changes constants."""
-    if isinstance(OPERATORS[node.op], Elementwise):
-        return
-    if node.op == "reshape":
-        if node.shape != shape and not (kind == _MAPS and len(node.shape) == 1):
-            _refuse(node, f"a reshape from {shape} to {node.shape}", "a plain flatten of (channels, positions)")
-        return
-    if kind != _MAPS or (node.op == "pad" and len(node.attributes["widths"]) > 2 * (len(shape) - 1)):
-        _refuse(node, f"{node.op} along the channels", "an operation on each channel by itself")
+def _check_zeros(node: Node, constants: int) -> None:
+    """Refuse what puts zeros beside constants."""
     attributes = node.attributes
     zeros = node.op == "pad" and attributes["mode"] == "constant" and max(attributes["widths"]) > 0
     if constants and (zeros or (attributes.get("count_include_pad", False) and any(attributes["padding"]))):
-        _refuse(node, "zeros beside the constant channels that make the biases", "padding in the convolution itself")
-
-
-def _refuse(node: Node, got: str, need: str) -> NoReturn:
-    need = f"{need} with the construction 'one-for-one'"
-    raise ArgumentError(f"node {node.name!r}", got, need, "--construction two-for-one")
+        refuse(node, "zeros beside the constant channels that make the biases", "padding in the convolution itself")
