@@ -330,16 +330,16 @@ def input_reaches(target: Target, domain: Domain) -> dict[str, float]:
     reaches, found = {INPUT: reach}, dict[str, float]()
     layers = {layer.name: layer for layer in target}
     for node in target.graph:
-        reach = max((reaches[source] for source in node.sources), default=1.0)
-        operator = OPERATORS[node.op]
+        own = [reaches[source] for source in node.sources]
+        operator, reach = OPERATORS[node.op], max(own, default=1.0)
         if isinstance(operator, WeightOperator):
-            # One-hot vectors, and the constant 1, are no larger than 1.
-            reach = 1.0 if node.op in ("embedding", "parameter") else reach
+            reach = operator.core_reach(node.attributes, own)
             found[node.weights] = max(found.get(node.weights, 0.0), reach)
             if math.isfinite(reach):
                 rows = np.abs(layers[node.weights].weight_array()).sum(axis=(1, 2)) * reach
                 bias = layers[node.weights].bias_array()
                 reach = float((rows + (0.0 if bias is None else np.abs(bias))).max())
+            reach = operator.reach(node.attributes, own, reach)
         elif isinstance(operator, Elementwise):
             phi = operator.activation(node.attributes)
             reach = abs(phi.d) + phi.lipschitz * reach + phi.jump if math.isfinite(reach) else reach
@@ -347,7 +347,6 @@ def input_reaches(target: Target, domain: Domain) -> dict[str, float]:
             reach = float(target.kept[node.name].double().abs().max())
         elif node.op == "function":
             rule = REACHES.get(node.attributes["function"])
-            own = [reaches[source] for source in node.sources]
             reach = math.inf if rule is None else rule(node.attributes["arguments"], own)
         reaches[node.name] = reach
     return found

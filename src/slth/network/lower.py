@@ -103,6 +103,8 @@ def lower(calls: Sequence[Call], traced: Traced, selection: Selection | None = N
         if call.op not in KNOWN and call.name not in computed:
             raise refuse(traced.places.get(call.name, call.name), call.op)
     for call in calls:
+        if call.op == ITEM and call.arguments["index"] not in draft.read_items.get(call.arguments["self"].name, ()):
+            continue
         call = replace(call, parameters=draft.parameters)
         try:
             if call.name in computed:

@@ -7,12 +7,13 @@ from slth.network.operators.affine import OPERATORS_OF_WEIGHTS, Conv, Linear, We
 from slth.network.operators.base import Operator
 from slth.network.operators.function import FUNCTIONS, Function, Kept
 from slth.network.operators.pooling import AveragePool, MaxPool
+from slth.network.operators.recurrent import Recurrent
 from slth.network.operators.shape import Join, Pad, Reshape
 from slth.network.operators.wrapped import WRAPPED
 
 WEIGHT_OPERATORS: dict[str, WeightOperator] = OPERATORS_OF_WEIGHTS
 """All operations with weights."""
-WEIGHT_OPERATORS.update({operator.name: operator for operator in WRAPPED})
+WEIGHT_OPERATORS.update({operator.name: operator for operator in (*WRAPPED, Recurrent())})
 
 OPERATORS: dict[str, Operator] = {
     operator.name: operator

@@ -52,6 +52,14 @@ class WeightOperator(Operator):
         """Sign of what the core reads, given those of what the node reads."""
         return signs[0]
 
+    def core_reach(self, attributes: Mapping[str, Any], reaches: Sequence[float]) -> float:
+        """A bound on the absolute values of what the core reads, from bounds on what the node reads."""
+        return max(reaches)
+
+    def reach(self, attributes: Mapping[str, Any], reaches: Sequence[float], made: float) -> float:
+        """A bound on the absolute values of the output, from one on what the core makes."""
+        return made
+
     def shares(self, first: Node, other: Node) -> bool:
         """Whether a second node can use the weights of a first one."""
         mine, theirs = (OPERATORS_OF_WEIGHTS[node.op].core(node.attributes) for node in (first, other))

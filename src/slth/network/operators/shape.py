@@ -36,7 +36,8 @@ class Reshape(Operator):
 
     def module(self, attributes: Mapping[str, Any]) -> torch.nn.Module:
         """``torch.nn.Flatten`` or ``torch.nn.Unflatten``-like module."""
-        return torch.nn.Flatten() if len(attributes["shape"]) == 1 else _Reshape(attributes["shape"])
+        shape: tuple[int, ...] = attributes["shape"]
+        return torch.nn.Flatten() if len(shape) == 1 and shape != (1,) else _Reshape(shape)
 
     def shape(self, attributes: Mapping[str, Any], shape: tuple[int, ...]) -> tuple[int, ...]:
         """The attribute's, if it holds as many entries."""

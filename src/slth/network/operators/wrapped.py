@@ -124,6 +124,10 @@ class Embedding(Wrapped):
         """One-hot vectors are never negative."""
         return Sign.NONNEGATIVE
 
+    def core_reach(self, attributes: Mapping[str, Any], reaches: Sequence[float]) -> float:
+        """Their entries are 0 or 1."""
+        return 1.0
+
     def layout(self, attributes: Mapping[str, Any], sources: Sequence[Layout]) -> Layout:
         """One more axis."""
         (source,) = sources
@@ -166,6 +170,10 @@ class Parameter(Wrapped):
     def core_sign(self, attributes: Mapping[str, Any], signs: Sequence[Sign]) -> Sign:
         """1 is not negative."""
         return Sign.NONNEGATIVE
+
+    def core_reach(self, attributes: Mapping[str, Any], reaches: Sequence[float]) -> float:
+        """1."""
+        return 1.0
 
     def layout(self, attributes: Mapping[str, Any], sources: Sequence[Layout]) -> Layout:
         """Its own, whatever the batch."""

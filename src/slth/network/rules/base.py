@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -12,6 +12,8 @@ from slth.network.draft import Draft, Value
 
 Rule = Callable[[Draft, Call], str | None]
 """The node that a call becomes; None where the rule has nothing to say of it."""
+SeveralRule = Callable[[Draft, Call], Sequence[str] | None]
+"""The nodes that a call with several outputs becomes, in their order; those that nothing reads may be left out behind."""
 
 
 def ticketable(draft: Draft, call: Call, weight: str, bias: str | None = None) -> bool:
@@ -64,4 +66,4 @@ def channel_scale(
     )
 
 
-__all__ = ["Call", "Draft", "Reference", "Rule", "Value", "channel_scale", "names_of", "ticketable"]
+__all__ = ["Call", "Draft", "Reference", "Rule", "SeveralRule", "Value", "channel_scale", "names_of", "ticketable"]

@@ -15,8 +15,11 @@ SEVERAL = frozenset(
 
 
 def item(draft: Draft, call: Call) -> str | None:
-    """One output of a call with several, which is evaluated anew for it."""
+    """One output of a call with several: a node that its rule made, or the call evaluated anew for it."""
     reference, index = call.arguments["self"], call.arguments["index"]
+    if reference.name in draft.outputs:
+        outputs = draft.outputs[reference.name]
+        return outputs[index] if index < len(outputs) else None
     several = draft.several.get(reference.name)
     if several is None:
         return None
