@@ -79,7 +79,7 @@ class SparseKernels(torch.nn.Module):
                 shape = list(hidden.shape)
                 shape[self.axis] = self.n_outputs
                 out = torch.zeros(shape, dtype=hidden.dtype, device=hidden.device)
-            first, last = torch.searchsorted(self.place, torch.tensor([start, stop], device=x.device)).tolist()
+            first, last = self._between(self.place, start, stop, 1)
             scale = [1] * hidden.dim()
             scale[self.axis] = -1
             chosen = hidden.index_select(self.axis, self.place[first:last] - start)
@@ -94,10 +94,17 @@ class SparseKernels(torch.nn.Module):
         for start in range(0, n_neurons, step):
             yield start, min(start + step, n_neurons)
 
+    def _between(self, places: torch.Tensor, start: int, stop: int, entries: int) -> tuple[int, int]:
+        """Which of some ascending places lie in a part; if it is the only one all of them do, without a look at them."""
+        if stop - start >= self.groups * self.width:
+            return 0, len(places)
+        edges = torch.tensor([start, stop], device=places.device) * entries
+        first, last = torch.searchsorted(places, edges).tolist()
+        return first, last
+
     def _hidden(self, x: torch.Tensor, start: int, stop: int) -> torch.Tensor:
         """Activations of some neurons for a padded input."""
-        edges = torch.tensor([start, stop], device=x.device) * self.kernel_entries
-        first, last = torch.searchsorted(self.index, edges).tolist()
+        first, last = self._between(self.index, start, stop, self.kernel_entries)
         weight = torch.zeros((stop - start) * self.kernel_entries, dtype=x.dtype, device=x.device)
         weight[self.index[first:last] - start * self.kernel_entries] = self.incoming[first:last]
         weight = weight.reshape(stop - start, *self.kernel_shape)
