@@ -30,7 +30,7 @@ from slth.report.facts import (
 from slth.report.figures import mask_figure
 from slth.report.page import render
 from slth.report.words import number, percent, shorten, size, superscript
-from slth.summary import base_set_sizes
+from slth.summary import base_set_sizes, parameter_summary
 
 BRANCH = {1: POSITIVE, -1: NEGATIVE}
 
@@ -292,8 +292,8 @@ HOSTILE = [
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_names_are_escaped(mlp_ticket: slth.Ticket, clean_names: set[str], name: str) -> None:
-    nodes = tuple(dataclasses.replace(node, name=name, source="input") if k == 0 else
-                  dataclasses.replace(node, source=name) if k == 1 else node
+    nodes = tuple(dataclasses.replace(node, name=name, sources=("input",)) if k == 0 else
+                  dataclasses.replace(node, sources=(name,)) if k == 1 else node
                   for k, node in enumerate(mlp_ticket.graph.nodes))  # fmt: skip
     assert isinstance(nodes[0], Node)
     facts = (dataclasses.replace(mlp_ticket.facts[0], name=name), *mlp_ticket.facts[1:])
@@ -386,3 +386,14 @@ def test_words() -> None:
     assert size(999) == "999\u202fbytes" and size(281264) == "281\u202fKB" and size(1_500_000) == "1.5\u202fMB"
     assert shorten("abcdefghij", 5) == "ab…ij" and shorten("a\nb", 5) == "a\ufffdb"
     assert superscript(-12) == "⁻¹²"
+
+
+def test_every_parameter_is_on_the_page() -> None:
+    ticket = slth.find_ticket(_conv(), CONV, base_set_size=4, exclude="6.bias")
+    page = render(ticket, title="net")
+    _check_page(page)
+    found = parameter_summary(ticket)
+    assert found.kept == 3 and found.line.replace(" %", "\u202f%") in page
+    for account in ticket.accounts:
+        row = re.search(rf"<td class=left>{re.escape(account.name)}</td><td>{account.n:,}</td>(.*?)</tr>", page)
+        assert row is not None and account.where in row[1] and account.state in row[1]

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 import slth
 from slth import activations
+from slth.commands.screen import some_of
 from slth.constructions import CONSTRUCTIONS
 from slth.constructions.two_for_one import TwoForOne
 from slth.domain import Domain
+from slth.network.accounts import Account
 from slth.network.target import Target
 from slth.plan import Wishes, make_plan
-from slth.summary import base_set_sizes, summarise
-from zoo import Case, mlp
+from slth.summary import base_set_sizes, parameter_summary, summarise
+from zoo import ZOO, Case, mlp
 
 
 def test_counts_are_those_of_the_masked_module(target: Target, ticket: slth.Ticket) -> None:
@@ -96,3 +102,55 @@ def test_a_layer_without_a_kept_weight_has_density_zero() -> None:
         torch.nn.init.zeros_(parameter)
     summary = summarise(slth.find_ticket(model, torch.zeros(1, 2), base_set_size=3))
     assert summary.density == 0.0 and np.isfinite(summary.layers[0].base_set_size)
+
+
+@pytest.mark.parametrize("name", ["resnet", "tied_embedding", "vit"])
+def test_every_parameter_counts_once(name: str) -> None:
+    model, x = ZOO[name]()
+    first = next(key for key, _ in model.named_parameters())
+    for exclude in ((), (first,)):
+        ticket = slth.find_ticket(model, x, base_set_size=4, exclude=exclude)
+        found = summarise(ticket).parameters
+        sizes = {id(p): p.numel() for p in model.parameters()}
+        assert found.total + found.unused == sum(sizes.values())
+        assert found.ticketed + found.folded + found.kept == found.total
+        left_out = dict(model.named_parameters())[first].numel() if exclude else 0
+        assert found.kept == left_out and found.share == 1 - left_out / found.total
+        assert (found.percent == "100 %") == (not exclude)
+        assert f"{found.ticketed:,} ticketed, {found.folded:,} folded, {found.kept:,} kept" in found.line
+        assert found.constants == sum(tensor.numel() for tensor in ticket.kept.values())
+
+
+def test_a_file_without_accounts_counts_its_tensors(ticket: slth.Ticket) -> None:
+    bare = dataclasses.replace(ticket, accounts=())
+    found = summarise(bare).parameters
+    assert (found.total, found.ticketed, found.share) == (ticket.n_target_weights, ticket.n_target_weights, 1.0)
+    assert (
+        found.line
+        == f"100 % of {found.total:,} parameters ticketed or folded: {found.total:,} ticketed, 0 folded, 0 kept"
+    )
+
+
+def test_a_share_is_never_rounded_up_to_all() -> None:
+    accounts = (Account("a", 99_999, "ticketed", "a"), Account("b", 1, "kept", "excluded"), Account("c", 7, "unused"))
+    found = parameter_summary(SimpleNamespace(parameters=accounts, kept={}))  # type: ignore[arg-type]
+    assert found.line.startswith(
+        "99.9 % of 100,000 parameters ticketed or folded: 99,999 ticketed, 0 folded, 1 kept (7"
+    )
+
+
+@given(st.lists(st.floats(0, 1), max_size=80), st.integers(3, 40))
+def test_the_first_the_last_and_the_worst_rows_are_shown(badness: list[float], most: int) -> None:
+    shown = some_of(badness, most)
+    rows = [index for index in shown if index is not None]
+    assert rows == sorted(set(rows)) and len(rows) <= max(most, len(badness) if len(badness) <= most else 0)
+    n, third = len(badness), most // 3
+    if n <= most:
+        assert rows == shown == list(range(n))
+        return
+    assert {*range(third), *range(n - third, n)} <= set(rows)
+    left = set(range(n)) - set(rows)
+    assert sum(badness[index] >= max((badness[k] for k in left), default=0) for index in rows) >= third
+    for before, index, after in zip(shown, shown[1:], shown[2:], strict=False):
+        if index is None:
+            assert before is not None and after is not None and after > before + 1

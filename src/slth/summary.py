@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 from slth.copies import is_copied, widened
 from slth.mask import Mask
 from slth.mask.slots import slots_per_group
+from slth.network.accounts import FOLDED, KEPT, TICKETED, UNUSED, Account, counted, ticketed_share
 from slth.network.graph import Sign
 from slth.network.operators import OPERATORS
 from slth.network.operators.activation import Elementwise
 from slth.network.pooling_layers import places
+from slth.source.balanced import BalancedSource
 from slth.source.candidates import OutputSource
 from slth.source.copies import CopySource
 from slth.source.kernels import KernelSource
@@ -67,6 +69,36 @@ class LayerSummary:
 
 
 @dataclass(frozen=True)
+class ParameterSummary:
+    """What became of the target's parameters, in numbers.
+
+    ``share`` is the fraction that is ticketed or folded of ``total``, those on which the output depends; ``unused`` are
+    the others. ``constants`` counts the numbers of tensors that the file keeps as they are, trained or not.
+    """
+
+    share: float
+    total: int
+    ticketed: int
+    folded: int
+    kept: int
+    unused: int
+    constants: int
+    accounts: tuple[Account, ...]
+
+    @property
+    def percent(self) -> str:
+        """The share, never rounded up to all of them."""
+        return "100 %" if self.share == 1.0 else f"{math.floor(1000 * self.share) / 10:.1f} %"
+
+    @property
+    def line(self) -> str:
+        """The share and what it is made of, in words."""
+        parts = f"{self.ticketed:,} ticketed, {self.folded:,} folded, {self.kept:,} kept"
+        unused = f" ({self.unused:,} more have no part in the output)" if self.unused else ""
+        return f"{self.percent} of {self.total:,} parameters ticketed or folded: {parts}{unused}"
+
+
+@dataclass(frozen=True)
 class TicketSummary:
     """A ticket in numbers; ``ticket_bytes`` and ``seconds`` are None where they are not known.
 
@@ -97,6 +129,7 @@ class TicketSummary:
     ticket_bytes: int | None
     layers: tuple[LayerSummary, ...]
     pooling: dict[str, tuple[str, ...]]
+    parameters: ParameterSummary
 
     @property
     def candidates(self) -> int:
@@ -161,6 +194,19 @@ def summarise(ticket: Ticket, ticket_bytes: int | None = None) -> TicketSummary:
         ticket_bytes=ticket_bytes,
         layers=layers,
         pooling=places(ticket.graph, ticket.pooling),
+        parameters=parameter_summary(ticket),
+    )
+
+
+def parameter_summary(ticket: Ticket) -> ParameterSummary:
+    """Count what became of the target's parameters."""
+    totals = counted(ticket.parameters)
+    return ParameterSummary(
+        share=ticketed_share(ticket.parameters),
+        total=sum(n for state, n in totals.items() if state != UNUSED),
+        **{state: totals[state] for state in (TICKETED, FOLDED, KEPT, UNUSED)},
+        constants=sum(tensor.numel() for tensor in ticket.kept.values()),
+        accounts=ticket.parameters,
     )
 
 
@@ -222,6 +268,8 @@ def base_set_sizes(source: SourceLayer, sign: Sign) -> NDArray[np.int64]:
     n_blocks = source.groups * source.blocks_per_group
     if source.mirrored:
         return np.full(n_blocks, source.block_width // 2, dtype=np.int64)
+    if isinstance(source, BalancedSource):
+        return _balanced_sizes(source)
     univariate = source.univariate_weights().reshape(source.groups, source.blocks_per_group, source.block_width)
     inputs = univariate[:, : source.input_blocks]
     if source.activation.one_sum:
@@ -233,3 +281,16 @@ def base_set_sizes(source: SourceLayer, sign: Sign) -> NDArray[np.int64]:
         counts.append(np.count_nonzero(active, axis=1))
     usable: NDArray[np.int64] = np.minimum(np.concatenate(counts), source.largest_base_set).astype(np.int64)
     return usable
+
+
+def _balanced_sizes(source: BalancedSource) -> NDArray[np.int64]:
+    """Elements of every base set, counted by the neurons that it has."""
+    neuron = np.flatnonzero(source.usable)
+    channel, sign = source.channels[neuron], np.sign(source.univariate_weights()[neuron]).astype(np.int64)
+    place = (neuron // source.neurons_per_group) * source.blocks_per_group
+    place += np.where(channel < 0, source.input_blocks, channel)
+    counts = np.zeros((source.groups * source.blocks_per_group, 3), np.int64)
+    np.add.at(counts, (place, sign + 1), 1)
+    by_block = counts.reshape(source.groups, source.blocks_per_group, 3)
+    inputs = [by_block[:, : source.input_blocks, branch + 1].ravel() for branch in source.input_sign.branches]
+    return np.concatenate([*inputs, *([by_block[:, -1, 2]] if source.bias else [])])

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slth.mask.base import Mask
-from slth.network.accounts import Account
+from slth.network.accounts import Account, of_layers
 from slth.network.deepen import deepen, deepened
 from slth.network.graph import Graph, Sign
 from slth.network.pooling_layers import FIXED, pool, pooled
@@ -198,6 +198,11 @@ class Ticket:
     def layers(self) -> list[tuple[SourceLayer, Mask, LayerFacts]]:
         """Source layer, mask and facts together, in the order of :attr:`hidden_graph`."""
         return list(zip(self.spec.layers, self.masks, self.facts, strict=True))
+
+    @property
+    def parameters(self) -> tuple[Account, ...]:
+        """What became of every parameter, or, where a file does not say it, of every tensor."""
+        return self.accounts or of_layers(self.graph, self.kept)
 
     @property
     def n_weights(self) -> int:

@@ -94,7 +94,7 @@ def find(
     exclude: Exclude = None,
     construction: Annotated[
         str,
-        typer.Option(metavar="NAME", help="two-for-one, one-for-one, pairs, golden-ratio, ...", show_default=False),
+        typer.Option(metavar="NAME", help="two-for-one, one-for-one, pairs, golden-ratio, conv.", show_default=False),
     ] = "two-for-one",
     base_set_size: Annotated[
         int | None, typer.Option(metavar="M", help="Elements a subset sum (20); neurons a pool (1000).")
@@ -108,7 +108,7 @@ def find(
         str, typer.Option(metavar="LAW", help="uniform (default), or looks-linear.", show_default=False)
     ] = "uniform",
     source_activation: Annotated[
-        str | None, typer.Option(metavar="A", help="In the random network: relu (default), gelu, ...")
+        str | None, typer.Option(metavar="A", help="In the random network: relu (default), gelu, tanh.")
     ] = None,
     setting: Annotated[
         list[str] | None,
@@ -194,7 +194,8 @@ def _show(ticket: Ticket, output: Path, asked: _Asked | None, domain: str | None
         print_json(summary.to_json() | (asked.to_json() if asked else {}))
     elif not quiet:
         lines = [f"{summary.seconds:.1f} s, {summary.ticket_bytes:,} bytes in {output}", *order_lines(summary)]
-        print_table(ticket_table(summary), lines + (asked.lines(domain) if asked else []))
+        lines += asked.lines(domain) if asked else []
+        print_table(ticket_table(summary, whole=False), lines, summary.parameters.line)
     if ticket.missed and not quiet:
         typer.echo(
             f"warning: {ticket.missed:,} of {ticket.n_weights:,} weights missed the tolerance {ticket.tolerance:g} "

@@ -6,20 +6,26 @@ import json
 import math
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import typer
 
+from slth.network.accounts import SHARED, TICKETED
+
 if TYPE_CHECKING:
     from rich.progress import Progress
     from rich.table import Table
 
+    from slth.network.accounts import Account
     from slth.summary import LayerSummary, TicketSummary
 
 MOST_LAYERS = 6
 """Of a deeper network so many are named in a line (chosen)."""
+
+MOST_ROWS = 30
+"""Of a table with more a third each of the first, the last and the worst are shown (chosen)."""
 
 PATIENCE_SECONDS = 2.0
 """Work that is done sooner shows no progress bar."""
@@ -38,11 +44,13 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def print_table(table: Table, lines: list[str]) -> None:
+def print_table(table: Table, lines: list[str], first: str = "") -> None:
     """A table and lines below it, on standard output, as wide as it needs where that is not a terminal."""
     from rich.console import Console
 
     console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
+    if first:
+        console.print(first, markup=False)
     console.print(table)
     for line in lines:
         console.print(line, markup=False)
@@ -110,16 +118,16 @@ def order_lines(summary: TicketSummary) -> list[str]:
     """What order layers have, and why, if not the construction's own; what copies there are; extra depth."""
     lines = [_ENDLESS[order] for order in sorted({layer.order for layer in summary.layers} & _ENDLESS.keys())]
     if summary.rerouted:
-        lines.append(f"univariate neurons first, as the input may have either sign: {', '.join(summary.rerouted)}")
+        lines.append(f"univariate neurons first, as the input may have either sign: {_few(summary.rerouted)}")
     for words, layers in summary.signed.items():
         names = [layer.name + (f" (s = {layer.shift:.6g})" if layer.shift else "") for layer in layers]
-        lines.append(f"{words}, as the input may have either sign: {', '.join(names)}")
+        lines.append(f"{words}, as the input may have either sign: {_few(names)}")
     if summary.copied:
         made = [
             f"{layer.name} {layer.copies}" + (f" and {layer.constants} constants" if layer.constants else "")
             for layer in summary.layers
         ]
-        lines.append(f"copies that layers make of their outputs: {', '.join(made)}")
+        lines.append(f"copies that layers make of their outputs: {_few(made)}")
     if summary.candidates:
         lines.append(
             f"a source of {summary.source_depth} layers: hidden neurons of their own for every output, "
@@ -128,9 +136,15 @@ def order_lines(summary: TicketSummary) -> list[str]:
     if summary.extra_depth:
         lines.append(f"extra depth: {summary.extra_depth} identity layers besides the target's")
     if summary.pooling:
-        parts = [f"{words}: {', '.join(names)}" for words, names in summary.pooling.items()]
+        parts = [f"{words}: {_few(names)}" for words, names in summary.pooling.items()]
         lines.append(f"average pooling as convolutions; {'; '.join(parts)}")
     return lines
+
+
+def _few(names: Sequence[str]) -> str:
+    """The first few of a list in a line."""
+    shown = names if len(names) <= MOST_LAYERS else names[: MOST_LAYERS - 1]
+    return ", ".join([*shown, *([f"{len(names) - len(shown)} more"] if len(shown) < len(names) else [])])
 
 
 def law_lines(summary: TicketSummary) -> list[str]:
@@ -163,8 +177,54 @@ def _power(factor: float) -> str:
     return "1" if exponent == 0 else f"2^{exponent}"
 
 
-def ticket_table(summary: TicketSummary) -> Table:
-    """One row a layer, and the totals."""
+def some_of(badness: Sequence[float], most: int = MOST_ROWS) -> list[int | None]:
+    """Which of many rows are shown: the first, the last and the worst, with None for each gap."""
+    n = len(badness)
+    if n <= most:
+        return list(range(n))
+    third = most // 3
+    worst = sorted(range(n), key=lambda index: -badness[index])[:third]
+    shown = sorted({*range(third), *range(n - third, n), *worst})
+    rows: list[int | None] = []
+    for before, index in zip([-1, *shown], shown, strict=False):
+        rows += [index] if index == before + 1 else [None, index]
+    return rows
+
+
+def add_rows(table: Table, rows: Sequence[Sequence[str]], badness: Sequence[float], whole: bool) -> None:
+    """Rows of a table, the middle of many left out."""
+    shown = list(range(len(rows))) if whole else some_of(badness)
+    for index in shown:
+        table.add_row(*(["..."] if index is None else rows[index]))
+    if None in shown:
+        left = len(rows) - sum(index is not None for index in shown)
+        table.caption = f"{left:,} more layers (slth show --all-layers); the worst are among those shown"
+        table.caption_justify, table.caption_style = "left", "dim"
+
+
+def parameter_table(accounts: Sequence[Account]) -> Table:
+    """One row a parameter."""
+    from rich import box
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("parameter")
+    table.add_column("numbers", justify="right")
+    table.add_column("")
+    table.add_column("in, or why")
+    for account in accounts:
+        state, where = account.state, account.where
+        if state == TICKETED and "," in where:
+            where += " (once for each role)"
+        if state == SHARED:
+            state, where = "", f"the same tensor as {where}"
+        table.add_row(escape(account.name), f"{account.n:,}", state, escape(where))
+    return table
+
+
+def ticket_table(summary: TicketSummary, whole: bool = True) -> Table:
+    """One row a layer, and the totals; without ``whole`` the middle of many layers is left out."""
     from rich import box
     from rich.markup import escape
     from rich.table import Table
@@ -182,9 +242,10 @@ def ticket_table(summary: TicketSummary) -> Table:
     }
     for name, total in columns.items():
         table.add_column(name, total, justify="right")
+    rows = []
     for layer in summary.layers:
         low, high = layer.base_set_range
-        table.add_row(
+        row = [
             escape(layer.name),
             f"{layer.weights:,}",
             f"{layer.base_set_size:.1f} ({low}-{high})" if low != high else f"{low}",
@@ -193,5 +254,7 @@ def ticket_table(summary: TicketSummary) -> Table:
             f"{layer.density:.2%}",
             f"{layer.max_weight_error:.1e}",
             "-" if summary.tolerance is None else f"{layer.missed:,}",
-        )
+        ]
+        rows.append(row)
+    add_rows(table, rows, [layer.max_weight_error for layer in summary.layers], whole)
     return table

@@ -9,12 +9,18 @@ import typer
 
 from slth.commands.neurons import show_neurons
 from slth.commands.options import Import, Json, Quiet, import_own
-from slth.commands.screen import law_lines, order_lines, print_json, print_table, ticket_table
+from slth.commands.screen import law_lines, order_lines, parameter_table, print_json, print_table, ticket_table
+from slth.network.accounts import KEPT, UNUSED
+
+MOST_KEPT = 12
+"""Parameters that are kept or unused are listed up to so many (chosen)."""
 
 
 def show(
     ticket: Annotated[Path, typer.Argument(metavar="TICKET", help="The .ticket file.")],
     html: Annotated[Path | None, typer.Option(metavar="PAGE", help="Write a self-contained page of pictures.")] = None,
+    parameters: Annotated[bool, typer.Option("--parameters", help="List every parameter of the target.")] = False,
+    all_layers: Annotated[bool, typer.Option("--all-layers", help="Of a deep network as well.")] = False,
     own: Import = None,
     json: Json = False,
     quiet: Quiet = False,
@@ -49,4 +55,10 @@ def show(
             *law_lines(summary),
             *order_lines(summary),
         ]
-        print_table(ticket_table(summary), lines)
+        kept = [account for account in summary.parameters.accounts if account.state in (KEPT, UNUSED)]
+        listed = list(summary.parameters.accounts) if parameters else kept[:MOST_KEPT]
+        print_table(ticket_table(summary, all_layers), lines, summary.parameters.line)
+        if listed:
+            more = len(kept) - len(listed)
+            rest = [] if parameters or not more else [f"{more:,} more (--parameters)"]
+            print_table(parameter_table(listed), rest)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,7 +25,7 @@ from slth.commands.options import (
     load_target,
     set_threads,
 )
-from slth.commands.screen import print_json, print_table, progress_bar
+from slth.commands.screen import add_rows, print_json, print_table, progress_bar
 from slth.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -132,8 +133,9 @@ def _table(result: Verification) -> Table:
     table.add_column("layer")
     for name in ("weights", "source", "worst error", "mean error", "missed", "certified"):
         table.add_column(name, justify="right")
+    rows = []
     for layer in result.layers:
-        table.add_row(
+        row = [
             escape(layer.name),
             f"{layer.weights:,}",
             "equal" if layer.source_matches else "DIFFERS",
@@ -141,7 +143,11 @@ def _table(result: Verification) -> Table:
             f"{layer.mean_weight_error:.1e}",
             f"{layer.missed:,}",
             "-" if layer.certified_error is None else shown_bound(layer.certified_error, 3),
-        )
+        ]
+        rows.append(row)
+    # A layer that differs comes before any that is merely far off.
+    badness = [layer.max_weight_error if layer.source_matches else math.inf for layer in result.layers]
+    add_rows(table, rows, badness, False)
     return table
 
 

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+    from slth.network.graph import Graph
 
 TICKETED, FOLDED, KEPT, UNUSED, SHARED = STATES = ("ticketed", "folded", "kept", "unused", "shared")
 
@@ -48,6 +54,17 @@ class Account:
         if type(account.n) is not int or account.n < 0 or account.state not in STATES:
             raise ValueError(f"{value!r} is no account of a parameter")
         return account
+
+
+def of_layers(graph: Graph, kept: Mapping[str, torch.Tensor]) -> tuple[Account, ...]:
+    """What a network's tensors are where it is not known of which parameters they were made."""
+    entries = []
+    for node in graph.weighted:
+        shape = node.attributes["weight_shape"]
+        entries.append(Account(f"{node.name}.weight", math.prod(shape), TICKETED, node.name))
+        if node.attributes["bias"]:
+            entries.append(Account(f"{node.name}.bias", shape[0], TICKETED, node.name))
+    return (*entries, *(Account(name, tensor.numel(), KEPT, "kept") for name, tensor in kept.items()))
 
 
 def counted(accounts: Iterable[Account]) -> dict[str, int]:

@@ -11,7 +11,7 @@ from slth.report.facts import subset_sizes
 from slth.report.frame import foot, head, opening
 from slth.report.words import escaped, number, percent, plural, power_of_two, size
 from slth.source.signed import ShiftedSource, SplitSource
-from slth.summary import base_set_sizes, output_factor
+from slth.summary import base_set_sizes, output_factor, parameter_summary
 from slth.ticket import Ticket
 
 if TYPE_CHECKING:
@@ -75,6 +75,7 @@ def render(
         sections.example(ticket, sizes, target),
         later_layers(ticket, target),
         sections.outputs(ticket),
+        sections.parameters(ticket),
         sections.usage(ticket, title),
         foot(ticket.generator_version),
     ]
@@ -106,7 +107,9 @@ def _lead(ticket: Ticket) -> str:
 
 def _facts(ticket: Ticket, file_bytes: int | None) -> list[tuple[str, str]]:
     n_weights, domain = ticket.n_weights, ticket.domain
+    parameters = parameter_summary(ticket)
     facts = [
+        ("Parameters ticketed or folded", f"{parameters.percent} of {parameters.total:,}".replace(" %", "\u202f%")),
         ("Kept", f"{ticket.n_kept:,}"),
         ("Density", percent(ticket.n_kept, ticket.spec.n_weights)),
         ("Random per trained weight", number(ticket.spec.n_weights / max(1, ticket.n_target_weights))),
@@ -131,7 +134,7 @@ def _facts(ticket: Ticket, file_bytes: int | None) -> list[tuple[str, str]]:
     ]
     if file_bytes is not None:
         bits = number(8 * file_bytes / max(1, ticket.n_target_weights))
-        facts[4:4] = [("File", size(file_bytes)), ("File bits per trained weight", bits)]
+        facts[5:5] = [("File", size(file_bytes)), ("File bits per trained weight", bits)]
     return facts
 
 

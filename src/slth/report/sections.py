@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from slth.candidates import has_candidates
 from slth.copies import is_copied
+from slth.network.accounts import FOLDED, KEPT, SHARED, TICKETED, UNUSED
 from slth.report import figures
 from slth.report.diagram import construction
 from slth.report.facts import (
@@ -26,6 +27,7 @@ from slth.report.words import escaped, number, plain, plural
 from slth.source.candidates import CandidateSource
 from slth.source.kernels import KernelSource
 from slth.source.signed import ShiftedSource, SplitSource, TapSource
+from slth.summary import parameter_summary
 from slth.ticket import Ticket
 
 if TYPE_CHECKING:
@@ -274,6 +276,30 @@ def verified(found: Verification) -> str:
 
 def _or_none(value: float | None) -> str:
     return "–" if value is None else number(value)
+
+
+def parameters(ticket: Ticket) -> str:
+    """What became of every parameter of the trained network."""
+    found = parameter_summary(ticket)
+    rows = "".join(
+        f"<tr><td class=left>{escaped(account.name, 60)}</td><td>{account.n:,}</td><td class=left>"
+        f"{_STATES[account.state]}</td><td class=left>{escaped(account.where, 80)}</td></tr>"
+        for account in found.accounts
+    )
+    words = f"{found.line}.".replace(" %", "\u202f%")
+    if found.constants:
+        words += f" The file holds {plural(found.constants, 'number')} as they are, trained ones or constants."
+    return (
+        f"<section><h2>Every parameter</h2><p>{words} Ticketed ones are in the mask; folded ones, such as a "
+        "normalisation’s, were multiplied into the weights of a layer before.</p><details><summary>"
+        f"{plural(len(found.accounts), 'parameter tensor')}</summary>"
+        '<div class="panel below"><div class="scroll"><table><thead><tr><th class=left>Parameter</th><th>Numbers</th>'
+        "<th class=left>State</th><th class=left>Layer, or why</th></tr></thead>"
+        f"<tbody>{rows}</tbody></table></div></div></details></section>"
+    )
+
+
+_STATES = {TICKETED: "ticketed", FOLDED: "folded", KEPT: "<b>kept</b>", UNUSED: "unused", SHARED: "the same as"}
 
 
 def usage(ticket: Ticket, title: str) -> str:
