@@ -22,7 +22,10 @@ TAIL_FACTOR, TAIL_POWER = 1.1, 1.4
 scale s (fitted to simulated base sets of 10 to 30 elements)."""
 
 ALLOWED_MISSES, ALLOWED_SHARE = 0.3, 1e-4
-"""Without a tolerance the scale makes that error least which this many weights, and this share, exceed (chosen)."""
+"""A size is enough for a tolerance that this many weights, and this share, are expected to miss (chosen)."""
+
+LEFT_OUT_SHARE = 1e-5
+"""Without a tolerance the scale makes the largest error of all but this share of the weights least (chosen)."""
 
 ALLOWED_TAIL = 0.1
 """Expected number of weights, besides a share of ALLOWED_SHARE, beyond the tail error of a layer (chosen)."""
@@ -125,9 +128,10 @@ def choose_scale(
     """Scale of a layer's base sets, from their law and the distribution of the layer's weights.
 
     Every error is proportional to the scale, but a scale too small leaves large weights out of reach. The scale
-    returned makes :func:`expected_misses` least at the tolerance; without one it makes that error least which
-    ALLOWED_MISSES and a share of ALLOWED_SHARE of the weights are expected to exceed, and the largest weight is then
-    not mapped beyond m / 30. So it is not the largest weight alone that decides, nor anything that was drawn.
+    returned makes :func:`expected_misses` least at the tolerance; without one it makes the largest error of all but a
+    share of LEFT_OUT_SHARE of the weights least in expectation, the integral of P(a weight misses by more than e) over
+    e, for which min(1, expected misses) stands. So it is not the largest weight alone that decides, nor anything that
+    was drawn.
 
     Parameters
     ----------
@@ -144,19 +148,16 @@ def choose_scale(
     top = float(magnitudes.max(initial=0.0))
     if top == 0.0:
         return 1.0
-    if tolerance is None:
-        scales = top * np.geomspace(30.0 / base_set_size, 64.0, num=_SCALES)
-        errors = top * np.geomspace(1e-13, 1.0, num=_ERRORS)
-    else:
-        scales, errors = top * np.geomspace(0.5, 64.0, num=_SCALES), np.array([tolerance])
-    missed = expected_misses(magnitudes, base_set_size, mirrored, scales, errors)
-    least = missed.min(axis=0)
-    reached = np.flatnonzero(least <= ALLOWED_MISSES + ALLOWED_SHARE * np.count_nonzero(magnitudes))
-    column = reached[0] if reached.size else -1
-    # Of scales that do equally well, the least makes every other error smaller.
-    good = np.flatnonzero(missed[:, column] <= 1.1 * least[column] + 0.01)
+    scales = top * np.geomspace(0.5, 64.0, num=_SCALES)
     with np.errstate(over="ignore"):
-        return float(np.float32(scales[good[0]]))
+        if tolerance is None:
+            errors = top * np.geomspace(1e-13, 1.0, num=_ERRORS)
+            missed = expected_misses(magnitudes, base_set_size, mirrored, scales, errors)
+            some = np.clip(missed - LEFT_OUT_SHARE * np.count_nonzero(magnitudes), 0.0, 1.0)
+            return float(np.float32(scales[int((some * np.diff(errors, prepend=0.0)).sum(axis=1).argmin())]))
+        missed = expected_misses(magnitudes, base_set_size, mirrored, scales, np.array([tolerance]))[:, 0]
+        # Of scales that do equally well, the least makes every other error smaller.
+        return float(np.float32(scales[np.flatnonzero(missed <= 1.1 * missed.min() + 0.01)[0]]))
 
 
 def foreseen_errors(

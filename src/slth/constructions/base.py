@@ -151,7 +151,14 @@ class Construction(ABC):
         shape: dict[str, Any] = {"seed": 0, "index": 0, "scale": 1.0, "initialisation": "uniform"}
         shape |= {"inputs_per_group": inputs_per_group, "outputs": outputs, "kernel": tuple(kernel)}
         shape |= {"groups": WEIGHT_OPERATORS[layer.node.op].groups(layer.node.attributes)}
-        return self.layout(self.order(layer, sign, settings))(**{**shape, "bias": layer.bias is not None, **own})
+        whole = {**shape, "bias": layer.bias is not None, **own}
+        return self._kind(layer, sign, settings, own)(**whole)
+
+    def _kind(
+        self, layer: WeightLayer, sign: Sign, settings: Mapping[str, Any], own: Mapping[str, Any]
+    ) -> type[SourceLayer]:
+        """Type of a layer's source, of which ``own`` are the fields besides its shape."""
+        return self.layout(self.order(layer, sign, settings))
 
     def sizes(self, target: Target, signs: Mapping[str, Sign], wishes: Wishes, goals: Sequence[Goal]) -> list[Size]:
         """Block width, scale and law of every layer's source."""

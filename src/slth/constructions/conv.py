@@ -48,7 +48,7 @@ from slth.constructions import subset_sums
 from slth.constructions.base import Found, Work
 from slth.constructions.shift import moved, shifts
 from slth.constructions.subset_sums import Chosen, Piece, Solved, SubsetSumConstruction, solved
-from slth.constructions.two_for_one import LARGEST_BASE_SET, TwoForOne
+from slth.constructions.two_for_one import LARGEST_BASE_SET, BlockByBlock
 from slth.errors import ArgumentError
 from slth.mask import BlockMask, EitherSignMask, KernelMask, Mask
 from slth.network.graph import Graph, Sign
@@ -58,8 +58,7 @@ from slth.plan import Goal, LayerPlan, Plan, Size, Wishes
 from slth.source.kernels import KernelSource
 from slth.source.signed import ShiftedSource, SplitSource, TapSource
 from slth.source.spec import BlockSource, SourceLayer
-
-_POINTWISE_FIRST = TwoForOne()
+_POINTWISE_FIRST = BlockByBlock()
 """For inputs of both signs."""
 
 POINTWISE, TAPS, SHIFT, SPLIT = "pointwise", "taps", "shift", "split"

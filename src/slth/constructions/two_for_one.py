@@ -32,6 +32,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,7 +45,8 @@ from slth.mask import BlockMask
 from slth.network.graph import Sign
 from slth.network.target import Target, WeightLayer
 from slth.plan import INITIALISATIONS, Goal, LayerPlan, Size, Wishes, magnitudes
-from slth.source.spec import BlockSource
+from slth.source.balanced import BalancedSource, balanced_width
+from slth.source.spec import BlockSource, SourceLayer
 
 LARGEST_BASE_SET = 40
 """Largest expected size of a base set (chosen): blocks vary, and a subset sum of 44 takes the solver milliseconds."""
@@ -81,7 +83,10 @@ class _Place:
 
 
 class TwoForOne(SubsetSumConstruction):
-    """Blocks of univariate neurons for every input channel, then a layer of the target's shape."""
+    """Blocks of univariate neurons for every input channel, then a layer of the target's shape.
+
+    Differs: neurons that their block cannot use serve other blocks, see :mod:`slth.source.balanced`.
+    """
 
     name = "two-for-one"
     source_type = BlockSource
@@ -92,18 +97,35 @@ class TwoForOne(SubsetSumConstruction):
     even_width = True
     any_activation = True
     any_law = True
+    exchanges = True
+    """Whether neurons may serve another block than their own."""
+
+    def _balances(self, wishes: Wishes) -> bool:
+        """Whether neurons are exchanged between blocks: of mirrored pairs, and with two slopes, all are usable anyway."""
+        return self.exchanges and wishes.initialisation == "uniform" and not wishes.activation.one_sum
+
+    def layout(self, order: str) -> type[SourceLayer]:
+        """Balanced blocks, or plain ones where all of a block is usable anyway."""
+        return BalancedSource if order == BalancedSource.order else BlockSource
+
+    def _kind(
+        self, layer: WeightLayer, sign: Sign, settings: Mapping[str, Any], own: Mapping[str, Any]
+    ) -> type[SourceLayer]:
+        """Balanced blocks where base sets have a size of their own."""
+        return BalancedSource if "elements" in own else BlockSource
 
     def check(self, target: Target, wishes: Wishes, size: int) -> None:
         """Refuse a base set too small to reach the tolerance for every weight."""
         if wishes.tolerance is not None:
             by_layer = {layer.name: magnitudes(layer) for layer in target}
-            _check_reach(by_layer, size, wishes.tolerance, wishes.mirrored)
+            every = wishes.mirrored or self._balances(wishes)
+            _check_reach(by_layer, size, wishes.tolerance, every)
 
     def size(self, layer: WeightLayer, sign: Sign, wishes: Wishes, goal: Goal) -> Size:
         """Blocks for an expected m usable elements, and the scales that serve the layer's weights best.
 
-        Half of the uniform draws have the sign that a branch needs, so a block has 2m neurons; with the looks-linear
-        initialisation those are m mirrored pairs, each usable. Where one subset sum serves both signs of the input, m
+        Half of the uniform draws have the sign that a branch needs, so a block has 2m neurons, exchanged between blocks
+        until each has its m; with the looks-linear initialisation those are m mirrored pairs, each usable. Where one subset sum serves both signs of the input, m
         neurons (2m, if m is odd one more) are enough.
         """
         phi, size = wishes.activation, goal.base_set_size
@@ -112,16 +134,20 @@ class TwoForOne(SubsetSumConstruction):
             raise ArgumentError(
                 "source activation", got, "mirrored pairs, in which that cancels", "--initialisation looks-linear"
             )
-        every = wishes.mirrored or phi.one_sum
+        balanced = self._balances(wishes)
+        every = wishes.mirrored or phi.one_sum or balanced
         scale = choose_scale(magnitudes(layer), size, every, goal.tolerance)
         expand = _expand_scale(layer.name, wishes)
         with np.errstate(over="ignore"):
             scale = float(np.float32(scale / (expand * _factor(phi, wishes.mirrored, sign) * wishes.law.spread**2)))
+        if balanced:
+            width = balanced_width(size, layer.weight.shape[1] + int(layer.bias is not None))
+            return Size(width, scale, wishes.law, expand, own={"elements": size, "input_sign": sign})
         return Size(size + size % 2 if phi.one_sum and not wishes.mirrored else 2 * size, scale, wishes.law, expand)
 
     def foresee(self, layer: WeightLayer, wishes: Wishes, size: int) -> tuple[float, float]:
         """From the law of products of two uniform numbers."""
-        every = wishes.mirrored or wishes.activation.one_sum
+        every = wishes.mirrored or wishes.activation.one_sum or self._balances(wishes)
         return foreseen_errors(magnitudes(layer), size, every, layer.weight[0].numel())
 
     def pieces(self, source: BlockSource, layer: WeightLayer, plan: LayerPlan, elements: int) -> Iterator[Piece]:
@@ -133,7 +159,7 @@ class TwoForOne(SubsetSumConstruction):
         step = max(1, elements // (source.neurons_per_group * source.combine_taps))
         branches = _branches(source, plan)
         for group in range(source.groups):
-            columns = _columns(source, univariate[group], branches, plan.input_sign)
+            columns = _columns(source, group, univariate[group], plan)
             for start in range(group * rows_per_group, (group + 1) * rows_per_group, step):
                 stop = min(start + step, (group + 1) * rows_per_group)
                 place = _Place(start, stop, group, columns, source.input_blocks, len(branches), source.combine_taps)
@@ -177,6 +203,12 @@ class TwoForOne(SubsetSumConstruction):
         return np.concatenate([inputs.max(axis=1), errors[n:]])
 
 
+class BlockByBlock(TwoForOne):
+    """The same with neurons that serve their own block alone, as constructions have it that are made of it."""
+
+    exchanges = False
+
+
 _ANYWHERE = 2.0**100
 
 
@@ -199,6 +231,9 @@ def _expand_scale(name: str, wishes: Wishes) -> float:
     reach = wishes.reaches[name]
     if not math.isfinite(reach):
         got = f"{phi.text}, which is a line only near 0, for inputs of any size"
+        if wishes.unbounded and wishes.domain.bounded:
+            need = f"a bound on what it reads, and none is known of what node {wishes.unbounded!r} gives"
+            raise ArgumentError(f"layer {name!r}", got, need, "relu between the source layers")
         raise ArgumentError(f"layer {name!r}", got, "the domain of the network's input", "--domain 0,1")
     # Of biases the same is asked: they are drawn from the law too, times this scale.
     largest, power = max(reach, 1.0) * max(1.0, *map(abs, wishes.law.support)), 0
@@ -219,12 +254,15 @@ def _branches(source: BlockSource, plan: LayerPlan) -> tuple[int, ...]:
     return (0,) if source.mirrored or source.activation.one_sum else plan.input_sign.branches
 
 
-def _columns(source: BlockSource, univariate: NDArray[np.float32], branches: tuple[int, ...], sign: Sign) -> _Columns:
-    """Sort a group's usable elements by block and sign; at most the source's largest base set each."""
+def _columns(source: BlockSource, group: int, univariate: NDArray[np.float32], plan: LayerPlan) -> _Columns:
+    """Sort a group's usable elements by channel and sign; at most the source's largest base set each."""
+    branches, sign = _branches(source, plan), plan.input_sign
+    here = slice(group * source.neurons_per_group, (group + 1) * source.neurons_per_group)
+    channels, usable = source.channels[here], None if source.usable is None else source.usable[here]
     phi = source.activation
     neuron = np.arange(source.neurons_per_group, dtype=np.int64)
-    block = neuron // source.block_width
-    is_input = block < source.input_blocks
+    block = channels
+    is_input = block >= 0
     if source.mirrored:
         first = neuron % 2 == 0
         problem = np.where(first & is_input, block, -1)
@@ -236,6 +274,8 @@ def _columns(source: BlockSource, univariate: NDArray[np.float32], branches: tup
         branch = np.where(univariate > 0, branch_of.get(1, -1), branch_of.get(-1, -1))
         problem = np.where(is_input & (branch >= 0), block * len(branches) + branch, -1)
         is_bias = ~is_input & ((univariate > 0) | (phi.m_minus != 0.0))
+    if usable is not None:
+        problem, is_bias = np.where(usable, problem, -1), is_bias & usable
     order = np.argsort(problem, kind="stable")
     order = order[problem[order] >= 0]
     counts = np.bincount(problem[order], minlength=source.input_blocks * len(branches))

@@ -91,12 +91,12 @@ class BlockMask(UnivariateMask):
         return int(self.neurons.sum()) + int(np.bitwise_count(self.combine).sum())
 
     def expand(self, source: SourceLayer) -> Kept:
-        """The neurons that live and what they keep; a neuron's block says which channel it reads."""
+        """The neurons that live and what they keep; the source says which channel a neuron reads."""
         source = blocks(source)
         neuron = np.flatnonzero(self.neurons)
-        block = neuron % source.neurons_per_group // source.block_width
-        channel = np.where(block < source.input_blocks, block, BIAS)
-        return Kept(neuron, channel, source.univariate_weights()[neuron])
+        channel = source.channels[neuron]
+        assert BIAS == -1
+        return Kept(neuron, channel, source.expand_at(neuron, channel))
 
     def entries(self, source: SourceLayer) -> Iterator[Entries]:
         """The surviving combining weights, from the first output to the last."""

@@ -292,14 +292,23 @@ class BlockSource(SourceLayer):
         """Usable elements of a block that a base set takes at most, in the neurons' order."""
         return max(self.block_width // 2, ENOUGH_ELEMENTS)
 
+    @property
+    def channels(self) -> NDArray[np.int64]:
+        """The channel of its group that each neuron may keep, or -1 for its bias, (n_neurons,)."""
+        block = (np.arange(self.n_neurons, dtype=np.int64) % self.neurons_per_group) // self.block_width
+        return np.where(block < self.input_blocks, block, -1)
+
+    @property
+    def usable(self) -> NDArray[np.bool_] | None:
+        """Which neurons may be in a base set, (n_neurons,); None for those whose weight has a sign that is needed."""
+        return None
+
     def univariate_weights(self) -> NDArray[np.float32]:
         """The one weight (or bias) that each intermediate neuron may keep, (n_neurons,).
 
         Neuron t of input block j keeps its weight from channel j; a neuron of the bias block keeps its bias.
         """
-        neuron = np.arange(self.n_neurons, dtype=np.int64)
-        block = (neuron % self.neurons_per_group) // self.block_width
-        return self.expand_at(neuron, np.where(block < self.input_blocks, block, -1))
+        return self.expand_at(np.arange(self.n_neurons, dtype=np.int64), self.channels)
 
 
 @dataclass(frozen=True)
