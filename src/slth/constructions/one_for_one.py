@@ -46,7 +46,7 @@ from numpy.typing import NDArray
 
 from slth.constructions.base import Found, Work
 from slth.constructions.subset_sums import Chosen, Piece, SubsetSumConstruction
-from slth.constructions.two_for_one import LARGEST_BASE_SET, TwoForOne
+from slth.constructions.two_for_one import LARGEST_BASE_SET, BlockByBlock
 from slth.copies import NONE, ConstantFlow, Constants, first_constants, next_constants, widened
 from slth.errors import ArgumentError
 from slth.mask import BlockMask, CopyMask, Mask
@@ -62,7 +62,7 @@ from slth.source.scales import float32_above
 from slth.source.spec import BlockSource, SourceLayer
 
 
-class _FirstHalf(TwoForOne):
+class _FirstHalf(BlockByBlock):
     """Two-for-one with errors row by row: the weights of an output, then its bias."""
 
     def weight_errors(
