@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
@@ -78,17 +78,30 @@ class SparseLayer(torch.nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """The pruned source layers on a batch."""
+        return self._mapped(x, None if self._is_large else self._dense())
+
+    def prepared(self) -> Callable[[torch.Tensor], torch.Tensor]:
+        """The same for many batches one after the other, the tensor over the survivors made once."""
+        weight = None if self._is_large else self._dense()
+        return lambda x: self._mapped(x, weight)
+
+    @property
+    def _is_large(self) -> bool:
+        return self.node.op == "linear" and math.prod(self.weight_shape) > LARGEST_DENSE
+
+    def _dense(self) -> torch.Tensor:
+        weight = torch.zeros(math.prod(self.weight_shape), dtype=self.values.dtype, device=self.values.device)
+        weight[self.index] = self.values
+        return weight.reshape(self.weight_shape)
+
+    def _mapped(self, x: torch.Tensor, weight: torch.Tensor | None) -> torch.Tensor:
         operator = WEIGHT_OPERATORS[self.node.op]
         padding = operator.padding(self.node.attributes)
         padded = torch.nn.functional.pad(x, padding) if any(padding) else x
-        n_weights = math.prod(self.weight_shape)
-        if self.node.op == "linear" and n_weights > LARGEST_DENSE:
+        if weight is None:
             return self._scattered(padded)
-        hidden = self._hidden(padded, slice(None))
-        weight = torch.zeros(n_weights, dtype=self.values.dtype, device=self.values.device)
-        weight[self.index] = self.values
         plain = {**self.node.attributes, "padding": (0,) * len(padding)}
-        return operator.apply(plain, hidden, weight.reshape(self.weight_shape), None)
+        return operator.apply(plain, self._hidden(padded, slice(None)), weight, None)
 
     def _hidden(self, x: torch.Tensor, neurons: slice) -> torch.Tensor:
         """Activations of some surviving neurons."""

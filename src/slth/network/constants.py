@@ -13,8 +13,8 @@ from slth.network.draft import Draft, Traced
 from slth.network.operators import FUNCTIONS
 
 IDENTITIES = frozenset(
-    "dropout dropout_ feature_dropout alpha_dropout feature_alpha_dropout native_dropout detach detach_ alias contiguous"
-    " clone lift_fresh_copy _to_copy to".split()
+    {"dropout", "dropout_", "feature_dropout", "alpha_dropout", "feature_alpha_dropout", "native_dropout", "detach"}
+    | {"detach_", "alias", "contiguous", "clone", "lift_fresh_copy", "_to_copy", "to"}
 )
 """Calls that give back their input when the network is not in training."""
 
@@ -44,10 +44,10 @@ def constants(calls: Sequence[Call], traced: Traced) -> frozenset[str]:
         if not all(name in trained for name in names):
             continue
         is_trained = any(trained[name] for name in names)
-        if call.op == ITEM or (_computable(call.op, traced.in_memory) and not (is_trained and call.op in _LAYERS)):
-            if not _goes_by_batch(list(call.arguments.values()), traced.batch):
-                trained[call.name] = is_trained
-                found.add(call.name)
+        known = call.op == ITEM or (_computable(call.op, traced.in_memory) and not (is_trained and call.op in _LAYERS))
+        if known and not _goes_by_batch(list(call.arguments.values()), traced.batch):
+            trained[call.name] = is_trained
+            found.add(call.name)
     return frozenset(found)
 
 
@@ -99,7 +99,7 @@ def _computable(op: str, in_memory: bool) -> bool:
 
 @functools.cache
 def _is_pure(op: str) -> bool:
-    """Whether it is an operation of torch's own that gives the same each time, and changes at most its first argument."""
+    """Whether it is torch's own, gives the same each time, and changes at most its first argument."""
     packet = getattr(torch.ops.aten, op, None)
     if packet is None:
         return False

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
-
-import torch
 
 from slth.activations import ACTIVATIONS
 from slth.errors import UnsupportedError
@@ -60,7 +57,8 @@ _ENTRY_BY_ENTRY = frozenset(
 
 _BY_ATEN: dict[str, Operator] = {aten: operator for operator in OPERATORS.values() for aten in operator.aten}
 _SHAPED = frozenset(aten for name in ("max_pool", "average_pool", "reshape", "pad") for aten in OPERATORS[name].aten)
-KNOWN = frozenset(_BY_ATEN) | IDENTITIES | FUNCTIONS | {f"{name}_" for name in FUNCTIONS} | RULES.keys() | SEVERAL_RULES.keys()
+KNOWN = frozenset(_BY_ATEN) | IDENTITIES | FUNCTIONS | {f"{name}_" for name in FUNCTIONS}
+KNOWN |= RULES.keys() | SEVERAL_RULES.keys()
 """Operations that a network may hold, some of them with certain arguments alone."""
 
 

@@ -1,6 +1,7 @@
 """Recurrent layers: the map of the hidden state is a weight layer, with the steps around it.
 
-What the gates get from the input is a Linear layer of its own over the whole sequence; see :mod:`slth.network.rules.recurrent`.
+What the gates get from the input is a Linear layer of its own over the whole sequence
+(:mod:`slth.network.rules.recurrent`).
 """
 
 from __future__ import annotations
@@ -98,9 +99,8 @@ class Recurrent(Wrapped):
             if len(own) != 3 or own[2] != gates:
                 raise ValueError(f"a recurrent layer of {gates} gates on {sources[0].shape}")
             examples = own[0 if attributes["batch_first"] else 1]
-            for state in states:
-                if torch.broadcast_shapes(state, (examples, hidden)) != (examples, hidden):
-                    raise ValueError(f"a recurrent layer whose first state has shape {state}")
+            if any(state not in ((examples, hidden), (1, hidden)) for state in states):
+                raise ValueError(f"a recurrent layer whose first state has shape {states}")
             wholes.append(own)
         steps = {own[1 if attributes["batch_first"] else 0] for own in wholes}
         if len(steps) != 1:
@@ -122,8 +122,10 @@ class Steps(torch.nn.Module):
         of_steps = gates.unbind(self.axis)
         rows = len(of_steps[0])
         state: State = tuple(value.expand(rows, value.shape[-1]) for value in first)
+        # What a module makes of its weights at every call, it makes once for all steps.
+        inner = getattr(self.inner, "prepared", lambda: self.inner)()
         made = []
         for ours in of_steps[:: self.order]:
-            state = self.step(ours, self.inner(state[0]), state)
+            state = self.step(ours, inner(state[0]), state)
             made.append(torch.cat(state, -1) if self.cells else state[0])
         return torch.stack(made[:: self.order], self.axis)

@@ -13,7 +13,7 @@ from slth.network.draft import Draft, Value
 Rule = Callable[[Draft, Call], str | None]
 """The node that a call becomes; None where the rule has nothing to say of it."""
 SeveralRule = Callable[[Draft, Call], Sequence[str] | None]
-"""The nodes that a call with several outputs becomes, in their order; those that nothing reads may be left out behind."""
+"""The nodes that a call with several outputs becomes, in their order; those behind the last that is read may lack."""
 
 
 def ticketable(draft: Draft, call: Call, weight: str, bias: str | None = None) -> bool:

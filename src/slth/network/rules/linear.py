@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import torch
+from collections.abc import Sequence
 
 from slth.network.operators import OPERATORS
 from slth.network.operators.base import spatial
-from slth.network.rules.base import Call, Draft, Rule, Value, names_of, ticketable
+from slth.network.rules.base import Call, Draft, Rule, SeveralRule, Value, names_of, ticketable
 
 
 def linear(draft: Draft, call: Call) -> str | None:
@@ -69,41 +69,26 @@ def embedding(draft: Draft, call: Call) -> str | None:
     return draft.weigh("embedding", [source], attributes, table.t(), None, names_of(call, "weight"), call.name, "rows")
 
 
-def product(draft: Draft, call: Call) -> str | None:
-    """A product of a value with a parameter that is a matrix, on either side."""
-    right = "other" if "other" in call.arguments else "mat2"
-    left = "self"
-    if not call.is_parameter(left) and ticketable(draft, call, right) and call.parameter(right).dim() == 2:
-        return _times(draft, draft.source(call.arguments[left]), call.parameter(right).t(), names_of(call, right), call)
-    if not call.is_parameter(right) and ticketable(draft, call, left) and call.parameter(left).dim() == 2:
-        value = draft.source(call.arguments[right])
-        layout = draft.layouts[value]
-        if len(layout.shape) + layout.batched < 2:
-            return None
-        turned = draft.function("transpose", f"{call.name}_turned", {"self": Value(value), "dim0": -1, "dim1": -2})
-        made = _times(draft, turned, call.parameter(left), names_of(call, left), call)
-        return draft.function("transpose", call.name, {"self": Value(made), "dim0": -1, "dim1": -2})
-    return None
-
-
-def _times(draft: Draft, source: str, matrix: torch.Tensor, parameters: list[str], call: Call) -> str:
-    """x times the transpose of a matrix (outputs, inputs), along the last axis."""
-    attributes = {"weight_shape": tuple(matrix.shape), "bias": False}
-    return draft.weigh("linear", [source], attributes, matrix, None, parameters, call.name, "product")
-
-
-def affine_product(draft: Draft, call: Call) -> str | None:
-    """``addmm``: a bias plus a product."""
-    plain = all(call.arguments.get(key, 1) == 1 for key in ("alpha", "beta"))
-    if not plain or call.is_parameter("mat1") or not ticketable(draft, call, "mat2", "self"):
+def embedding_bag(draft: Draft, call: Call) -> Sequence[str] | None:
+    """Sums, means or maxima of rows of a table, in bags of one size: one for each row of a batch of numbers."""
+    own = call.arguments
+    indices, offsets = draft.nodes.get(draft.source(own["indices"])), draft.nodes.get(draft.source(own["offsets"]))
+    plain = own.get("per_sample_weights") is None and own.get("padding_idx") is None
+    if indices is None or offsets is None or not plain or not ticketable(draft, call, "weight"):
         return None
-    matrix, bias = call.parameter("mat2").t(), call.parameter("self")
-    if matrix.dim() != 2 or bias.numel() != len(matrix):
+    bags = draft.layouts[indices.source] if len(indices.sources) == 1 else None
+    starts = offsets.attributes["arguments"] if offsets.attributes.get("function") == "arange" else {}
+    if bags is None or indices.attributes.get("function") != "reshape" or not bags.batched or len(bags.shape) != 1:
         return None
-    attributes = {"weight_shape": tuple(matrix.shape), "bias": True}
-    source = draft.source(call.arguments["mat1"])
-    parameters = names_of(call, "mat2", "self")
-    return draft.weigh("linear", [source], attributes, matrix, bias.reshape(-1), parameters, call.name, "product")
+    (size,) = bags.shape
+    if starts.get("start", 0) != 0 or starts.get("step", 1) != size or starts["end"] != {"batch": size}:
+        return None
+    table = call.weight
+    attributes = {"weight_shape": (table.shape[1], table.shape[0]), "bias": False}
+    parameters = names_of(call, "weight")
+    rows = draft.weigh("embedding", [indices.source], attributes, table.t(), None, parameters, call.name, "rows")
+    reduce = ("sum", "mean", "amax")[own.get("mode", 0)]
+    return [draft.function(reduce, f"{call.name}_{reduce}", {"self": Value(rows), "dim": [1], "keepdim": False})]
 
 
 def prelu(draft: Draft, call: Call) -> str | None:
@@ -127,8 +112,7 @@ LINEAR_RULES: dict[str, Rule] = {
     "convolution": convolution,
     **{f"conv_transpose{n}d": transposed for n in (1, 2, 3)},
     "embedding": embedding,
-    "matmul": product,
-    "mm": product,
-    "addmm": affine_product,
     "prelu": prelu,
 }
+
+LINEAR_SEVERAL: dict[str, SeveralRule] = {"embedding_bag": embedding_bag}

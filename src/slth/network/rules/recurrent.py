@@ -14,7 +14,7 @@ from slth.network.rules.base import Call, Draft, Rule, SeveralRule, Value
 
 @dataclass(frozen=True)
 class _Weights:
-    """Of one direction of one layer; ``project`` is what makes the hidden state of an LSTM smaller, if anything does."""
+    """Of one direction of one layer; ``project`` makes the hidden state of an LSTM smaller, if anything does."""
 
     input: Reference
     hidden: Reference
@@ -187,5 +187,5 @@ def _joined(draft: Draft, function: str, name: str, values: Sequence[str], dim: 
     return draft.function(function, name, {"tensors": [Value(value) for value in values], "dim": dim})
 
 
-RECURRENT_RULES: dict[str, Rule] = {kind: cell_of_one for kind in ("gru_cell", "rnn_tanh_cell", "rnn_relu_cell")}
+RECURRENT_RULES: dict[str, Rule] = dict.fromkeys(("gru_cell", "rnn_tanh_cell", "rnn_relu_cell"), cell_of_one)
 RECURRENT_SEVERAL: dict[str, SeveralRule] = {**dict.fromkeys(GATES, layers), "lstm_cell": cell}
