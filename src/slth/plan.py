@@ -20,7 +20,7 @@ from slth.errors import ArgumentError
 from slth.network.graph import INPUT, Sign
 from slth.network.operators import OPERATORS, WEIGHT_OPERATORS, WeightOperator
 from slth.network.operators.activation import Elementwise
-from slth.network.operators.signs import REACHES
+from slth.network.operators.ranges import Range, range_of, reach_of
 from slth.network.target import Target, WeightLayer
 from slth.source.distributions import Uniform
 from slth.source.law import Distribution
@@ -119,6 +119,9 @@ class Wishes:
         What the construction alone knows, checked by it.
     reaches : mapping of str to float
         For each layer a bound on the magnitude of its input; infinite without a domain. :func:`make_plan` knows it.
+    unbounded : str
+        The first node of whose output no bound is known though there is one of what it reads. :func:`make_plan` knows
+        it.
     n_weights : int
         Of the whole target, over which a probability of failure is split. :func:`make_plan` knows it.
     """
@@ -134,6 +137,7 @@ class Wishes:
     law: Distribution = PLAIN
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     reaches: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    unbounded: str = ""
     n_weights: int = 0
 
     @property
@@ -211,9 +215,11 @@ def make_plan(target: Target, sizing: Sizing, wishes: Wishes, goals: Sequence[Go
     size = sizing.default_size if wishes.base_set_size is None else wishes.base_set_size
     size = max(goal.base_set_size for goal in goals) if goals else size
     _check(sizing, size, wishes, by_layer=goals is not None)
+    reaches, unbounded = _reaches(target, wishes.domain)
     wishes = replace(
         wishes,
-        reaches=input_reaches(target, wishes.domain),
+        reaches=reaches,
+        unbounded=unbounded,
         settings=_own_settings(sizing, wishes.settings),
         n_weights=target.n_weights,
     )
@@ -244,6 +250,10 @@ def make_plan(target: Target, sizing: Sizing, wishes: Wishes, goals: Sequence[Go
 
 
 def _layer_plan(layer: WeightLayer, sign: Sign, wishes: Wishes, goal: Goal, size: Size) -> LayerPlan:
+    if size.expand_scale < SMALLEST_SCALE:
+        got = f"{wishes.activation.text}, and inputs that may be as large as {wishes.reaches[layer.name]:.3g}"
+        need = "inputs on which it is a line to within the activation error"
+        raise ArgumentError(f"layer {layer.name!r}", got, need, "relu between the source layers, or a smaller domain")
     _check_scale(layer.name, float(magnitudes(layer).max(initial=0.0)), size.scale * size.drawn_scale)
     return LayerPlan(
         name=layer.name,
@@ -323,15 +333,20 @@ def _check_source(sizing: Sizing, activation: Activation, activation_error: floa
 
 
 def input_reaches(target: Target, domain: Domain) -> dict[str, float]:
-    """For each weight layer a bound on the magnitude of its input; infinite if the domain is all reals."""
-    reach = math.inf
-    if domain.lower is not None and domain.upper is not None:
-        reach = float(torch.maximum(domain.lower.abs().max(), domain.upper.abs().max()))
-    reaches, found = {INPUT: reach}, dict[str, float]()
-    layers = {layer.name: layer for layer in target}
-    for node in target.graph:
-        own = [reaches[source] for source in node.sources]
-        operator, reach = OPERATORS[node.op], max(own, default=1.0)
+    """For each weight layer a bound on the magnitude of its input; infinite where none is known."""
+    return _reaches(target, domain)[0]
+
+
+def _reaches(target: Target, domain: Domain) -> tuple[dict[str, float], str]:
+    """The same, and the first node that gives any number although it reads none without a bound; empty without one."""
+    graph, layers = target.graph, {layer.name: layer for layer in target}
+    ranges, signs = {INPUT: _range(_input_reach(target, domain), domain.sign)}, {INPUT: domain.sign}
+    found, unbounded = dict[str, float](), ""
+    for node in graph:
+        operator, read = OPERATORS[node.op], [ranges[source] for source in node.sources]
+        own = [reach_of(range_) for range_ in read]
+        signs[node.name] = operator.signs(node.attributes, [signs[source] for source in node.sources])
+        reach = max(own, default=1.0)
         if isinstance(operator, WeightOperator):
             reach = operator.core_reach(node.attributes, own)
             found[node.weights] = max(found.get(node.weights, 0.0), reach)
@@ -343,13 +358,28 @@ def input_reaches(target: Target, domain: Domain) -> dict[str, float]:
         elif isinstance(operator, Elementwise):
             phi = operator.activation(node.attributes)
             reach = abs(phi.d) + phi.lipschitz * reach + phi.jump if math.isfinite(reach) else reach
-        elif node.op == "kept":
-            reach = float(target.kept[node.name].double().abs().max())
+        ranges[node.name] = _range(reach, signs[node.name])
+        if node.op == "kept":
+            value = target.kept[node.name].double()
+            ranges[node.name] = float(value.min()), float(value.max())
         elif node.op == "function":
-            rule = REACHES.get(node.attributes["function"])
-            reach = math.inf if rule is None else rule(node.attributes["arguments"], own)
-        reaches[node.name] = reach
-    return found
+            ranges[node.name] = range_of(node, read, [graph.layout_of(source) for source in node.sources])
+        if not unbounded and all(map(math.isfinite, own)) and not math.isfinite(reach_of(ranges[node.name])):
+            unbounded = node.name
+    return found, unbounded
+
+
+def _input_reach(target: Target, domain: Domain) -> float:
+    if target.graph.classes:
+        return float(target.graph.classes - 1)
+    if domain.lower is None or domain.upper is None:
+        return math.inf
+    return float(torch.maximum(domain.lower.abs().max(), domain.upper.abs().max()))
+
+
+def _range(reach: float, sign: Sign) -> Range:
+    """Numbers of a sign that are no larger."""
+    return (0.0 if sign is Sign.NONNEGATIVE else -reach, 0.0 if sign is Sign.NONPOSITIVE else reach)
 
 
 def _check_scale(name: str, top: float, scale: float) -> None:

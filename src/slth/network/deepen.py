@@ -212,7 +212,7 @@ def _identity_weight(node: Node, slope_sum: float | None, dtype: torch.dtype) ->
 def _next(nodes: list[Node], name: str, op: str, attributes: dict[str, Any]) -> None:
     """Append a node that reads the last one."""
     layout = OPERATORS[op].layout(attributes, [nodes[-1].layout])
-    nodes.append(Node(name, op, nodes[-1].name, attributes, layout.shape, layout.batched))
+    nodes.append(Node(name, op, (nodes[-1].name,), attributes, layout.shape, layout.batched))
 
 
 def _free(graph: Graph, name: str) -> str:

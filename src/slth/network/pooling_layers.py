@@ -117,7 +117,7 @@ def _steps(graph: Graph) -> Iterator[_Step]:
         steps[node.name] = _Step(Node(node.name, "conv", sources, _constant(node, channels), node.shape), None)
         if signs[node.source] is Sign.NONNEGATIVE:
             relu = now[node.name] = _free(taken, f"{node.name}_relu")
-            steps[relu] = _Step(Node(relu, "relu", node.name, {}, node.shape), None)
+            steps[relu] = _Step(Node(relu, "relu", (node.name,), {}, node.shape), None)
     yield from steps.values()
 
 

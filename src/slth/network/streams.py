@@ -178,7 +178,8 @@ def _sum(graph: Graph, node: Node, read: Sequence[Value]) -> Value:
         need = "activations, pooling and sums of two values between layers, and no other function"
         refuse(node, f"the function {node.attributes['function']}", need)
     if not all(value.kind for value in read):
-        refuse(node, "a sum with what comes from the network's input alone, of which there are no copies", "a layer there")
+        got = "a sum with what comes from the network's input alone, of which there are no copies"
+        refuse(node, got, "a weight layer before either term of a sum")
     shapes = {graph.layout_of(source) for source in node.sources}
     if len({(value.kind, value.positions) for value in read}) != 1 or len(shapes) != 1:
         refuse(node, "a sum of values of different shapes", "values of one shape, with the channels on one axis")

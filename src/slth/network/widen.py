@@ -140,7 +140,7 @@ def _first_copy(
     if value.kind == FLAT and value.positions != 1:
         refuse(known.graph.by_name[name], "flattened maps that the output is made of too", "layers alone behind them")
     first = _free(known.graph, f"{name}_first")
-    nodes[first] = Node(first, "function", name, _slice(value, shape, copies[stream]), shape)
+    nodes[first] = Node(first, "function", (name,), _slice(value, shape, copies[stream]), shape)
     return first
 
 

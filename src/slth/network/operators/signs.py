@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -78,33 +77,41 @@ def _padded(arguments: Mapping[str, Any], signs: Sequence[Sign]) -> Sign:
     return signs[0] | (_UP if value > 0 else _DOWN) if isinstance(value, int | float) and value else signs[0]
 
 
-_UPWARD = "relu relu6 sigmoid hardsigmoid softmax _softmax softplus exp exp2 abs square sqrt rsqrt special_expit eq ne lt le gt ge"
-_UPWARD += " logical_and logical_or logical_not logical_xor isnan isinf isfinite any all argmax argmin std var norm count_nonzero"
+_UPWARD = (
+    "relu relu6 sigmoid hardsigmoid softmax _softmax softplus exp exp2 abs square sqrt rsqrt special_expit eq ne lt le"
+)
 _UPWARD += (
-    " linalg_vector_norm acosh one_hot cosh zeros ones zeros_like ones_like new_zeros new_ones eye erfc acos cdist"
+    " gt ge logical_and logical_or logical_not logical_xor isnan isinf isfinite any all argmax argmin std var norm"
 )
-_ENTRIES = "view reshape _unsafe_view flatten unflatten squeeze unsqueeze transpose permute t numpy_T movedim moveaxis swapaxes"
-_ENTRIES += (
-    " expand expand_as repeat tile broadcast_to split split_with_sizes chunk unbind tensor_split slice select narrow"
+_UPWARD += (
+    " count_nonzero linalg_vector_norm acosh one_hot cosh zeros ones zeros_like ones_like new_zeros new_ones eye erfc"
 )
-_ENTRIES += (
-    " index_select flip roll rot90 unfold diagonal pixel_shuffle pixel_unshuffle channel_shuffle view_as reshape_as"
+_UPWARD += " acos cdist"
+_MOVES = "view reshape _unsafe_view flatten unflatten squeeze unsqueeze transpose permute t numpy_T movedim moveaxis"
+_MOVES += (
+    " swapaxes expand expand_as repeat tile broadcast_to split split_with_sizes chunk unbind tensor_split slice select"
 )
-_ENTRIES += (
-    " repeat_interleave adjoint mT sum mean amax amin cumsum upsample_nearest1d upsample_nearest2d upsample_nearest3d"
+_MOVES += " narrow index_select flip roll rot90 unfold diagonal pixel_shuffle pixel_unshuffle channel_shuffle view_as"
+_MOVES += " reshape_as repeat_interleave adjoint mT mean amax amin clone contiguous gather index take_along_dim"
+_MOVES += (
+    " upsample_nearest1d upsample_nearest2d upsample_nearest3d _upsample_nearest_exact1d _upsample_nearest_exact2d"
 )
-_ENTRIES += (
-    " upsample_linear1d upsample_bilinear2d upsample_trilinear3d _upsample_nearest_exact1d _upsample_nearest_exact2d"
-)
-_ENTRIES += " to _to_copy clone contiguous tanh asinh atan sinh erf sign sgn trunc leaky_relu softsign selu elu celu"
-_ENTRIES += " hardswish silu mish hardshrink softshrink tanhshrink tril triu gather index take_along_dim round"
-_ENTRIES += " avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d max_pool1d max_pool2d"
-_ENTRIES += " max_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d reflection_pad1d reflection_pad2d"
-_ENTRIES += " replication_pad1d replication_pad2d im2col diag_embed"
+_MOVES += " upsample_linear1d upsample_bilinear2d upsample_trilinear3d adaptive_avg_pool1d adaptive_avg_pool2d"
+_MOVES += " adaptive_avg_pool3d max_pool1d max_pool2d max_pool3d adaptive_max_pool1d adaptive_max_pool2d"
+_MOVES += " adaptive_max_pool3d reflection_pad1d reflection_pad2d replication_pad1d replication_pad2d"
+MOVES = frozenset(_MOVES.split())
+"""Functions whose output is made of entries of what they read first, or of means of them."""
+
+_WITH_ZEROS = "tril triu im2col diag_embed avg_pool1d avg_pool2d avg_pool3d trunc hardshrink softshrink tanhshrink"
+WITH_ZEROS = frozenset(_WITH_ZEROS.split())
+"""Of such entries and zeros, or of numbers between the two."""
+
+_SAME = "sum cumsum to _to_copy tanh asinh atan sinh erf sign sgn leaky_relu softsign selu elu celu hardswish silu mish"
+_SAME += " round"
 
 SIGNS: dict[str, Rule] = {
     **dict.fromkeys(_UPWARD.split(), _up),
-    **dict.fromkeys(_ENTRIES.split(), _same),
+    **dict.fromkeys((*MOVES, *WITH_ZEROS, *_SAME.split()), _same),
     **dict.fromkeys(("cat", "concat", "stack", "hstack", "vstack", "maximum", "minimum"), _all),
     **dict.fromkeys(("matmul", "mm", "bmm", "mul", "div"), _product),
     "add": _sum,
@@ -115,37 +122,3 @@ SIGNS: dict[str, Rule] = {
     "scaled_dot_product_attention": lambda arguments, signs: signs[arguments["value"]["source"]],
 }
 """For each function with a rule, that rule. Entries of what is read come first where several are read."""
-
-Reach = Callable[[Mapping[str, Any], Sequence[float]], float]
-
-_BELOW_ONE = "softmax _softmax sin cos hardsigmoid softsign sign sgn eq ne lt le gt ge logical_and logical_or logical_not one_hot"
-_GROWS = frozenset("sum cumsum sinh selu elu celu leaky_relu asinh pad round".split())
-_NO_LARGER = [name for name in _ENTRIES.split() if name not in _GROWS]
-
-
-def _largest(arguments: Mapping[str, Any], reaches: Sequence[float]) -> float:
-    return max(reaches)
-
-
-def _added(arguments: Mapping[str, Any], reaches: Sequence[float]) -> float:
-    """Bounds on both, numbers in place of a value included."""
-    total = 0.0
-    for key in ("self", "other"):
-        value = arguments.get(key)
-        total += reaches[value["source"]] if isinstance(value, Mapping) and "source" in value else _number(value)
-    return total if arguments.get("alpha", 1) == 1 else math.inf
-
-
-def _number(value: Any) -> float:
-    return abs(value) if isinstance(value, int | float) else math.inf
-
-
-REACHES: dict[str, Reach] = {
-    **dict.fromkeys(_NO_LARGER, _largest),
-    **dict.fromkeys(("cat", "concat", "stack", "maximum", "minimum", "relu", "abs", "neg"), _largest),
-    "scaled_dot_product_attention": lambda arguments, reaches: reaches[arguments["value"]["source"]],
-    **dict.fromkeys(_BELOW_ONE.split(), lambda arguments, reaches: 1.0),
-    "add": _added,
-    "sub": _added,
-}
-"""For each function with a rule, a bound on the absolute values of its entries, from bounds on those that it reads."""
