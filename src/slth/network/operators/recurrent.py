@@ -120,7 +120,7 @@ class Steps(torch.nn.Module):
     def forward(self, gates: torch.Tensor, *first: torch.Tensor) -> torch.Tensor:
         """Hidden states (and cell states) of all steps, laid out as the gates are."""
         of_steps = gates.unbind(self.axis)
-        rows = len(of_steps[0])
+        rows = of_steps[0].shape[0]
         state: State = tuple(value.expand(rows, value.shape[-1]) for value in first)
         # What a module makes of its weights at every call, it makes once for all steps.
         inner = getattr(self.inner, "prepared", lambda: self.inner)()
