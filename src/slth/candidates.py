@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from slth.errors import ArgumentError, TicketError
 from slth.mask import BIAS, CandidateMask, Mask, OutputMask
 from slth.mask.candidates import NONE
+from slth.network.chain import broken_at
 from slth.network.graph import Graph, Node
 from slth.network.operators import WEIGHT_OPERATORS
 from slth.network.target import Target, WeightLayer
@@ -81,6 +82,9 @@ def check_graph(graph: Graph) -> None:
         Naming the first thing that is something else.
     """
     remedy = "--set depth=double, for any network"
+    branch = broken_at(graph)
+    if branch is not None:
+        _refuse(*branch, "one node behind the other, with weights that are used once, with depth=three")
     weighted = [number for number, node in enumerate(graph) if node.op in WEIGHT_OPERATORS]
     for number in weighted:
         node = graph.nodes[number]
@@ -133,7 +137,7 @@ def own_graph(graph: Graph, outputs: int) -> Graph:
         if seen == 1:
             shape = (*shape[:-1], shape[-1] * outputs)
         nodes.append(replace(node, attributes=attributes, shape=shape))
-    return Graph(graph.input_shape, tuple(nodes))
+    return replace(graph, nodes=tuple(nodes))
 
 
 def realise_own(graph: Graph, layers: Sequence[tuple[SourceLayer, Mask]]) -> dict[str, RealisedLayer]:
@@ -196,7 +200,7 @@ def unfold(target: Target, realised: Mapping[str, RealisedLayer]) -> tuple[Targe
             n_terms=columns.n_terms + _FACTOR_ROUNDINGS,
         ),
     }
-    return Target(graph, own), scaled
+    return replace(target, graph=graph, layers=own), scaled
 
 
 def compared(target: Target, realised: Mapping[str, RealisedLayer]) -> Mapping[str, RealisedLayer]:

@@ -117,6 +117,7 @@ def _headline(found: Requirements) -> str:
     shape, network = found.network.shape, found.network
     biases = sum(layer.biases for layer in shape.layers)
     names = "-".join(map(str, shape.widths if shape.depth <= MOST_LAYERS else (*shape.widths[:3], "...")))
+    names = names if network.unlike is None else f"{shape.depth} layers with weights"
     inputs = f"inputs in {network.domain}, ‖x‖_2 <= {shape.input_2norm:.4g}"
     if shape.input_2norm == 1.0 and network.domain.startswith("the unit"):
         inputs = f"inputs in {network.domain} (--domain tells others)"

@@ -97,7 +97,7 @@ def estimate(name: str, bound: WidthBound, network: Described, eps: float, facto
         What the input and every layer were divided by; tolerances are taken back to the target's own units.
     """
     if not bound.applies:
-        return Estimate(refused="no widths for this depth")
+        return Estimate(refused="no widths for this depth" if network.unlike is None else "no chain of layers")
     made = _FAMILIES[name](bound, _cases(name, bound, network, eps, factors))
     if made.construction and made.construction not in CONSTRUCTIONS:
         return Estimate(made.construction, made.kept_weights, None, None, "not in slth yet")

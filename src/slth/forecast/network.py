@@ -17,7 +17,8 @@ from slth.bounds.theorem import Assumption
 from slth.certify.propagation import RULES
 from slth.certify.state import State
 from slth.domain import Domain
-from slth.network.graph import INPUT, Node, Sign
+from slth.network.chain import broken_at
+from slth.network.graph import INPUT, Graph, Node, Sign
 from slth.network.operators import OPERATORS, WEIGHT_OPERATORS, Elementwise
 from slth.network.target import Target, WeightLayer
 
@@ -46,6 +47,9 @@ class Described:
         The inputs, in words.
     expansions : tuple of str
         Operations between the layers that may make a 1-norm or 2-norm larger, with their factor on the 1-norm.
+    unlike : Assumption or None
+        That the network is a chain of layers, which all theorems speak of, where it is none: then the shape has the
+        layers' own numbers and those of the input, and nothing of how one follows on the other.
     """
 
     target: Target
@@ -54,6 +58,7 @@ class Described:
     signs: tuple[Sign, ...]
     domain: str
     expansions: tuple[str, ...]
+    unlike: Assumption | None = None
 
     @cached_property
     def magnitudes(self) -> tuple[NDArray[np.float64], ...]:
@@ -91,12 +96,15 @@ def describe(target: Target, domain: Domain, on_progress: Progress | None = None
         Activations are bounded by interval arithmetic over the box around the inputs and, unless an operation expands
         norms, by the layers' norms, whichever is less.
     """
-    groups = _groups(target)
     layers = []
-    for layer, after in zip(target.layers, groups[1:], strict=True):
-        layers.append(_measured(layer, after))
+    for layer in target:
+        layers.append(_measured(layer, _after(target.graph, layer.node)))
         if on_progress is not None:
             on_progress("norms of layers", len(layers), len(target.layers))
+    unlike = _unlike(target.graph)
+    if unlike is not None:
+        return _branching(target, domain, layers, unlike)
+    groups = _groups(target)
     lower, upper = (domain if domain.bounded else Domain.parse((-1, 1))).bounds(target.graph.input_shape)
     ranges = _ranges(target, lower, upper)
     first = ranges[0]
@@ -119,6 +127,49 @@ def describe(target: Target, domain: Domain, on_progress: Progress | None = None
         domain.describe() if domain.bounded else UNIT_BALL,
         expansions,
     )
+
+
+def _branching(target: Target, domain: Domain, layers: Sequence[Layer], unlike: Assumption) -> Described:
+    """What can be said of a network that is no chain of layers."""
+    signs = target.input_signs(domain.sign)
+    size, words = math.prod(target.graph.input_shape), domain.describe() if domain.bounded else UNIT_BALL
+    norms = 1.0, 1.0, math.sqrt(size)
+    if target.graph.classes:
+        largest = float(target.graph.classes - 1)
+        norms, words = (largest * math.sqrt(size), largest, largest * size), f"whole numbers up to {largest:.0f}"
+    elif domain.bounded:
+        lower, upper = domain.bounds(target.graph.input_shape)
+        most = torch.maximum(lower.abs(), upper.abs())
+        norms = float(most.norm()), float(most.max()), float(most.sum())
+    shape = Shape(layers=tuple(layers), input_2norm=norms[0], input_max=norms[1], input_1norm=norms[2])
+    exact, of_layers = tuple(map(_exact, target.layers, layers)), tuple(signs[layer.name] for layer in target)
+    return Described(target, shape, exact, of_layers, words, (), unlike)
+
+
+def _unlike(graph: Graph) -> Assumption | None:
+    """The first thing for which a network is not what theorems speak of."""
+    branch = broken_at(graph)
+    got = None if branch is None else f"{branch[1]} at node {branch[0].name!r}"
+    for node in graph:
+        if got is None and node.op in WEIGHT_OPERATORS and node.op not in ("linear", "conv"):
+            got = f"a layer of the kind {node.op} at node {node.name!r}"
+        elif got is None and node.op in ("function", "join"):
+            got = f"{node.attributes.get('function', node.op)} at node {node.name!r}"
+    if got is None:
+        return None
+    remedy = "no theorem is about such a network; slth find makes a ticket of it, and slth verify bounds its error"
+    return Assumption("a chain of layers", False, got, remedy)
+
+
+def _after(graph: Graph, node: Node) -> list[Node]:
+    """Operations without weights behind a layer, each of which is all that reads the one before it."""
+    found: list[Node] = []
+    while len(graph.consumers[node.name]) == 1:
+        (node,) = graph.consumers[node.name]
+        if node.op in WEIGHT_OPERATORS or node.op == "function":
+            break
+        found.append(node)
+    return found
 
 
 def _measured(layer: WeightLayer, after: Sequence[Node]) -> Layer:
@@ -155,8 +206,10 @@ def _groups(target: Target) -> list[list[Node]]:
 
 
 def positions(node: Node) -> int:
-    """Places where a layer's output lies: pixels of a convolution, rows that a Linear layer is applied to."""
-    return math.prod(node.shape[1:] if node.op == "conv" else node.shape[:-1])
+    """Places where a layer's output lies: pixels of a convolution, rows that a Linear layer is applied to, steps."""
+    if node.op == "recurrent":
+        return abs(math.prod(node.shape[:-1]))
+    return abs(math.prod(node.shape)) // int(node.attributes["weight_shape"][0])
 
 
 def _exact(layer: WeightLayer, described: Layer) -> bool:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
 
 from slth.bounds.catalogue import THEOREMS, width_bound
 from slth.bounds.exact import positive, probability
+from slth.bounds.shape import Shape
 from slth.bounds.theorem import Assumption, WidthBound
 from slth.domain import Domain
 from slth.errors import ArgumentError
@@ -226,6 +227,8 @@ def check_theorems(names: Sequence[str]) -> list[str]:
 def _row(
     name: str, network: Described, eps: float, delta: float, calibrated: bool, on_progress: Progress | None
 ) -> Row:
+    if network.unlike is not None:
+        return _unlike(name, eps, delta, network.unlike, network)
     stated = THEOREMS[name](network.shape, eps, delta, None)
     replaced = measured(stated, eps, delta, on_progress) if calibrated else ()
     chosen = {used.name: used.value for used in replaced}
@@ -236,3 +239,19 @@ def _row(
     factors = bound.factors if bound is not as_it_is else (1.0,) * len(bound.factors)
     extra = () if name in MAX_NORM else network.expansion
     return Row(name, as_it_is, bound, extra, constants(bound, replaced), estimate(name, bound, network, eps, factors))
+
+
+def _unlike(name: str, eps: float, delta: float, unlike: Assumption, network: Described) -> Row:
+    """What a theorem says of a network that it is not about: nothing, in its own words."""
+    bound = replace(
+        THEOREMS[name](Shape.uniform(2, 2), eps, delta, None),
+        assumptions=(),
+        constants=(),
+        widths=(),
+        weights=0,
+        target_weights=network.shape.weights,
+        per_weight=(),
+        tolerances=(),
+        factors=(),
+    )
+    return Row(name, bound, bound, (unlike,), (), estimate(name, bound, network, eps, ()))

@@ -18,7 +18,8 @@ from typing import Any
 import torch
 
 from slth.errors import ArgumentError
-from slth.network.graph import INPUT, Graph, Node
+from slth.network.chain import broken_at
+from slth.network.graph import Graph, Node
 from slth.network.operators import OPERATORS, WEIGHT_OPERATORS, Elementwise
 from slth.network.streams import streams
 from slth.network.target import Target, WeightLayer
@@ -67,7 +68,10 @@ def deepened(graph: Graph, extra_depth: int) -> Graph:
         raise ArgumentError("extra_depth", repr(extra_depth), f"a whole number from 0 to {LARGEST_EXTRA_DEPTH}")
     if extra_depth == 0:
         return graph
-    _check_chain(graph)
+    branch = broken_at(graph)
+    if branch is not None:
+        need = "a chain of layers, each reading the one before it, for extra depth"
+        raise ArgumentError(f"node {branch[0].name!r}", branch[1], need, "no extra depth")
     place = _place(graph)
     streams(graph)
     nodes = list(graph.nodes[: place.after + 1])
@@ -123,23 +127,6 @@ def deepen(target: Target, extra_depth: int) -> Target:
             layer = replace(layer, weight=torch.cat([half, -half], dim=1))
         layers.append(layer)
     return replace(target, graph=graph, layers=tuple(layers))
-
-
-def _check_chain(graph: Graph) -> None:
-    """Refuse branches, and what none of the layers could be followed by.
-
-    Raises
-    ------
-    ArgumentError
-        Naming the first node at which the graph is none.
-    """
-    before = INPUT
-    for node in graph:
-        if node.sources != (before,) or node.layer:
-            got = f"{node.op} of {' and '.join(node.sources) or 'nothing'}" if not node.layer else "weights used again"
-            need = "a chain of layers, each reading the one before it, for extra depth"
-            raise ArgumentError(f"node {node.name!r}", got, need, "no extra depth")
-        before = node.name
 
 
 def _place(graph: Graph) -> _Place:
