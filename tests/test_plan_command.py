@@ -177,8 +177,18 @@ def test_bad_arguments_are_refused_in_one_line(folder: Path, words: tuple[str, .
 def test_networks_that_cannot_be_used_are_refused(folder: Path) -> None:
     assert_refused(ask(folder), "target")
     assert_refused(ask(folder, "nowhere.safetensors"), "nowhere.safetensors")
-    assert_refused(ask(folder, "--model", "zoo_of_nets:lstm"), "lstm")
     assert_refused(slth("plan", "net.safetensors", "--eps", "0.1", cwd=folder), "--delta")
+
+
+def test_a_network_that_is_no_chain_has_layers_and_no_theorem(folder: Path) -> None:
+    result = ask(folder, "--model", "zoo_of_nets:lstm")
+    assert result.status == 0 and "weight_hh_l0" in result.out and "malach" not in result.out
+    assert "broken" in result.out and "a chain of layers: got" in result.out
+    found = json.loads(ask(folder, "--model", "zoo_of_nets:lstm", "--json").out)
+    assert {row["state"] for row in found["theorems"]} == {"broken"} and len(found["layers"]) == 3
+    assert all(not row["proved"] and row["widths"] == [] for row in found["theorems"])
+    (assumption,) = found["theorems"][0]["assumptions"]
+    assert assumption["text"] == "a chain of layers" and not assumption["holds"]
 
 
 def test_help_fits_a_screen(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

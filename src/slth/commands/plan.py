@@ -91,6 +91,14 @@ def _print(found: Requirements) -> None:
     from rich.console import Console
 
     console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
+    unlike = found.network.unlike
+    if unlike is not None:
+        console.print(_headline(found), style="bold", markup=False)
+        console.print(_layers(found))
+        console.print()
+        console.print("All theorems are broken by this network", style="bold", markup=False)
+        console.print(_listing([("", f"{unlike.text}: got {unlike.got}\n-> {unlike.remedy}")]))
+        return
     notes = _notes(found.rows)
     constants = _constants(found)
     plain = 1_000_000 if console.width >= WIDE else SHORT
