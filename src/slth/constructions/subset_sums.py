@@ -144,9 +144,18 @@ def _solve(
         threads=threads,
         on_progress=report,
     )
-    bit = np.arange(offsets[-1]) - np.repeat(offsets[:-1], sizes)
-    flags = (np.repeat(answers.selected, sizes) >> bit.astype(np.uint64)).astype(np.uint8) & 1
+    flags = _flags(answers.selected, sizes)
     element_ends = np.cumsum([piece.base_sets.size for piece in pieces])[:-1]
     problem_ends = np.cumsum([piece.targets.size for piece in pieces])[:-1]
     by_problem = (np.split(answers.errors, problem_ends), np.split(answers.sums, problem_ends))
-    return list(zip(np.split(flags.view(np.bool_), element_ends), *by_problem, strict=True))
+    return list(zip(np.split(flags, element_ends), *by_problem, strict=True))
+
+
+def _flags(selected: NDArray[np.uint64], sizes: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """One flag an element, from one word a problem whose lowest bit is its first element."""
+    most = int(sizes.max(initial=0))
+    octets = selected.astype("<u8", copy=False).view(np.uint8).reshape(-1, 8)[:, : (most + 7) // 8]
+    bits = np.unpackbits(octets, axis=1, count=most, bitorder="little").view(np.bool_)
+    if int(sizes.min(initial=most)) == most:
+        return bits.ravel()
+    return bits[np.arange(most) < sizes[:, None]]

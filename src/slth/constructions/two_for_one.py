@@ -295,18 +295,21 @@ def _ranks(counts: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _piece(source: BlockSource, place: _Place, weight: NDArray[np.float64], bias: NDArray[np.float64] | None) -> Piece:
-    columns = place.columns
-    combine = source.combine_weight(place.start, place.stop)[:, columns.neurons, :]
-    products = combine.transpose(0, 2, 1).astype(np.float64) * columns.values
-    n_rows = place.stop - place.start
-    base_sets = [products[:, :, : columns.n_inputs].ravel()]
-    sizes = [np.tile(columns.counts, n_rows * source.combine_taps)]
+    columns, n_rows, taps = place.columns, place.stop - place.start, source.combine_taps
+    combine, n = source.combine_weight(place.start, place.stop), columns.n_inputs
+    n_biases = 0 if bias is None else len(columns.neurons) - n
+    # One array for all products, each computed where it stays: a layer's are far more than a cache holds.
+    base_sets = np.empty(n_rows * (taps * n + n_biases))
+    inputs = base_sets[: n_rows * taps * n].reshape(n_rows, taps, n)
+    np.multiply(np.take(combine, columns.neurons[:n], axis=1).transpose(0, 2, 1), columns.values[:n], out=inputs)
+    sizes = [np.tile(columns.counts, n_rows * taps)]
     targets = [np.repeat(weight.transpose(0, 2, 1).ravel(), place.n_branches)]
     if bias is not None:
-        base_sets.append(products[:, source.combine_taps // 2, columns.n_inputs :].ravel())
-        sizes.append(np.full(n_rows, len(columns.neurons) - columns.n_inputs, dtype=np.int64))
+        constants = base_sets[n_rows * taps * n :].reshape(n_rows, n_biases)
+        np.multiply(combine[:, columns.neurons[n:], taps // 2], columns.values[n:], out=constants)
+        sizes.append(np.full(n_rows, n_biases, dtype=np.int64))
         targets.append(bias)
-    return Piece(np.concatenate(base_sets), np.concatenate(sizes), np.concatenate(targets), place)
+    return Piece(base_sets, np.concatenate(sizes), np.concatenate(targets), place)
 
 
 def _bits(source: BlockSource, place: _Place, flags: NDArray[np.bool_]) -> NDArray[np.bool_]:

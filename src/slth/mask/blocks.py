@@ -108,6 +108,13 @@ class BlockMask(UnivariateMask):
             value = source.combine_weight(start, stop)[row, kept[column], tap]
             yield Entries(start, stop, row + start, column + int(first[group]), tap, value)
 
+    def survivors(self, source: SourceLayer) -> Iterator[NDArray[np.float32]]:
+        """The neurons' weights in ascending order, then the combining ones output by output, none looked up singly."""
+        yield self.expand(source).value
+        source = blocks(source)
+        for start, stop, _, kept, flags in self.rows(source):
+            yield np.take(source.combine_weight(start, stop), kept, axis=1)[flags]
+
     def tensors(self) -> dict[str, NDArray[np.generic]]:
         """Bits of the neurons and of the combining weights."""
         return {"neurons": np.packbits(self.neurons), "combine": self.combine}
