@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,11 +17,15 @@ from torch import nn
 import slth
 from slth.errors import UnsupportedError
 from slth.network.accounts import KEPT, ticketed_share
+from slth.network.calls import Call, Reference
+from slth.network.constants import constants
+from slth.network.draft import Traced
 from slth.network.graph import Layout, Sign
 from slth.network.operators import FUNCTIONS, OPERATORS
 from slth.network.selection import Selection
 from slth.network.target import Target
 from slth.network.trace import trace
+from slth.plan import input_reaches
 from slth.runtime import FORMS, joined, target_module
 
 BATCH = 3
@@ -170,9 +175,10 @@ def test_any_recurrent_layer(
 
 
 def test_a_projection_is_unrolled() -> None:
-    model, x = Net(states, body=nn.LSTM(3, 5, 2, proj_size=2, batch_first=True)), numbers(BATCH, 4, 3)
+    body = nn.LSTM(3, 5, 2, proj_size=2, batch_first=True, bidirectional=True)
+    model, x = Net(states, body=body), numbers(BATCH, 4, 3)
     target = computes(model, x)
-    assert {op for op, _ in layers_of(target)} == {"linear"} and len(target.layers) == 6
+    assert {op for op, _ in layers_of(target)} == {"linear"} and len(target.layers) == 12
     found(target, model, x)
 
 
@@ -231,11 +237,23 @@ def test_cells_share_their_weights_over_steps(name: str) -> None:
 
 
 def test_the_sign_behind_relu_is_known() -> None:
-    target = trace(
-        Net(lambda m, x: m.body(x)[0], body=nn.RNN(3, 4, nonlinearity="relu", batch_first=True)), numbers(2, 4, 3)
-    )
+    body = nn.RNN(3, 4, nonlinearity="relu", batch_first=True)
+    target = trace(Net(lambda m, x: m.body(x)[0], body=body), numbers(2, 4, 3))
     signs = target.input_signs(Sign.SIGNED)
     assert (signs["body.weight_ih_l0"], signs["body.weight_hh_l0"]) == (Sign.SIGNED, Sign.NONNEGATIVE)
+    x = numbers(BATCH, 4, 4)
+    first = Net(lambda m, x: m.body(x[..., :3], x[:, :1].transpose(0, 1).contiguous())[0], body=body)
+    target = computes(first, x)
+    assert target.input_signs(Sign.SIGNED)["body.weight_hh_l0"] is Sign.SIGNED
+    found(target, first, x)
+
+
+@pytest.mark.parametrize(("kind", "reach"), [("LSTM", 1.0), ("GRU", 1.0), ("RNN", 1.0), ("relu", math.inf)])
+def test_hidden_states_behind_tanh_are_no_larger_than_1(kind: str, reach: float) -> None:
+    body = nn.RNN(3, 4, nonlinearity="relu") if kind == "relu" else getattr(nn, kind)(3, 4)
+    model = Net(lambda m, x: m.head(m.body(x.transpose(0, 1))[0]).transpose(0, 1), body=body, head=nn.Linear(4, 2))
+    reaches = input_reaches(trace(model, numbers(BATCH, 5, 3)), slth.Domain.parse((-2, 2)))
+    assert reaches == {"body.weight_ih_l0": 2.0, "body.weight_hh_l0": reach, "head": reach}
 
 
 def _old(norm: Callable[..., nn.Module], module: nn.Module, *arguments: Any) -> nn.Module:
@@ -305,12 +323,27 @@ def test_what_is_changed_in_place_is_computed_on_a_copy() -> None:
     wanted[1:, :2], wanted[0] = 1, 2
     (layer,) = target.layers
     assert torch.equal(layer.weight, (model.weight * wanted).detach())
+    # Once by running the module before it is traced.
+    assert float(model.count) == 1
 
 
 def test_random_numbers_are_not_taken_for_constants() -> None:
     model = Net(lambda m, x: x @ (m.weight * torch.rand(4, 3)), weight=numbers(4, 3))
     with pytest.raises(UnsupportedError, match="rand"):
         trace(model, numbers(BATCH, 4))
+
+
+def test_a_file_may_ask_for_operations_of_the_list_alone() -> None:
+    weight = numbers(3, 3)
+    calls = [
+        Call("known", "_weight_norm", {"v": Reference("w"), "g": Reference("w"), "dim": 0}, [3, 3], 1),
+        Call("other", "linalg_svdvals", {"A": Reference("known")}, [3], 1),
+        Call("random", "rand_like", {"self": Reference("w")}, [3, 3], 1),
+        Call("missing", "no_such_operation", {"self": Reference("w")}, [3, 3], 1),
+    ]
+    traced = Traced("x", ["y"], (3,), {"w": "w"}, {}, {"w": weight}, frozenset({"w"}))
+    assert constants(calls, traced) == {"known"}
+    assert constants(calls, replace(traced, in_memory=True)) == {"known", "other"}
 
 
 PRODUCTS: dict[str, tuple[Callable[[Any, torch.Tensor], torch.Tensor], tuple[int, ...], tuple[int, ...], Any]] = {
