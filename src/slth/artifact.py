@@ -24,7 +24,7 @@ from slth.network.operators import WEIGHT_OPERATORS, Own
 from slth.network.pooling_layers import FIXED, POOLING, pooled
 from slth.network.selection import EVERYTHING, Selection
 from slth.plan import LARGEST_SEED, OBJECTIVES
-from slth.probes import N_OUTPUTS, N_PROBES
+from slth.probes import FEWEST_PROBES, N_OUTPUTS, N_PROBES
 from slth.source.initialised import NAMES, from_json
 from slth.source.law import Distribution
 from slth.source.philox import GENERATOR
@@ -157,7 +157,8 @@ def _ticket(header: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Ticket:
     CONSTRUCTIONS[header["construction"]].check_masks(graph, spec.layers, masks)
     probes = tensors["probe_outputs"]
     expected = (N_PROBES, min(N_OUTPUTS, math.prod(graph.output_shape)))
-    fits = probes.dtype == np.float32 and probes.shape == expected
+    fits = probes.dtype == np.float32 and probes.ndim == 2 and probes.shape[1] == expected[1]
+    fits = fits and FEWEST_PROBES <= probes.shape[0] <= N_PROBES
     require(fits, "probe_outputs", f"{probes.dtype} {probes.shape}", f"float32 {expected}")
     tolerance, domain, size = header["tolerance"], header["domain"], header["base_set_size"]
     fits = tolerance is None or (_is_number(tolerance) and tolerance > 0)

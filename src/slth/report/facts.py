@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from slth.mask import BIAS, CopyMask, Entries, KernelMask, Mask, OutputMask, UnivariateMask, univariate
 from slth.mask.candidates import outputs as output_source
-from slth.network.graph import Node, Sign
+from slth.network.graph import Sign
 from slth.source.candidates import CandidateSource
 from slth.source.signed import ShiftedSource, SplitSource
 from slth.source.spec import SourceLayer
@@ -22,10 +22,7 @@ POSITIVE, NEGATIVE, BIAS_NAME = "x > 0", "x < 0", "bias"
 PICTURE_ROWS, PICTURE_COLUMNS = 96, 240
 """Largest part of a mask that is drawn: about four pixels a column on a desktop page."""
 
-LARGEST_PROBE_COST = 2 << 34
-"""Multiplications that are spent on the probes; networks that need more are shown on fewer probes."""
 
-FEWEST_PROBES = 4
 EASY_TO_READ = 5
 """Elements that the worked example should have (chosen)."""
 
@@ -401,25 +398,16 @@ def probe_comparison(ticket: Ticket) -> Outputs | None:
     """The target's stored outputs and the ticket's on the same inputs; None where the file's do not fit."""
     import torch
 
-    from slth.probes import N_OUTPUTS, N_PROBES, probe_inputs, probe_range
+    from slth.network.module import joined
+    from slth.probes import N_OUTPUTS, n_probes, probe_inputs, probe_range
 
     stored = ticket.probe_outputs
-    wanted = (N_PROBES, min(N_OUTPUTS, math.prod(ticket.graph.output_shape)))
-    if stored.shape != wanted or not np.isfinite(stored).all():
+    wanted = min(N_OUTPUTS, math.prod(ticket.graph.output_shape))
+    if stored.ndim != 2 or stored.shape[1] != wanted or not np.isfinite(stored).all():
         return None
-    cost = sum(_multiplications(node) for node in ticket.hidden_graph)
-    n_probes = max(FEWEST_PROBES, min(N_PROBES, LARGEST_PROBE_COST // max(1, cost)))
-    inputs = probe_inputs(ticket.graph, ticket.spec.seed, *probe_range(ticket.domain))[:n_probes]
+    shown = min(len(stored), n_probes(ticket.graph))
+    inputs = probe_inputs(ticket.graph, ticket.spec.seed, *probe_range(ticket.domain), shown)
     with torch.no_grad():
-        outputs = ticket.module("folded", dtype=torch.float64)(inputs)
-    ours = outputs.reshape(n_probes, -1)[:, : wanted[1]].numpy()
-    return Outputs(stored[:n_probes].astype(np.float64), ours) if np.isfinite(ours).all() else None
-
-
-def _multiplications(node: Node) -> int:
-    """Of one layer on one input, about."""
-    shape = node.attributes.get("weight_shape")
-    if not isinstance(shape, tuple):
-        return 0
-    positions: int = max(1, math.prod(node.shape) // shape[0])
-    return math.prod(shape) * positions
+        outputs = joined(ticket.module("folded", dtype=torch.float64))(inputs)
+    ours = outputs.reshape(shown, -1)[:, :wanted].numpy()
+    return Outputs(stored[:shown].astype(np.float64), ours) if np.isfinite(ours).all() else None
