@@ -14,7 +14,6 @@ from torch.nn import Linear
 from torch.nn.functional import pad, relu
 
 from slth.errors import ArgumentError, SlthError, TargetError, UnsupportedError
-from slth.network.lower import REMEDIES
 from slth.network.target import Target
 from slth.network.trace import trace
 from slth.runtime import evaluate, target_module
@@ -212,9 +211,3 @@ def test_any_floating_precision_is_read_exactly(dtype: torch.dtype) -> None:
     target = trace(model, torch.zeros(1, 3, dtype=dtype))
     assert target.layers[0].weight_array().tolist() == [[[w] for w in row] for row in model[0].weight.double().tolist()]
     assert target.digest() == trace(copy.deepcopy(model).double(), torch.zeros(1, 3).double()).digest()
-
-
-def test_every_remedy_is_for_an_operation_that_is_not_covered() -> None:
-    from slth.network.lower import _BY_ATEN
-
-    assert not set(REMEDIES) & set(_BY_ATEN)

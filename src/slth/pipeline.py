@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 
 from slth import __version__
 from slth.activations import Activation
@@ -17,10 +16,10 @@ from slth.attempt import Attempt, Progress, attempt
 from slth.constructions import CONSTRUCTIONS
 from slth.domain import Domain
 from slth.errors import ArgumentError
-from slth.network.inputs import as_target
+from slth.network.adapted import Example
+from slth.network.inputs import Model, as_target
 from slth.network.pooling_layers import FIXED
 from slth.network.selection import Selection
-from slth.network.target import Target
 from slth.plan import LARGEST_SEED, Plan, Wishes, make_plan
 from slth.probes import target_probe_outputs
 from slth.refine import Refinement
@@ -30,8 +29,8 @@ from slth.ticket import Round, Ticket
 
 
 def find_ticket(
-    model: torch.nn.Module | Target,
-    example_input: torch.Tensor | None = None,
+    model: Model,
+    example_input: Example | None = None,
     *,
     base_set_size: int | None = None,
     tolerance: float | None = None,
@@ -61,10 +60,11 @@ def find_ticket(
 
     Parameters
     ----------
-    model : torch.nn.Module or Target
+    model : torch.nn.Module, torch.export.ExportedProgram or Target
         The trained network; it is neither changed nor kept.
-    example_input : tensor, (batch, *input shape)
-        What the module reads; required with a module, unless its first layer tells.
+    example_input : tensor, (batch, *input shape), or tuple or dict
+        What the module reads; required with a module, unless its first layer tells. Of several arguments, in order or
+        by name, the first is the input; the others are constants of the target.
     base_set_size : int, optional
         Expected number of usable elements of a base set; each construction has a default and a largest one.
     tolerance : float, optional
@@ -120,7 +120,7 @@ def find_ticket(
     """
     begin = time.perf_counter()
     target = as_target(model, example_input, Selection.of(include, exclude))
-    box = Domain.parse(domain)
+    box, phi = Domain.parse(domain), source_activation
     _check(seed, construction, threads)
     if box.bounded:
         box.bounds(target.graph.input_shape)
@@ -132,7 +132,7 @@ def find_ticket(
         initialisation,
         box,
         delta,
-        parse_activation(source_activation, "source_activation") if isinstance(source_activation, str) else source_activation,
+        parse_activation(phi, "source_activation") if isinstance(phi, str) else phi,
         activation_error,
         parse_law(distribution) if isinstance(distribution, str) else distribution,
         settings or {},

@@ -108,9 +108,9 @@ def _network(ticket: Ticket, realised: Mapping[str, RealisedLayer], signs: Mappi
 def _trace(model: torch.nn.Module, ticket: Ticket, example_input: torch.Tensor | None) -> Target:
     from slth.network.inputs import as_target, input_dtype
 
-    if example_input is None:
+    if example_input is None and isinstance(model, torch.nn.Module):
         dtype = torch.int64 if ticket.graph.classes else input_dtype(model)
-        example_input = torch.zeros(1, *ticket.graph.input_shape, dtype=dtype)
+        example_input = torch.zeros(ticket.graph.batch or 1, *ticket.graph.input_shape, dtype=dtype)
     return as_target(model, example_input, ticket.selection)
 
 

@@ -13,6 +13,12 @@ from slth.errors import UnsupportedError
 WITH_INDICES = frozenset(name for n in (1, 2, 3) for name in (f"adaptive_max_pool{n}d", f"max_pool{n}d_with_indices"))
 """Pooling that gives two tensors: pooled entries, and where they were. Such a call stands for the first alone."""
 
+_NORMALISED = frozenset(
+    {"native_layer_norm", "native_group_norm", "native_batch_norm", "_native_batch_norm_legit_no_training"}
+)
+FIRST_ALONE = WITH_INDICES | _NORMALISED
+"""Calls with several outputs of which the first is what everybody wants: they stand for it alone."""
+
 ITEM = "getitem"
 """What a call is named that takes one output of a call with several: its arguments are ``self`` and ``index``."""
 
@@ -100,3 +106,15 @@ def references(value: Any) -> Iterator[Reference]:
     elif isinstance(value, list | tuple):
         for entry in value:
             yield from references(entry)
+
+
+def usual(op: str, arguments: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+    """A normalisation as decomposed programs call it, in the form in which modules do."""
+    if op not in _NORMALISED:
+        return op, arguments
+    if op == "native_layer_norm":
+        return "layer_norm", arguments
+    if op == "native_group_norm":
+        own = {key: arguments.get(key) for key in ("input", "weight", "bias", "eps")}
+        return "group_norm", {**own, "num_groups": arguments["group"]}
+    return "batch_norm", {"training": False, "cudnn_enabled": False, **arguments}

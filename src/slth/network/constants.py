@@ -10,6 +10,7 @@ import torch
 
 from slth.network.calls import ITEM, Call, Reference
 from slth.network.draft import Draft, Traced
+from slth.network.guesses import may_go_by_batch
 from slth.network.operators import FUNCTIONS
 
 IDENTITIES = frozenset(
@@ -45,7 +46,8 @@ def constants(calls: Sequence[Call], traced: Traced) -> frozenset[str]:
             continue
         is_trained = any(trained[name] for name in names)
         known = call.op == ITEM or (_computable(call.op, traced.in_memory) and not (is_trained and call.op in _LAYERS))
-        if known and not _goes_by_batch(list(call.arguments.values()), traced.batch):
+        guess = traced.static_batch > 0 and may_go_by_batch(call, traced.static_batch)
+        if known and not guess and not _goes_by_batch(list(call.arguments.values()), traced.batch):
             trained[call.name] = is_trained
             found.add(call.name)
     return frozenset(found)

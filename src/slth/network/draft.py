@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from slth.errors import UnsupportedError
 from slth.network.accounts import FOLDED, KEPT, SHARED, TICKETED, UNUSED, Account
 from slth.network.calls import Call, Reference
 from slth.network.graph import INPUT, Graph, Layout, Node
+from slth.network.guesses import guessed
 from slth.network.operators import FUNCTIONS, OPERATORS
 from slth.network.operators.function import batch_rule
 from slth.network.selection import Selection
@@ -51,6 +52,9 @@ class Traced:
         Whether inputs are real numbers, not whole ones.
     batch : int
         Size of the traced batch, of which no other size is a multiple; 0 where it is not so.
+    static_batch : int
+        Size of the batch for which the calls are written, where it is not told which sizes among their arguments go by
+        it; 0 where it is.
     fixed_batch : int
         Size of the only batch that the calls are for; 0 for any.
     in_memory : bool
@@ -66,6 +70,7 @@ class Traced:
     trained: frozenset[str]
     input_is_real: bool = True
     batch: int = 0
+    static_batch: int = 0
     fixed_batch: int = 0
     in_memory: bool = False
 
@@ -100,7 +105,7 @@ class Draft:
             for name in self.parameters
         }
         self.nodes: dict[str, Node] = {}
-        self.layouts = {INPUT: Layout(traced.input_shape)}
+        self.layouts = {INPUT: Layout(traced.input_shape, only=traced.fixed_batch)}
         self.values = {traced.input_name: INPUT}
         self.floating = {INPUT: traced.input_is_real}
         self.weights: dict[str, Weights] = {}
@@ -218,7 +223,7 @@ class Draft:
         except (ValueError, RuntimeError) as error:
             raise UnsupportedError(f"layer {name!r}", f"{error}", "layers that keep the batch axis first") from error
         self.nodes[name] = Node(name, op, tuple(sources), attributes, layout.shape, layout.batched, layer)
-        self.layouts[name], self.floating[name] = layout, floating
+        self.layouts[name], self.floating[name] = replace(layout, only=self.traced.fixed_batch), floating
         return name
 
     def weigh(
@@ -271,6 +276,8 @@ class Draft:
             # In another order of evaluation a tensor may lie otherwise in memory.
             function, arguments = "reshape", {"self": arguments["self"], "shape": arguments["size"]}
         own = {key: self._argument(value, sources) for key, value in arguments.items() if key not in _DROPPED}
+        if self.traced.static_batch:
+            own = guessed(function, own, [self.layouts[source] for source in sources], self.traced.static_batch)
         batch: tuple[int, ...] = ()
         if _asks_batch(own):
             batch = batch_rule([self.layouts[source] for source in sources])

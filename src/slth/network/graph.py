@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -49,10 +49,13 @@ class Layout:
         Of one example where ``batched``; else of the whole tensor, in which -k stands for k times the batch's size.
     batched : bool
         Whether the batch axis is the first, and the only one whose size goes by the batch.
+    only : int
+        Size of the only batch that there is; 0 where it may have any.
     """
 
     shape: tuple[int, ...]
     batched: bool = True
+    only: int = 0
 
     def whole(self, batch: int) -> tuple[int, ...]:
         """The tensor's shape for a batch of a size."""
@@ -61,11 +64,21 @@ class Layout:
         return tuple(-size * batch if size < 0 else size for size in self.shape)
 
     @classmethod
-    def of(cls, whole: tuple[int, ...]) -> Layout:
-        """From a whole shape with -k for k times the batch's size."""
-        if whole and whole[0] == -1 and min(whole[1:], default=1) > 0:
-            return cls(whole[1:])
-        return cls(whole, batched=False)
+    def of(cls, whole: tuple[int, ...], only: int = 0) -> Layout:
+        """From a whole shape with -k for k times the batch's size, or for a batch of the only size."""
+        if whole and whole[0] == (only or -1) and min(whole[1:], default=1) > 0:
+            return cls(whole[1:], only=only)
+        return cls(whole, batched=False, only=only)
+
+
+TRIAL_BATCHES = (2, 3)
+"""Sizes of the batches with which shapes are found (chosen: two numbers without a common divisor)."""
+
+
+def trial_batches(sources: Sequence[Layout]) -> tuple[int, int]:
+    """Sizes of two batches with which to find out how a shape goes by the batch's; the only size, if there is one."""
+    only = max((source.only for source in sources), default=0)
+    return (only, only) if only else TRIAL_BATCHES
 
 
 @dataclass(frozen=True)
@@ -247,12 +260,12 @@ def plain(value: Any) -> Any:
 def _parse(value: Any) -> Graph:
     shape = tuple(_whole(size, 1) for size in value["input_shape"])
     classes, batch = (_whole(value.get(key, 0), 0) for key in ("classes", "batch"))
-    known: dict[str, Layout] = {INPUT: Layout(shape)}
+    known: dict[str, Layout] = {INPUT: Layout(shape, only=batch)}
     nodes: dict[str, Node] = {}
     for entry in value["nodes"]:
         node = _parse_node(entry, known, nodes)
         nodes[node.name] = node
-        known[node.name] = node.layout
+        known[node.name] = replace(node.layout, only=batch)
     if not nodes:
         raise TicketError("graph", "no operation", "at least one weight layer")
     return Graph(shape, tuple(nodes.values()), classes, batch)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Iterator
+from typing import TypeAlias
 
 import torch
 
 from slth.errors import ArgumentError
+from slth.network.adapted import Example
 from slth.network.selection import EVERYTHING, Selection
 from slth.network.target import Target
-from slth.network.trace import trace
+from slth.network.trace import from_program, trace
 
 logger = logging.getLogger(__name__)
 
@@ -25,15 +27,17 @@ _LARGEST = {1: 4096, 2: 512, 3: 64}
 _CONVOLUTIONS = (torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.Conv3d)
 
 
-def as_target(
-    model: torch.nn.Module | Target, example_input: torch.Tensor | None = None, selection: Selection = EVERYTHING
-) -> Target:
-    """The target that a module computes, or the target itself.
+Model: TypeAlias = "torch.nn.Module | torch.export.ExportedProgram | Target"
+"""What a network may be given as."""
+
+
+def as_target(model: Model, example_input: Example | None = None, selection: Selection = EVERYTHING) -> Target:
+    """The target that a module or a program computes, or the target itself.
 
     Raises
     ------
     ArgumentError
-        If it is neither, no example input is given and none can be found, or a selection is asked for of a target.
+        If it is none of them, no example input is given and none can be found, or a selection is asked for of a target.
     TargetError
         As :func:`slth.network.trace.trace`.
     """
@@ -42,8 +46,11 @@ def as_target(
             got = "a Target, of which it is settled which parameters are ticketed"
             raise ArgumentError("include, exclude", got, "the module itself, or none of both")
         return model
+    if isinstance(model, torch.export.ExportedProgram):
+        return from_program(model, selection)
     if not isinstance(model, torch.nn.Module):
-        raise ArgumentError("model", f"a {type(model).__name__}", "a torch.nn.Module or a Target")
+        got = f"a {type(model).__name__}"
+        raise ArgumentError("model", got, "a torch.nn.Module, a torch.export.ExportedProgram or a Target")
     example = infer_input(model, input_dtype(model)) if example_input is None else example_input
     return trace(model, example, selection)
 

@@ -31,6 +31,8 @@ from slth.network.selection import EVERYTHING, Selection
 from slth.network.target import Target, check_numbers
 
 SUFFIXES = (".pt2", ".safetensors", ".pt", ".pth")
+_NETWORKS = (torch.nn.Module, torch.export.ExportedProgram)
+_EXAMPLES = (torch.Tensor, tuple, list, Mapping)
 STATE_KEYS = ("state_dict", "model_state_dict", "model")
 """Where a checkpoint usually keeps its state dict."""
 
@@ -105,6 +107,10 @@ class TargetReference:
 
     def _from_factory(self, reference: str) -> Target:
         model, example = call_factory(reference)
+        if not isinstance(model, torch.nn.Module):
+            if self.weights is not None or self.input_shape is not None:
+                raise ArgumentError("--model", f"{reference}, which gave a program", "no --weights and --input-shape")
+            return as_target(model, None, self.selection)
         if self.weights is not None:
             load_weights(model, existing_file(self.weights))
         if self.input_shape is not None:
@@ -292,8 +298,8 @@ def _chain(where: str, weights: Mapping[str, torch.Tensor]) -> list[str]:
     )
 
 
-def call_factory(reference: str) -> tuple[torch.nn.Module, torch.Tensor | None]:
-    """The module (and example input, if it gives one) that ``package.module:function`` returns.
+def call_factory(reference: str) -> tuple[torch.nn.Module | torch.export.ExportedProgram, Any]:
+    """The module or program (and example input, if it gives one) that ``package.module:function`` returns.
 
     Raises
     ------
@@ -311,13 +317,13 @@ def call_factory(reference: str) -> tuple[torch.nn.Module, torch.Tensor | None]:
         result: Any = importlib.import_module(module_name)
         for part in function_name.split("."):
             result = getattr(result, part)
-        result = result if isinstance(result, torch.nn.Module) else result()
+        result = result if isinstance(result, _NETWORKS) else result()
     except (Exception, SystemExit) as error:
         raise ArgumentError("--model", f"{reference} ({type(error).__name__}: {error})", need) from error
     example = None
     if isinstance(result, tuple) and len(result) == 2:
         result, example = result
-    if not isinstance(result, torch.nn.Module) or not (example is None or isinstance(example, torch.Tensor)):
+    if not isinstance(result, _NETWORKS) or not (example is None or isinstance(example, _EXAMPLES)):
         raise ArgumentError("--model", f"{reference}, which gave an object of type {type(result).__name__}", need)
     return result, example
 

@@ -2,80 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
-from slth.activations import ACTIVATIONS
-from slth.errors import UnsupportedError
+from slth.errors import SlthError, UnsupportedError
 from slth.network.calls import ITEM, WITH_INDICES, Call, Reference
 from slth.network.constants import IDENTITIES, compute, constants
 from slth.network.draft import Draft, Traced
 from slth.network.fold import fold_scales
 from slth.network.graph import INPUT
 from slth.network.operators import FUNCTIONS, OPERATORS, Operator, WeightOperator
+from slth.network.refusals import refuse_states
+from slth.network.remedies import refuse
 from slth.network.rules import RULES, SEVERAL_RULES
 from slth.network.rules.tensors import SEVERAL
 from slth.network.selection import Selection
 from slth.network.target import Target
-
-REMEDIES: Mapping[str, str] = {
-    "batch_norm": "folding it into the layer before it (torch.nn.utils.fusion.fuse_conv_bn_eval, fuse_linear_bn_eval)",
-    "add": "a network without residual connections; sums of branches are not supported yet",
-    "cat": "a network without branches; concatenation is not supported yet",
-    "mul": "folding constant factors into the next layer's weights",
-    "sub": "folding constant shifts into the next layer's bias",
-    "div": "folding constant factors into the next layer's weights",
-    "mean": "AdaptiveAvgPool followed by Flatten, which computes the same mean",
-    "matmul": "torch.nn.Linear, which computes the same product",
-    "mm": "torch.nn.Linear, which computes the same product",
-    "addmm": "torch.nn.Linear, which computes the same product",
-    "permute": "a network without permuted axes, exported without run_decompositions",
-    "conv_transpose": "a network without transposed convolutions",
-    "packed_sequence": "sequences of equal lengths in one tensor, without pack_padded_sequence",
-    "softmax": "ending the target at the logits, before the softmax",
-    "log_softmax": "ending the target at the logits, before the log-softmax",
-}
-_OTHER_ACTIVATIONS = (
-    "mish",
-    "selu",
-    "celu",
-    "log_sigmoid",
-    "hardsigmoid",
-    "hardswish",
-    "hardshrink",
-    "softshrink",
-    "threshold",
-    "rrelu",
-    "glu",
-    "clamp",
-)
-_ENTRY_BY_ENTRY = frozenset(
-    {"abs", "asinh", "atan", "cos", "cosh", "erf", "exp", "expm1", "log", "log1p", "maximum", "minimum", "neg", "pow"}
-    | {"reciprocal", "rsqrt", "sign", "sin", "sinh", "sqrt", "square", "where"}
-)
-"""Of which people make activations of their own."""
 
 _BY_ATEN: dict[str, Operator] = {aten: operator for operator in OPERATORS.values() for aten in operator.aten}
 _SHAPED = frozenset(aten for name in ("max_pool", "average_pool", "reshape", "pad") for aten in OPERATORS[name].aten)
 KNOWN = frozenset(_BY_ATEN) | IDENTITIES | FUNCTIONS | {f"{name}_" for name in FUNCTIONS}
 KNOWN |= RULES.keys() | SEVERAL_RULES.keys()
 """Operations that a network may hold, some of them with certain arguments alone."""
-
-
-def place(call: str, path: str, kind: str) -> str:
-    """A traced call as its author knows it: the module that makes it, or the call's own name outside any."""
-    return f"layer {path!r} ({kind.rpartition('.')[2]})" if path else f"layer {call!r}"
-
-
-def refuse(where: str, op: str) -> UnsupportedError:
-    """The error for an operation that no operator here covers."""
-    op = op.rstrip("_")
-    key = max((key for key in REMEDIES if key in op), key=len, default="")
-    remedy = REMEDIES.get(key, "a network of Linear, Conv, activation, pooling, flatten and dropout layers")
-    if op in _ENTRY_BY_ENTRY or any(op.startswith(activation) for activation in _OTHER_ACTIVATIONS):
-        covered = ", ".join(name for name in ACTIVATIONS if name != "identity")
-        remedy = f"an activation that is covered: {covered}; or slth.activations.register(..., module=...) for your own"
-    return UnsupportedError(where, f"the operation {op}", "a supported layer", remedy)
 
 
 def lower(calls: Sequence[Call], traced: Traced, selection: Selection | None = None) -> Target:
@@ -100,6 +48,7 @@ def lower(calls: Sequence[Call], traced: Traced, selection: Selection | None = N
     for call in calls:
         if call.op not in KNOWN and call.name not in computed:
             raise refuse(traced.places.get(call.name, call.name), call.op)
+    refuse_states(calls, traced)
     for call in calls:
         if call.op == ITEM and call.arguments["index"] not in draft.read_items.get(call.arguments["self"].name, ()):
             continue
@@ -111,14 +60,33 @@ def lower(calls: Sequence[Call], traced: Traced, selection: Selection | None = N
             if not call.shape and _several(draft, call):
                 continue
             draft.values[call.name] = _node(draft, call)
+        except SlthError:
+            raise
         except ValueError as error:
             raise refuse(traced.places.get(call.name, call.name), call.op) from error
-    outputs = [draft.values.get(name, "") for name in traced.output_names]
-    if "" in outputs or outputs == [INPUT]:
-        raise UnsupportedError("network", "an output that is not computed from the input", "one input and one output")
-    output = outputs[0] if len(outputs) == 1 else draft.add("join", outputs, {}, draft.free_name("outputs"))
-    graph = draft.finish(fold_scales(draft, output))
+    graph = draft.finish(fold_scales(draft, _output(draft, calls)))
     return Target.build(graph, draft.weights_of(graph), draft.kept, draft.accounts(), draft.selection)
+
+
+def _output(draft: Draft, calls: Sequence[Call]) -> str:
+    """The node of the network's output, which joins several."""
+    dtypes = {call.name: call.dtype for call in calls}
+    nodes = []
+    for name in draft.traced.output_names:
+        where = f"output {name!r}"
+        if name not in draft.values:
+            got = "a tensor that does not depend on the input, or indices of maxima"
+            raise UnsupportedError(where, got, "tensors computed from the input", "leaving it out of what is returned")
+        node, dtype = draft.values[name], dtypes.get(name)
+        if dtype is not None and dtype.is_complex:
+            raise UnsupportedError(where, "complex numbers", "real ones", "torch.view_as_real before it is returned")
+        if not draft.layouts[node].batched:
+            got = f"a tensor of shape {draft.layouts[node].shape} without the batch axis in front"
+            raise UnsupportedError(where, got, "one output for each input", "leaving it out of what is returned")
+        nodes.append(node)
+    if all(node == INPUT for node in nodes):
+        raise UnsupportedError("network", "the input as its output", "an output that is computed", "another module")
+    return nodes[0] if len(nodes) == 1 else draft.add("join", nodes, {}, draft.free_name("outputs"))
 
 
 def _read_items(calls: Sequence[Call], outputs: Sequence[str]) -> dict[str, set[int]]:
@@ -159,7 +127,7 @@ def _node(draft: Draft, call: Call) -> str:
                 raise
     if made is None:
         floating = call.dtype is None or call.dtype.is_floating_point or call.dtype.is_complex
-        made = draft.function(plain, call.name, call.arguments, -1, floating)
+        made = draft.function(plain, call.name, call.arguments, 0 if plain in WITH_INDICES else -1, floating)
     if call.op.endswith("_") and not call.op.startswith("_"):
         # What is changed in place is read by its own name from then on.
         draft.values[call.references[0].name] = made

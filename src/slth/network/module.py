@@ -145,8 +145,8 @@ def _safe_path(name: str) -> list[str]:
 def filled(
     operator: WeightOperator,
     node: Node,
-    weight: NDArray[np.float64],
-    bias: NDArray[np.float64] | None,
+    weight: NDArray[np.float64] | torch.Tensor,
+    bias: NDArray[np.float64] | torch.Tensor | None,
     dtype: torch.dtype,
 ) -> torch.nn.Module:
     """The target's own layer with these weights."""
@@ -154,10 +154,10 @@ def filled(
     layer = operator.module(attributes)
     owner = layer.layer if isinstance(layer, torch.nn.Sequential) else layer
     assert isinstance(owner, torch.nn.Module)
-    numbers = torch.from_numpy(weight).reshape(node.attributes["weight_shape"]).to(dtype)
+    numbers = torch.as_tensor(weight).reshape(node.attributes["weight_shape"]).to(dtype)
     owner.weight = torch.nn.Parameter(numbers)
     if bias is not None:
-        owner.bias = torch.nn.Parameter(torch.from_numpy(bias).to(dtype))
+        owner.bias = torch.nn.Parameter(torch.as_tensor(bias).to(dtype))
     return layer
 
 
@@ -170,7 +170,7 @@ def target_module(target: Target, dtype: torch.dtype | None = None) -> Network:
     def build(node: Node) -> torch.nn.Module:
         layer = layers[node.name]
         operator = WEIGHT_OPERATORS[node.op]
-        return filled(operator, node, layer.weight_array(), layer.bias_array(), number)
+        return filled(operator, node, layer.weight, layer.bias, number)
 
     return Network(target.graph, build, target.kept, number).eval()
 

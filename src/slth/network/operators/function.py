@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from slth.network.graph import Attribute, Layout, Sign
+from slth.network.graph import TRIAL_BATCHES, Attribute, Layout, Sign, trial_batches
 from slth.network.operators.base import Operator
 from slth.network.operators.signs import SIGNS
 
@@ -62,8 +62,6 @@ FUNCTIONS = frozenset(
 )
 """Names of the torch operations that a node may be: functions of their arguments, without randomness or side effects."""
 
-TRIAL_BATCHES = (2, 3)
-"""Sizes of the batches with which shapes are found (chosen: two numbers without a common divisor)."""
 _DTYPES = {
     name: getattr(torch, name) for name in ("float16", "bfloat16", "float32", "float64", "int64", "int32", "bool")
 }
@@ -100,11 +98,14 @@ class Function(Operator):
         """Shape of the output, found on tensors without storage with batches of two sizes."""
         wholes = []
         module = FunctionModule(attributes)
-        for batch in TRIAL_BATCHES:
+        batches = trial_batches(sources)
+        for batch in batches:
             values = [torch.empty(source.whole(batch), device="meta") for source in sources]
             wholes.append(_try(module, values, attributes, sources))
         if len(wholes[0]) != len(wholes[1]):
             raise ValueError(f"{attributes['function']}: axes that go by the batch's size")
+        if batches[0] == batches[1]:
+            return Layout.of(wholes[0], batches[0])
         return Layout.of(tuple(_size(first, second) for first, second in zip(*wholes, strict=True)))
 
     def signs(self, attributes: Mapping[str, Any], signs: Sequence[Sign]) -> Sign:

@@ -12,8 +12,7 @@ from typing import Any
 
 import torch
 
-from slth.network.graph import Layout, Sign
-from slth.network.operators.function import TRIAL_BATCHES
+from slth.network.graph import Layout, Sign, trial_batches
 from slth.network.operators.wrapped import Wrapped
 
 State = tuple[torch.Tensor, ...]
@@ -94,7 +93,7 @@ class Recurrent(Wrapped):
         if hidden < 1 or gates != GATES[kind] * hidden:
             raise ValueError(f"a recurrent layer {kind!r} from {hidden} hidden values to {gates} gates")
         wholes = []
-        for batch in TRIAL_BATCHES:
+        for batch in trial_batches(sources):
             own, *states = (source.whole(batch) for source in sources)
             if len(own) != 3 or own[2] != gates:
                 raise ValueError(f"a recurrent layer of {gates} gates on {sources[0].shape}")
