@@ -45,8 +45,8 @@ def split(example: Example) -> tuple[torch.Tensor, Others]:
 def adapted(model: torch.nn.Module, first: torch.Tensor, others: Others) -> Iterator[torch.Tensor]:
     """Within it, a module is a function of its first argument; then it is as it was.
 
-    Yields the input on the module's own device. All other arguments are constants. One with a batch axis whose rows
-    are alike is one row, so that it fits a batch of any size.
+    Yields the input on the module's own device. All other arguments are constants. One with a batch axis must have rows
+    that are alike, and has as many of them as there are inputs.
 
     Raises
     ------
@@ -62,14 +62,23 @@ def adapted(model: torch.nn.Module, first: torch.Tensor, others: Others) -> Iter
         yield first
         return
     forward = model.forward
+    positions = [_on(value, device) for value in positions]
+    names = {key: _on(value, device) for key, value in names.items()}
 
-    def run(x: torch.Tensor, rows: bool) -> Any:
-        more = [_constant(value, first, rows) for value in positions]
-        by_name = {key: _constant(value, first, rows) for key, value in names.items()}
+    def run(x: torch.Tensor, prepare: Callable[[Any, torch.Tensor], Any]) -> Any:
+        more = [prepare(value, x) for value in positions]
+        by_name = {key: prepare(value, x) for key, value in names.items()}
         return forward(*more, **{name: x, **by_name}) if name else forward(x, *more, **by_name)
 
-    rows = not _runs(lambda: run(_other_batch(first), False))
-    with _replaced(model, lambda x: run(x, rows)):
+    def for_each(value: Any, x: torch.Tensor) -> Any:
+        return value[:1].expand(len(x), *value.shape[1:]) if _has_rows(value, first) else value
+
+    prepare = _as_it_is
+    if not _runs(lambda: run(_other_batch(first), _as_it_is)):
+        prepare = for_each
+        for value in (*positions, *names.values()):
+            _check_rows(value, first)
+    with _replaced(model, lambda x: run(x, prepare)):
         yield first
 
 
@@ -119,22 +128,25 @@ def _is_plain(result: Any) -> bool:
     )
 
 
-def _constant(value: Any, first: torch.Tensor, rows: bool) -> Any:
-    """An argument beside the input; with ``rows`` one row of it, if it has one for each example."""
-    if not isinstance(value, torch.Tensor):
-        return value
-    value = value.detach().to(first.device)
-    if not rows or value.dim() == 0 or len(value) != len(first) or len(value) == 1:
-        return value
-    if not bool((value == value[:1]).all()):
+def _on(value: Any, device: torch.device) -> Any:
+    return value.detach().to(device) if isinstance(value, torch.Tensor) else value
+
+
+def _as_it_is(value: Any, x: torch.Tensor) -> Any:
+    return value
+
+
+def _has_rows(value: Any, first: torch.Tensor) -> bool:
+    """Whether an argument beside the input may have a row for each example."""
+    return isinstance(value, torch.Tensor) and value.dim() > 0 and len(value) == len(first)
+
+
+def _check_rows(value: Any, first: torch.Tensor) -> None:
+    if _has_rows(value, first) and not bool((value == value[:1]).all()):
         got = f"a second argument of shape {tuple(value.shape)} with another row for every example"
-        raise ArgumentError(
-            "example_input",
-            got,
-            "the same row for all, which is kept as a constant",
-            "rows that are equal, or a module around it that computes them from its input",
-        )
-    return value[:1]
+        need = "the same row for all, which is kept as a constant"
+        remedy = "rows that are equal, or a module around it that computes them from its input"
+        raise ArgumentError("example_input", got, need, remedy)
 
 
 def _refuse_missing(model: torch.nn.Module, n_given: int, names: set[str]) -> None:

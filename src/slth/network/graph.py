@@ -57,6 +57,11 @@ class Layout:
     batched: bool = True
     only: int = 0
 
+    @property
+    def rest(self) -> tuple[int, ...]:
+        """The shape behind the first axis."""
+        return self.shape if self.batched else self.shape[1:]
+
     def whole(self, batch: int) -> tuple[int, ...]:
         """The tensor's shape for a batch of a size."""
         if self.batched:

@@ -321,8 +321,9 @@ def call_factory(reference: str) -> tuple[torch.nn.Module | torch.export.Exporte
     except (Exception, SystemExit) as error:
         raise ArgumentError("--model", f"{reference} ({type(error).__name__}: {error})", need) from error
     example = None
-    if isinstance(result, tuple) and len(result) == 2:
-        result, example = result
+    if isinstance(result, tuple) and len(result) >= 2:
+        result, example, *others = result
+        example = (example, *others) if others else example
     if not isinstance(result, _NETWORKS) or not (example is None or isinstance(example, _EXAMPLES)):
         raise ArgumentError("--model", f"{reference}, which gave an object of type {type(result).__name__}", need)
     return result, example

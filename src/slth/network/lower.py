@@ -20,7 +20,7 @@ from slth.network.selection import Selection
 from slth.network.target import Target
 
 _BY_ATEN: dict[str, Operator] = {aten: operator for operator in OPERATORS.values() for aten in operator.aten}
-_SHAPED = frozenset(aten for name in ("max_pool", "average_pool", "reshape", "pad") for aten in OPERATORS[name].aten)
+_SHAPED = frozenset(aten for name in ("reshape", "pad") for aten in OPERATORS[name].aten)
 KNOWN = frozenset(_BY_ATEN) | IDENTITIES | FUNCTIONS | {f"{name}_" for name in FUNCTIONS}
 KNOWN |= RULES.keys() | SEVERAL_RULES.keys()
 """Operations that a network may hold, some of them with certain arguments alone."""
@@ -136,8 +136,8 @@ def _node(draft: Draft, call: Call) -> str:
 
 def _operation(draft: Draft, call: Call, operator: Operator) -> str:
     source = draft.source(Reference(call.tensors[0]))
-    if not draft.layouts[source].batched and operator.aten and call.op in _SHAPED:
+    if not draft.layouts[source].batched and call.op in _SHAPED:
         raise UnsupportedError(call.name, f"{call.op} across the batch axis", "the batch axis first")
-    attributes = operator.lower(call, draft.layouts[source].shape)
+    attributes = operator.lower(call, draft.layouts[source].rest)
     name = operator.name if call.op in WITH_INDICES else call.name
     return draft.add(operator.name, [source], attributes, draft.free_name(name), floating=draft.floating[source])

@@ -85,9 +85,15 @@ def read_program(program: Program, batch: int = 0, in_memory: bool = True) -> tu
         **signature.inputs_to_lifted_tensor_constants,
     }
     parameters = {name: state[full] for name, full in names.items() if isinstance(state.get(full), torch.Tensor)}
-    nodes = {node.name: node for node in program.graph.nodes}
+    graph = _flat(program)
+    nodes = {node.name: node for node in graph.nodes}
     inputs = [name for name in signature.user_inputs if isinstance(name, str)]
-    outputs = [name for name in signature.user_outputs if isinstance(name, str)]
+    (results,) = next(node.args for node in reversed(graph.nodes) if node.op == "output")
+    outputs = [
+        result.name
+        for spec, result in zip(signature.output_specs, results, strict=True)
+        if spec.kind is torch.export.graph_signature.OutputKind.USER_OUTPUT and isinstance(result, torch.fx.Node)
+    ]
     if len(inputs) != 1 or not outputs:
         raise UnsupportedError(
             "network",
@@ -97,7 +103,7 @@ def read_program(program: Program, batch: int = 0, in_memory: bool = True) -> tu
         )
     example = nodes[inputs[0]].meta["val"]
     size = _batch_size(program, example, batch)
-    calls = list(_calls(program, size, parameters))
+    calls = list(_calls(graph, size, parameters))
     traced = Traced(
         input_name=inputs[0],
         output_names=outputs,
@@ -137,8 +143,48 @@ def _batch_size(program: Program, example: torch.Tensor, batch: int) -> BatchSiz
     return BatchSize(prime, first.node.expr)
 
 
-def _calls(program: Program, size: BatchSize, parameters: Mapping[str, torch.Tensor]) -> Iterator[Call]:
-    for node in program.graph.nodes:
+_WRAPPED = {"wrap_with_set_grad_enabled": 1, "wrap_with_autocast": 4}
+"""Calls of a graph within the graph that compute what it does, by the place of that graph among their arguments."""
+
+
+def _flat(program: Program) -> torch.fx.Graph:
+    """The program's graph, with those within it that only say how to compute in their places."""
+    graph = program.graph
+    while any(_wrapped(node) for node in graph.nodes):
+        flat, values = torch.fx.Graph(), dict[torch.fx.Node, Any]()
+        for node in graph.nodes:
+            if _wrapped(node):
+                place = _WRAPPED[node.target.name()]
+                inner = program.graph_module.get_submodule(str(node.args[place].target))
+                given = torch.fx.map_arg(node.args[place + 1 :], values.__getitem__)
+                values[node] = _copied(flat, inner.graph, given)
+            elif node.target is operator.getitem and isinstance(values.get(node.args[0]), list | tuple):
+                values[node] = values[node.args[0]][node.args[1]]
+            else:
+                values[node] = flat.node_copy(node, values.__getitem__)
+        graph = flat
+    return graph
+
+
+def _wrapped(node: torch.fx.Node) -> bool:
+    return isinstance(node.target, torch._ops.HigherOrderOperator) and node.target.name() in _WRAPPED
+
+
+def _copied(into: torch.fx.Graph, graph: torch.fx.Graph, given: Any) -> Any:
+    """Values of a graph's outputs, its nodes copied into another."""
+    waiting, values = iter(given), dict[torch.fx.Node, Any]()
+    for node in graph.nodes:
+        if node.op == "placeholder":
+            values[node] = next(waiting)
+        elif node.op == "output":
+            return torch.fx.map_arg(node.args[0], values.__getitem__)
+        else:
+            values[node] = into.node_copy(node, values.__getitem__)
+    return ()
+
+
+def _calls(graph: torch.fx.Graph, size: BatchSize, parameters: Mapping[str, torch.Tensor]) -> Iterator[Call]:
+    for node in graph.nodes:
         if node.op in ("placeholder", "output"):
             continue
         call = _call(node, size, parameters)

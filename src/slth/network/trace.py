@@ -49,6 +49,8 @@ def trace(model: torch.nn.Module, example_input: Example, selection: Selection =
         If it holds an operation that is not covered, or what was read of it computes something else.
     """
     model = getattr(model, "_orig_mod", model)
+    if isinstance(model, torch.jit.ScriptModule):
+        raise TargetError("target", "a scripted module", "the module that it was scripted from")
     first, others = split(example_input)
     if first.dim() < 1 or (first.dim() < 2 and first.is_floating_point()):
         got = f"a tensor of shape {tuple(first.shape)}"
@@ -97,15 +99,27 @@ def _program(model: torch.nn.Module, example: torch.Tensor) -> Program:
         try:
             program = _export(model, example)
         except UnsupportedError:
-            try:
-                program = _export(torch.fx.symbolic_trace(model), example)
-            except Exception:
-                logger.debug("torch.fx failed as well", exc_info=True)
-            else:
-                logger.info("traced by torch.fx, as torch.export could not trace the module itself")
-                return _functional(program)
-            raise
+            second = _by_fx(model, example)
+            if second is None:
+                raise
+            program = second
     return _functional(program)
+
+
+def _by_fx(model: torch.nn.Module, example: torch.Tensor) -> Program | None:
+    """The program by way of ``torch.fx.symbolic_trace``; None if that cannot trace the module either."""
+    own = dict(model.__dict__)
+    try:
+        program = _export(torch.fx.symbolic_trace(model), example)
+    except Exception:
+        logger.debug("torch.fx failed as well", exc_info=True)
+        return None
+    finally:
+        # It leaves constants on the module.
+        for name in model.__dict__.keys() - own.keys():
+            del model.__dict__[name]
+    logger.info("traced by torch.fx, as torch.export could not trace the module itself")
+    return program
 
 
 def _functional(program: Program) -> Program:

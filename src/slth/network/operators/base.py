@@ -47,9 +47,13 @@ class Operator:
         """
         if len(sources) != 1:
             raise ValueError(f"{self.name} of {len(sources)} values instead of one")
-        if not sources[0].batched:
-            raise ValueError(f"{self.name} of a value without a batch axis in front, {sources[0].shape}")
-        return Layout(self.shape(attributes, sources[0].shape))
+        source = sources[0]
+        if source.batched:
+            return Layout(self.shape(attributes, source.shape))
+        # Any first axis will do, such as one of all time steps of all examples.
+        if len(source.shape) < 2 or min(source.shape[1:]) < 1:
+            raise ValueError(f"{self.name} of a value without a batch axis in front, {source.shape}")
+        return Layout((source.shape[0], *self.shape(attributes, source.rest)), batched=False)
 
     def shape(self, attributes: Mapping[str, Any], shape: tuple[int, ...]) -> tuple[int, ...]:
         """Output shape without the batch axis, by arithmetic: nothing is allocated for a shape that a file claims.

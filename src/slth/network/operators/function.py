@@ -36,6 +36,8 @@ _SHAPES += (
 )
 _SHAPES += " channel_shuffle view_as reshape_as repeat_interleave as_strided adjoint mT mH meshgrid type_as to _to_copy clone contiguous"
 _SHAPES += " topk sort"
+_SCATTERS = "copy fill select_scatter slice_scatter diagonal_scatter index_put scatter scatter_add masked_scatter"
+_SCATTERS += " index_fill index_copy index_add"
 _PRODUCTS = "matmul mm bmm baddbmm addmm addbmm dot mv linear bilinear einsum outer scaled_dot_product_attention conv1d conv2d conv3d"
 _PRODUCTS += (
     " conv_transpose1d conv_transpose2d conv_transpose3d cosine_similarity cdist embedding tensordot kron linalg_matmul"
@@ -56,8 +58,10 @@ _FOURIER = "fft_fft fft_ifft fft_rfft fft_irfft fft_rfft2 fft_irfft2 fft_fft2 ff
 _FOURIER += " stft istft"
 FUNCTIONS = frozenset(
     " ".join(
-        (*(_ARITHMETIC, _ACTIVATIONS, _LOGIC, _REDUCTIONS, _SHAPES, _PRODUCTS, _NORMALISATIONS, _POOLS, _SAMPLING),)
-        + (_CREATION, _FOURIER)
+        (
+            *(_ARITHMETIC, _ACTIVATIONS, _LOGIC, _REDUCTIONS, _SHAPES, _SCATTERS, _PRODUCTS, _NORMALISATIONS, _POOLS),
+            *(_SAMPLING, _CREATION, _FOURIER),
+        )
     ).split()
 )
 """Names of the torch operations that a node may be: functions of their arguments, without randomness or side effects."""
@@ -211,7 +215,7 @@ def _try(
     try:
         return tuple(module(*values).shape)
     except (RuntimeError, TypeError, IndexError, NotImplementedError) as error:
-        for kind in (torch.int64, torch.bool):
+        for kind in (torch.int64, torch.bool, torch.complex64):
             try:
                 return tuple(module(*_as(values, kind, attributes)).shape)
             except (RuntimeError, TypeError, IndexError, NotImplementedError):

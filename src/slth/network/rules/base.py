@@ -46,7 +46,7 @@ def channel_scale(
     UnsupportedError
         If the value has no channels.
     """
-    shape, channels = draft.layouts[source].shape, weight.numel()
+    shape, channels = draft.layouts[source].rest, weight.numel()
     n = len(shape) - 1
     attributes: dict[str, Any] = {"bias": bias is not None}
     if n == 0:

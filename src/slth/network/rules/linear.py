@@ -26,7 +26,7 @@ def convolution(draft: Draft, call: Call) -> str | None:
     if call.arguments.get("transposed"):
         return transposed(draft, call)
     source = draft.source(call.arguments["input"])
-    attributes = OPERATORS["conv"].lower(call, draft.layouts[source].shape)
+    attributes = OPERATORS["conv"].lower(call, draft.layouts[source].rest)
     return draft.weigh(
         "conv", [source], attributes, call.weight, call.bias, names_of(call, "weight", "bias"), call.name
     )
