@@ -369,6 +369,12 @@ PRODUCTS: dict[str, tuple[Callable[[Any, torch.Tensor], torch.Tensor], tuple[int
         (2, 4, 3),
         None,
     ),
+    "groups of all steps": (
+        lambda m, x: torch.einsum("nhd,hdk->nhk", x.flatten(0, 1), m.w).unflatten(0, (-1, 5)),
+        (5, 2, 4),
+        (2, 4, 3),
+        ("conv", (6, 4, 1)),
+    ),
     "tensordot": (lambda m, x: torch.tensordot(x, m.w, ([2, 1], [0, 2])), (5, 4), (4, 3, 5), ("linear", (3, 20))),
     "inner": (lambda m, x: torch.inner(x, m.w), (5, 4), (3, 4), ("linear", (3, 4))),
     "heads": (lambda m, x: torch.einsum("bld,dhk->blhk", x, m.w), (5, 4), (4, 2, 3), ("linear", (6, 4))),

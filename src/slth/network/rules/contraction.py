@@ -60,7 +60,7 @@ def contract(draft: Draft, source: str, letters: str, factor: _Factor, output: s
     if axes is None:
         return None
     made = _linear(draft, source, own, axes, factor, name) if not axes.groups else None
-    first = next((letter for letter in axes.others if axes.sizes[letter] == -1), "")
+    first = min(axes.others, key=lambda letter: axes.sizes[letter], default="")
     if axes.groups and first:
         made = _grouped(draft, source, own, axes, factor, first, name)
     return None if made is None else _moved(draft, *made, output, name)
@@ -97,7 +97,7 @@ def _linear(draft: Draft, source: str, own: str, axes: _Axes, factor: _Factor, n
 def _grouped(
     draft: Draft, source: str, own: str, axes: _Axes, factor: _Factor, first: str, name: str
 ) -> tuple[str, str]:
-    """As :func:`_linear`, by groups; ``first`` is the letter of the batch axis."""
+    """As :func:`_linear`, by groups; ``first`` is the letter of the batch axis, if there is one."""
     n_groups, n_outputs, n_inputs = (
         math.prod(axes.sizes_of(*part)) for part in (axes.groups, axes.outputs, axes.inputs)
     )
