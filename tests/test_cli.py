@@ -140,7 +140,7 @@ def test_program_says_its_version_and_helps(tmp_path: Path) -> None:
     assert bare.status == 2 and "find" in bare.err and bare.out == ""
 
 
-@pytest.mark.parametrize("command", ["", "find", "verify", "certify", "show", "demo", "train"])
+@pytest.mark.parametrize("command", ["", "find", "verify", "certify", "show", "export", "demo", "train"])
 def test_help_fits_a_screen(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     result = slth(*command.split(), "--help", cwd=tmp_path)

@@ -28,7 +28,7 @@ ORDER = [
     *("signed_layers", "sparse_kernels", "copy_layers", "candidate_layers", "runtime", "probes"),
     "certify",
     *("attempt", "refine", "pipeline"),
-    "artifact",
+    *("artifact", "pretrained", "export"),
     "neurons",
     "forecast",
     "learn",
@@ -41,8 +41,8 @@ ORDER = [
 ]
 """From the ground up: a part imports only what stands before it."""
 
-DOORS = {("ticket", "artifact"), ("ticket", "runtime")}
-"""``Ticket.save`` and ``Ticket.module`` hand on to later stages when they are called, and not before."""
+DOORS = {("ticket", "artifact"), ("ticket", "runtime"), ("ticket", "export")}
+"""``Ticket.save``, ``module`` and ``export`` hand on to later stages when they are called, and not before."""
 
 FORBIDDEN = {
     "certify": {"plan", "subsetsum", "constructions", "attempt", "refine", "pipeline", "artifact", "bounds"},

@@ -22,6 +22,7 @@ _HOMES = {
     "approximate_neurons": "slth.neurons.find",
     "find_neurons": "slth.neurons.find",
     "find_ticket": "slth.pipeline",
+    "from_pretrained": "slth.pretrained",
     "load": "slth.artifact",
     "load_certificate": "slth.certify.certificate",
     "load_neurons": "slth.neurons.file",
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from slth.neurons.ticket import NeuronTicket
     from slth.neurons.verify import verify_neurons
     from slth.pipeline import find_ticket
+    from slth.pretrained import from_pretrained
     from slth.ticket import Ticket
 
 __all__ = [
@@ -59,6 +61,7 @@ __all__ = [
     "certify",
     "find_neurons",
     "find_ticket",
+    "from_pretrained",
     "load",
     "load_certificate",
     "load_neurons",
@@ -69,9 +72,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name == "certify":
-        # A package that can be called: see slth.certify.
-        return importlib.import_module("slth.certify")
+    if name in ("certify", "export"):
+        # slth.certify is a package that can be called.
+        return importlib.import_module(f"slth.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'slth' has no attribute {name!r}")
     value = getattr(importlib.import_module(_HOMES[name]), name)

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import typer
 
-from slth.commands import bench, calibrate, certify, demo, find, plan, show, train, verify
+from slth.commands import bench, calibrate, certify, demo, export, find, plan, show, train, verify
 
 OPTIONS = frozenset(
     {"base_set_size", "tolerance", "objective", "initialisation", "seed", "domain", "construction", "threads"}
     | {"eps", "delta", "theorem", "epochs", "hidden", "radius", "norm", "method", "labels", "mean", "std", "include"}
-    | {"exclude", "source_activation"}
+    | {"exclude", "source_activation", "form", "dtype"}
 )
 """Arguments of the Python functions whose name on the command line is the same with dashes."""
 
@@ -28,7 +28,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for command in (find, verify, certify, show, demo, train, calibrate, plan):
+for command in (find, verify, certify, show, export, demo, train, calibrate, plan):
     app.command()(getattr(command, command.__name__.rpartition(".")[2]))
 app.add_typer(bench.bench, name="bench")
 

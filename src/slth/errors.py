@@ -59,3 +59,7 @@ class DataError(SlthError):
 
 class OutputError(SlthError):
     """A place where a result cannot be written."""
+
+
+class ExportError(SlthError):
+    """An exported network that does not compute what it should, or cannot be made or read."""

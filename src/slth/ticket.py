@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import torch
 
     from slth.activations.own import Description
+    from slth.export import Exported
 
 
 @dataclass(frozen=True)
@@ -270,3 +271,9 @@ class Ticket:
         from slth.runtime import module
 
         return module(self, form, **options)
+
+    def export(self, path: str | Path, form: str = "folded", dtype: str | None = None) -> Exported:
+        """Write the ticket as a network for other programs: ``.pt2``, ``.onnx`` or a folder. See :mod:`slth.export`."""
+        from slth.export import export
+
+        return export(self, path, form, dtype)

@@ -54,8 +54,8 @@ def read_onnx(path: str | Path, input_shape: tuple[int, ...] | None = None) -> t
     UnsupportedError
         If it holds an operation that is not covered, by name, or more than one input.
     """
+    from slth.network.onnx_batch import for_any_batch
     from slth.network.onnx_graph import build
-    from slth.network.onnx_network import for_any_batch
 
     path = Path(path)
     model = load_model(path)
@@ -150,11 +150,9 @@ def _example(path: Path, model: onnx.ModelProto, input_shape: tuple[int, ...] | 
 
     constants = {tensor.name for tensor in model.graph.initializer}
     inputs = [entry for entry in model.graph.input if entry.name not in constants]
-    if len(inputs) != 1 or len(model.graph.output) != 1:
-        got = (
-            f"{len(inputs)} inputs ({', '.join(entry.name for entry in inputs)}) and {len(model.graph.output)} outputs"
-        )
-        raise UnsupportedError(str(path), got, "one input tensor and one output tensor")
+    if len(inputs) != 1 or not model.graph.output:
+        got = f"{len(inputs)} inputs ({', '.join(entry.name for entry in inputs)}), {len(model.graph.output)} outputs"
+        raise UnsupportedError(str(path), got, "one input tensor, and outputs")
     kind = inputs[0].type.tensor_type
     if kind.elem_type not in DTYPES:
         raise UnsupportedError(str(path), f"an input of element type {kind.elem_type}", "numbers")

@@ -5,14 +5,14 @@ from __future__ import annotations
 import functools
 import operator
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from slth.errors import UnsupportedError
 from slth.network.onnx_operators import FUNCTIONS, ON_KNOWN, Known, OnnxNode
-from slth.network.onnx_operators.base import ANY_BATCH, Value, is_known, tensor
+from slth.network.onnx_operators.base import Value, is_known, tensor
 
 Held = str | tuple[Any, ...]
 """Which parameters of an operation an input is: the name of one, or names nested as the operation wants them."""
@@ -161,45 +161,3 @@ def with_last_uses(steps: Sequence[Step], outputs: Sequence[str]) -> tuple[Step,
     return tuple(
         Step(step.path, step.inputs, step.outputs, tuple(done.get(index, ()))) for index, step in enumerate(steps)
     )
-
-
-def for_any_batch(network: OnnxNetwork, example: torch.Tensor) -> bool:
-    """Let a network that its file has for one input work on several, if it gives each what it gives that one alone.
-
-    A leading size 1 that the file asks for becomes the batch.
-
-    Parameters
-    ----------
-    network : OnnxNetwork
-        Left as it was where it does not work.
-    example : tensor, (1, *input shape)
-    """
-    several = torch.sin(torch.arange(_TRIALS * example.numel(), dtype=torch.float64))
-    inputs = several.reshape(_TRIALS, *example.shape[1:]).to(example.dtype)
-    operations = [module for module in network.modules() if isinstance(module, Operation)]
-    nodes = [operation.node for operation in operations]
-    with torch.no_grad():
-        alone = [network(entry[None]) for entry in inputs]
-        for operation in operations:
-            operation.node = replace(operation.node, attributes={**operation.node.attributes, ANY_BATCH: True})
-        try:
-            same = all(_close(network(inputs[i : i + 1]), each) for i, each in enumerate(alone))
-            same = same and _close(network(inputs), torch.cat(alone))
-        except RuntimeError:
-            same = False
-    if not same:
-        for operation, node in zip(operations, nodes, strict=True):
-            operation.node = node
-    return same
-
-
-_TRIALS = 3
-"""Inputs on which a network for one is tried on several (chosen)."""
-
-
-def _close(one: torch.Tensor, other: torch.Tensor) -> bool:
-    if one.shape != other.shape:
-        return False
-    room = 1e-9 if one.dtype == torch.float64 else 1e-3 if one.dtype == torch.float32 else 0.1
-    size = float(other.abs().max()) if other.numel() else 0.0
-    return bool(torch.allclose(one.double(), other.double(), rtol=0, atol=room * size))

@@ -30,7 +30,7 @@ PARAMETERS: dict[str, tuple[str, ...]] = {}
 """What inputs that are constants are called in the state dict, by operation; "" where that is left to their place."""
 
 ANY_BATCH = "any batch"
-"""Attribute of operations in a file for a batch of one, which are to work on any: a leading 1 stands for the batch."""
+"""Attribute of operations of a file for one input, which are to work on several; :mod:`slth.network.onnx_batch`."""
 
 LARGEST_ENTRIES = 1 << 31
 """Entries of a tensor that a constant may ask for (chosen: 8 GiB of float32)."""

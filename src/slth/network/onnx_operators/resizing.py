@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from slth.network.onnx_operators.base import OnnxNode, Value, bounded, operation, positive, tensor, whole
+from slth.network.onnx_operators.base import ANY_BATCH, OnnxNode, Value, bounded, operation, positive, tensor, whole
 
 
 @operation("Resize")
@@ -29,6 +29,9 @@ def resize(
     lengths = [x.shape[axis] for axis in axes]
     if sizes is not None and _count(sizes):
         wanted = _kept_aspect(node, lengths, whole(node, sizes, "sizes"))
+        wanted = [
+            old if axis == node.get(ANY_BATCH) else new for axis, new, old in zip(axes, wanted, lengths, strict=True)
+        ]
         factors = [_ratio(new, old) for new, old in zip(wanted, lengths, strict=True)]
     elif scales is not None:
         if isinstance(scales, torch.Tensor):

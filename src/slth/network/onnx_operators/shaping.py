@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -43,8 +44,9 @@ def reshape(node: OnnxNode, x: Value, wanted: Value | None = None) -> torch.Tens
     if not node.get("allowzero", 0):
         # A symbolic size is none of an axis that is empty.
         sizes = [x.shape[axis] if isinstance(size, int) and size == 0 else size for axis, size in enumerate(sizes)]
-    if node.get(ANY_BATCH) and x.dim() and isinstance(sizes[0], int) and sizes[0] == 1:
-        sizes[0] = x.shape[0]
+    if node.get(ANY_BATCH) is not None:
+        axis, sizes = node.get(ANY_BATCH)[0], list(node.get(ANY_BATCH)[1])
+        sizes[axis] = sizes[axis] * (x.numel() // math.prod(sizes))
     return x.reshape(sizes)
 
 
@@ -92,10 +94,21 @@ def concat(node: OnnxNode, *parts: Value) -> torch.Tensor:
     """Parts one after the other along an axis."""
     like = next((part for part in parts if isinstance(part, torch.Tensor)), None)
     tensors, axis = [tensor(part, like) for part in parts], node.get("axis", 1)
-    if node.get(ANY_BATCH) and axis % tensors[0].dim():
-        first = max((part.shape[0] for part in tensors), default=1)
-        tensors = [part if part.shape[0] == first else part.expand(first, *part.shape[1:]) for part in tensors]
+    batch = node.get(ANY_BATCH)
+    if batch is not None and batch != positive(axis, tensors[0].dim()):
+        most = max(
+            (part.shape[batch] for part in tensors), key=lambda size: size if isinstance(size, int) else math.inf
+        )
+        tensors = [_repeated(part, batch, most) for part in tensors]
     return torch.cat(tensors, axis)
+
+
+def _repeated(part: torch.Tensor, axis: int, size: Any) -> torch.Tensor:
+    """A part that is the same for all inputs, for each of them."""
+    own = part.shape[axis]
+    if not isinstance(own, int) or own == size:
+        return part
+    return part.expand([size if place == axis else length for place, length in enumerate(part.shape)])
 
 
 @operation("Split")
