@@ -13,6 +13,7 @@ from slth.copies import is_copied, widened
 from slth.mask import Mask
 from slth.mask.slots import slots_per_group
 from slth.network.accounts import FOLDED, KEPT, TICKETED, UNUSED, Account, counted, ticketed_share
+from slth.network.chain import broken_at
 from slth.network.graph import Sign
 from slth.network.operators import OPERATORS
 from slth.network.operators.activation import Elementwise
@@ -235,11 +236,14 @@ def _layer(source: SourceLayer, mask: Mask, facts: LayerFacts) -> LayerSummary:
 def output_factor(ticket: Ticket) -> float | None:
     """The product of all factors of the source's layers, where one factor on the output would do in their place.
 
-    Theory 0.5: where all activations are positively homogeneous and the source has no biases but in its first layer,
-    where they are multiplied as weights are. None elsewhere, and where the product is no float64 number.
+    Theory 0.5: where the network is a chain, all activations are positively homogeneous and the source has no biases but
+    in its first layer, where they are multiplied as weights are. None elsewhere, and where the product is no float64
+    number.
     """
-    sources = ticket.spec.layers
-    operators = [(OPERATORS[node.op], node.attributes) for node in ticket.hidden_graph]
+    sources, graph = ticket.spec.layers, ticket.hidden_graph
+    if broken_at(graph) is not None or any(node.op == "function" for node in graph):
+        return None
+    operators = [(OPERATORS[node.op], node.attributes) for node in graph]
     phis = [operator.activation(own) for operator, own in operators if isinstance(operator, Elementwise)]
     phis += [source.activation for source in sources if source.expand_scale != 1.0]
     if not all(phi.homogeneous for phi in phis) or any(source.bias and source.depth == 2 for source in sources[1:]):
