@@ -236,9 +236,9 @@ def _layer(source: SourceLayer, mask: Mask, facts: LayerFacts) -> LayerSummary:
 def output_factor(ticket: Ticket) -> float | None:
     """The product of all factors of the source's layers, where one factor on the output would do in their place.
 
-    Theory 0.5: where the network is a chain, all activations are positively homogeneous and the source has no biases but
-    in its first layer, where they are multiplied as weights are. None elsewhere, and where the product is no float64
-    number.
+    Theory 0.5: where the network is a chain, all activations are positively homogeneous and the source has no biases
+    but in its first layer, where they are multiplied as weights are. None elsewhere, and where the product is no
+    float64 number.
     """
     sources, graph = ticket.spec.layers, ticket.hidden_graph
     if broken_at(graph) is not None or any(node.op == "function" for node in graph):
