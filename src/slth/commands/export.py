@@ -47,9 +47,6 @@ def export(
     elif not quiet:
         batch = "batches of any size" if made.any_batch else f"batches of {made.batch} alone"
         typer.echo(f"{made.form}, {made.dtype}, {batch}: {made.n_bytes:,} bytes in {made.path}")
-        where = f"over {made.n_inputs} seeded inputs by {made.checked_by}"
-        typer.echo(
-            f"checked: outputs differ from the ticket's module by at most {made.difference:.3g}, "
-            f"{made.relative_difference:.3g} of the largest, {where}"
-        )
+        size = f"{made.difference:.3g}, {made.relative_difference:.3g} of the largest"
+        typer.echo(f"checked over {made.n_inputs} seeded inputs by {made.checked_by}: outputs differ by at most {size}")
     return 0
