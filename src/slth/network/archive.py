@@ -22,6 +22,7 @@ from slth.network.remedies import place, refuse
 from slth.network.selection import EVERYTHING, Selection
 from slth.network.sizes import by_batch, parse, prime_batch
 from slth.network.target import Target
+from slth.network.trial import check
 
 _DTYPES = {1: torch.uint8, 2: torch.int8, 3: torch.int16, 4: torch.int32, 5: torch.int64}
 _DTYPES |= {6: torch.float16, 7: torch.float32, 8: torch.float64, 12: torch.bool, 13: torch.bfloat16}
@@ -100,7 +101,9 @@ def _read(path: Path, archive: zipfile.ZipFile, selection: Selection) -> Target:
         batch=values.batch if values.symbol else 0,
         static_batch=0 if values.symbol else values.batch,
     )
-    return read(calls, traced, selection)
+    target = read(calls, traced, selection)
+    check(target)
+    return target
 
 
 @dataclass(frozen=True)

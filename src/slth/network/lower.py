@@ -48,7 +48,7 @@ def lower(calls: Sequence[Call], traced: Traced, selection: Selection | None = N
     for call in calls:
         if call.op not in KNOWN and call.name not in computed:
             raise refuse(traced.places.get(call.name, call.name), call.op)
-    refuse_states(calls, traced)
+    refuse_states([call for call in calls if call.name not in computed], traced)
     for call in calls:
         if call.op == ITEM and call.arguments["index"] not in draft.read_items.get(call.arguments["self"].name, ()):
             continue

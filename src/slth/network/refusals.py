@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 
@@ -30,13 +30,21 @@ def refuse_states(calls: Sequence[Call], traced: Traced) -> None:
         if call.op == "batch_norm" and (call.arguments.get("training") or call.arguments.get("running_mean") is None):
             got = "a normalisation by the statistics of the batch, which depend on the other inputs in it"
             raise UnsupportedError(where, got, "stored statistics", "track_running_stats=True, and training once more")
-        if not call.op.endswith("_") or call.op.startswith("_") or not call.references:
-            continue
-        changed = call.references[0].name
-        source = by_name.get(changed)
-        if source is None or uses[changed] > 1 or _is_view(source.op):
+        if _changes(call) and not _is_own(call.references[0].name, by_name, uses):
             got = f"{call.op}, a change in place of a tensor that has other names"
             raise UnsupportedError(where, got, "operations that give new tensors", "program.run_decompositions({})")
+
+
+def _changes(call: Call) -> bool:
+    return call.op.endswith("_") and not call.op.startswith("_") and bool(call.references)
+
+
+def _is_own(name: str, by_name: Mapping[str, Call], uses: Mapping[str, int]) -> bool:
+    """Whether what is changed was made by a call for its one reader, directly or by changes of what was."""
+    call = by_name.get(name)
+    if call is None or uses[name] > 1:
+        return False
+    return _is_own(call.references[0].name, by_name, uses) if _changes(call) else not _is_view(call.op)
 
 
 def _is_random(call: Call) -> bool:

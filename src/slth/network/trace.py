@@ -70,7 +70,9 @@ def from_program(program: Program, selection: Selection = EVERYTHING) -> Target:
     UnsupportedError
         As :func:`trace`.
     """
-    return read(*read_program(_functional(program)), selection)
+    target = read(*read_program(_functional(program)), selection)
+    check(target)
+    return target
 
 
 def _any_batch(model: torch.nn.Module, example: torch.Tensor, selection: Selection) -> Target:
@@ -95,7 +97,7 @@ def _any_batch(model: torch.nn.Module, example: torch.Tensor, selection: Selecti
 
 def _program(model: torch.nn.Module, example: torch.Tensor) -> Program:
     """By ``torch.export``, which may need the help of ``torch.fx.symbolic_trace``; without changes in place."""
-    with own_activations_whole(model):
+    with own_activations_whole(model), _without_caches(model):
         try:
             program = _export(model, example)
         except UnsupportedError:
@@ -104,6 +106,20 @@ def _program(model: torch.nn.Module, example: torch.Tensor) -> Program:
                 raise
             program = second
     return _functional(program)
+
+
+@contextlib.contextmanager
+def _without_caches(model: torch.nn.Module) -> Iterator[None]:
+    """Within it and behind it, modules remember nothing that they computed of their parameters in evaluation mode.
+
+    Those that do forget it when they are in training; otherwise it would be a constant of the program, and what is
+    computed while tracing, which has no numbers, would stay with the user's module.
+    """
+    model.train().eval()
+    try:
+        yield
+    finally:
+        model.train().eval()
 
 
 def _by_fx(model: torch.nn.Module, example: torch.Tensor) -> Program | None:
@@ -132,13 +148,18 @@ def _functional(program: Program) -> Program:
 
 def _changes_others(node: torch.fx.Node) -> bool:
     """Whether a call changes a tensor that is known by other names than the call's and its own."""
-    if not isinstance(node.target, torch._ops.OpOverload) or not node.target._schema.is_mutable or not node.args:
+    target = node.target
+    return isinstance(target, torch._ops.OpOverload) and target._schema.is_mutable and not _is_own(node.args[:1])
+
+
+def _is_own(changed: tuple[Any, ...]) -> bool:
+    """Whether what is changed was made by a call for its one reader, directly or by changes of what was."""
+    made = changed[0] if changed else None
+    if not isinstance(made, torch.fx.Node) or len(made.users) > 1 or not isinstance(made.target, torch._ops.OpOverload):
         return False
-    changed = node.args[0]
-    if not isinstance(changed, torch.fx.Node) or len(changed.users) > 1 or changed.op != "call_function":
-        return True
-    target = changed.target
-    return not isinstance(target, torch._ops.OpOverload) or any(value.alias_info for value in target._schema.returns)
+    if made.target._schema.is_mutable:
+        return _is_own(made.args[:1])
+    return not any(value.alias_info for value in made.target._schema.returns)
 
 
 def _refuse_without_numbers(model: torch.nn.Module) -> None:

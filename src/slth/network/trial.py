@@ -11,11 +11,14 @@ import torch
 
 from slth.errors import UnsupportedError
 from slth.network.graph import Graph
+from slth.network.independence import examples_are_apart
 from slth.network.module import target_module
 from slth.network.target import Target
 
 logger = logging.getLogger(__name__)
 
+_MANY = 10_000_000
+"""Weights from which on a network is tried on two inputs instead of three (chosen)."""
 _STEP = 0.6180339887498949
 """Of a sequence that fills an interval evenly (chosen)."""
 
@@ -40,10 +43,17 @@ def trial_inputs(graph: Graph, n: int, example: torch.Tensor | None = None) -> t
 
 
 def outputs(target: Target, x: torch.Tensor) -> list[torch.Tensor]:
-    """What a target gives, in float64 for inputs in float64 or of whole numbers, else in float32 at least."""
-    dtype = torch.float64 if x.dtype == torch.float64 or not x.is_floating_point() else torch.float32
+    """What a target gives, in float64 for inputs in float64 or of whole numbers, else in float32."""
+    return _of(target_module(target, _precision(x)), x)
+
+
+def _precision(x: torch.Tensor) -> torch.dtype:
+    return torch.float64 if x.dtype == torch.float64 or not x.is_floating_point() else torch.float32
+
+
+def _of(module: torch.nn.Module, x: torch.Tensor) -> list[torch.Tensor]:
     with torch.no_grad():
-        return tensors(target_module(target, dtype)(x.to(dtype) if x.is_floating_point() else x))
+        return tensors(module(x.to(_precision(x)) if x.is_floating_point() else x))
 
 
 def tensors(value: Any) -> list[torch.Tensor]:
@@ -78,10 +88,10 @@ def same(ours: list[torch.Tensor], theirs: list[torch.Tensor], tolerance: float)
     return difference(ours, theirs) <= tolerance
 
 
-def check(target: Target, model: torch.nn.Module, example: torch.Tensor) -> None:
-    """Compare a target with the module that it was read from, on other inputs than the example.
+def check(target: Target, model: torch.nn.Module | None = None, example: torch.Tensor | None = None) -> None:
+    """Try a target on a few inputs, and compare it with the module that it was read from, if there is one.
 
-    A chain of operations that all have rules of their own needs no comparison, and gets none.
+    A chain of operations that all have rules of their own needs no trial, and gets none.
 
     Raises
     ------
@@ -91,21 +101,25 @@ def check(target: Target, model: torch.nn.Module, example: torch.Tensor) -> None
     graph = target.graph
     if graph.is_chain and not any(node.op in ("function", "recurrent") for node in graph):
         return
-    n = graph.batch or 3
-    x = trial_inputs(graph, n, example)
-    theirs = _run(model, x)
-    if theirs is None:
+    if model is None and examples_are_apart(graph):
         return
-    found = difference(outputs(target, x.cpu()), theirs)
-    tolerance = _TOLERANCES.get(theirs[0].dtype, _TOLERANCES[torch.float32])
-    if not found <= tolerance and not _same_in_double(target, model, x):
-        raise UnsupportedError(
-            "network",
-            f"a module of which what was read gives other outputs, by {found:.2g} of the largest",
-            "operations that are a function of their inputs alone",
-            "reporting it; slth --debug tells more",
-        )
-    _refuse_mixing(target, x)
+    n = graph.batch or (2 if target.n_weights > _MANY and (example is None or len(example) != 2) else 3)
+    x = trial_inputs(graph, n, example)
+    x = x if example is not None or not x.is_floating_point() else x.to(target.dtype)
+    theirs = None if model is None else _run(model, x)
+    ours = target_module(target, _precision(x))
+    x = x.cpu()
+    try:
+        found = _of(ours, x)
+    except (RuntimeError, IndexError, ValueError):
+        if theirs is not None:
+            raise
+        # Inputs that were made up may be none that the network can read.
+        return
+    if theirs is not None:
+        _refuse_other(target, model, x, difference(found, theirs), theirs[0].dtype)
+    if len(x) > 1 and not examples_are_apart(graph):
+        _refuse_mixing(found, _of(ours, x[:1].expand_as(x)))
 
 
 _TOLERANCES = {torch.float64: 1e-6, torch.float32: 1e-3, torch.float16: 0.05, torch.bfloat16: 0.3}
@@ -122,25 +136,33 @@ def _run(model: torch.nn.Module, x: torch.Tensor) -> list[torch.Tensor] | None:
         return None
 
 
-def _same_in_double(target: Target, model: torch.nn.Module, x: torch.Tensor) -> bool:
-    """Whether the difference goes away where rounding does: steps and maxima may be taken otherwise."""
-    try:
-        precise = copy.deepcopy(model).double()
-    except (RuntimeError, TypeError):
-        return False
-    theirs = _run(precise, x.double() if x.is_floating_point() else x)
-    x = x.cpu().double() if x.is_floating_point() else x.cpu()
-    return theirs is not None and difference(outputs(target, x), theirs) <= _TOLERANCES[torch.float64]
+def _refuse_other(
+    target: Target, model: torch.nn.Module | None, x: torch.Tensor, found: float, dtype: torch.dtype
+) -> None:
+    """Refuse a target that is not the module, unless the difference goes away where rounding does.
 
-
-def _refuse_mixing(target: Target, x: torch.Tensor) -> None:
-    """Refuse a network in which examples of a batch are not for themselves alone."""
-    if len(x) < 2:
+    Steps and maxima may be taken otherwise where two values are equal but for rounding.
+    """
+    if found <= _TOLERANCES.get(dtype, _TOLERANCES[torch.float32]):
         return
-    x = x.cpu()
-    alike = x[:1].expand_as(x)
-    first = [part[:1] for part in outputs(target, x)], [part[:1] for part in outputs(target, alike)]
-    if difference(*first) > _TOLERANCES[torch.float32]:
+    try:
+        precise = copy.deepcopy(model).double().cpu() if model is not None else None
+    except (RuntimeError, TypeError):
+        precise = None
+    x = x.double() if x.is_floating_point() else x
+    theirs = None if precise is None else _run(precise, x)
+    if theirs is None or not difference(outputs(target, x), theirs) <= _TOLERANCES[torch.float64]:
+        raise UnsupportedError(
+            "network",
+            f"a module of which what was read gives other outputs, by {found:.2g} of the largest",
+            "operations that are a function of their inputs alone",
+            "reporting it; slth --debug tells more",
+        )
+
+
+def _refuse_mixing(found: list[torch.Tensor], alike: list[torch.Tensor]) -> None:
+    """Refuse a network whose outputs of a first input are others where the others of its batch are."""
+    if difference([part[:1] for part in found], [part[:1] for part in alike]) > _TOLERANCES[torch.float32]:
         raise UnsupportedError(
             "network",
             "outputs of one input that depend on the others of its batch",
