@@ -24,8 +24,9 @@ scale s (fitted to simulated base sets of 10 to 30 elements)."""
 ALLOWED_MISSES, ALLOWED_SHARE = 0.3, 1e-4
 """A size is enough for a tolerance that this many weights, and this share, are expected to miss (chosen)."""
 
-LEFT_OUT_SHARE = 1e-5
-"""Without a tolerance the scale makes the largest error of all but this share of the weights least (chosen)."""
+LEFT_OUT, LEFT_OUT_SHARE = 0.03, 1e-4
+"""Without a tolerance the scale makes that error least which this many weights, and this share, exceed with 20 elements,
+and a tenth as many with every ten elements more, where a larger scale costs less (chosen, by the outputs of 13 networks)."""
 
 ALLOWED_TAIL = 0.1
 """Expected number of weights, besides a share of ALLOWED_SHARE, beyond the tail error of a layer (chosen)."""
@@ -128,10 +129,9 @@ def choose_scale(
     """Scale of a layer's base sets, from their law and the distribution of the layer's weights.
 
     Every error is proportional to the scale, but a scale too small leaves large weights out of reach. The scale
-    returned makes :func:`expected_misses` least at the tolerance; without one it makes the largest error of all but a
-    share of LEFT_OUT_SHARE of the weights least in expectation, the integral of P(a weight misses by more than e) over
-    e, for which min(1, expected misses) stands. So it is not the largest weight alone that decides, nor anything that
-    was drawn.
+    returned makes :func:`expected_misses` least at the tolerance; without one it makes that error least which LEFT_OUT and
+    a share of LEFT_OUT_SHARE of the weights are expected to exceed. So it is not the largest weight alone that decides,
+    nor anything that was drawn.
 
     Parameters
     ----------
@@ -149,15 +149,18 @@ def choose_scale(
     if top == 0.0:
         return 1.0
     scales = top * np.geomspace(0.5, 64.0, num=_SCALES)
+    errors = top * np.geomspace(1e-13, 1.0, num=_ERRORS) if tolerance is None else np.array([tolerance])
+    missed = expected_misses(magnitudes, base_set_size, mirrored, scales, errors)
+    least, column, tie = missed.min(axis=0), 0, 0.01
+    if tolerance is None:
+        share = 10.0 ** -((base_set_size - 20) / 10)
+        left_out = share * (LEFT_OUT + LEFT_OUT_SHARE * np.count_nonzero(magnitudes))
+        reached = np.flatnonzero(least <= left_out)
+        column, tie = (int(reached[0]) if reached.size else -1), 0.01 * left_out
+    # Of scales that do equally well, the least makes every other error smaller.
+    good = np.flatnonzero(missed[:, column] <= 1.1 * least[column] + tie)
     with np.errstate(over="ignore"):
-        if tolerance is None:
-            errors = top * np.geomspace(1e-13, 1.0, num=_ERRORS)
-            missed = expected_misses(magnitudes, base_set_size, mirrored, scales, errors)
-            some = np.clip(missed - LEFT_OUT_SHARE * np.count_nonzero(magnitudes), 0.0, 1.0)
-            return float(np.float32(scales[int((some * np.diff(errors, prepend=0.0)).sum(axis=1).argmin())]))
-        missed = expected_misses(magnitudes, base_set_size, mirrored, scales, np.array([tolerance]))[:, 0]
-        # Of scales that do equally well, the least makes every other error smaller.
-        return float(np.float32(scales[np.flatnonzero(missed <= 1.1 * missed.min() + 0.01)[0]]))
+        return float(np.float32(scales[good[0]]))
 
 
 def foreseen_errors(
