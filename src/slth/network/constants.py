@@ -45,7 +45,11 @@ def constants(calls: Sequence[Call], traced: Traced) -> frozenset[str]:
         if not all(name in trained for name in names):
             continue
         is_trained = any(trained[name] for name in names)
-        known = call.op == ITEM or (_computable(call.op, traced.in_memory) and not (is_trained and call.op in _LAYERS))
+        own = call.arguments.get("weight")
+        layer = call.op in _LAYERS and isinstance(own, Reference) and trained[own.name]
+        # By statistics of its own a normalisation of weights is part of how they are parametrised.
+        layer = layer and not (call.op == "batch_norm" and call.arguments.get("running_mean") is None)
+        known = call.op == ITEM or (_computable(call.op, traced.in_memory) and not layer)
         guess = traced.static_batch > 0 and may_go_by_batch(call, traced.static_batch)
         if known and not guess and not _goes_by_batch(list(call.arguments.values()), traced.batch):
             trained[call.name] = is_trained
