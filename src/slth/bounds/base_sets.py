@@ -1,9 +1,10 @@
 """What a base set of a given size can be expected to reach, from the law of its elements alone.
 
 An element is the product of two independent U[-1, 1] weights times the layer's scale; its absolute value has the
-density -ln x on [0, 1]. A weight w > 0 is out of reach when all usable elements of its sign together are smaller; of
-the 2m neurons of a uniformly drawn block a quarter give such an element, of m mirrored pairs a half. The formulas here
-steer a plan and prove nothing about a draw, except :func:`covering_size`.
+density -ln x on [0, 1]. A weight w > 0 is out of reach when all usable elements of its sign together are smaller. Where
+a base set has m elements whatever is drawn, as exchanged neurons and mirrored pairs make it, half of them are such; of
+2m neurons that serve the block they were drawn in, a quarter. The formulas here steer a plan and prove nothing about a
+draw, except :func:`covering_size`.
 """
 
 from __future__ import annotations
@@ -25,12 +26,14 @@ ALLOWED_MISSES, ALLOWED_SHARE = 0.3, 1e-4
 """A size is enough for a tolerance that this many weights, and this share, are expected to miss (chosen)."""
 
 LEFT_OUT, LEFT_OUT_SHARE = 0.03, 1e-4
-"""Without a tolerance the scale makes that error least which this many weights, and this share, exceed with 20 elements,
-and a tenth as many with every ten elements more, where a larger scale costs less (chosen, by the outputs of 13 networks)."""
+"""Without a tolerance the scale makes that error least which this many weights, and this share, exceed with 20
+elements, and a tenth as many with every ten elements more, where a larger scale costs less (chosen, by the outputs of
+13 networks)."""
 
 ALLOWED_TAIL = 0.1
 """Expected number of weights, besides a share of ALLOWED_SHARE, beyond the tail error of a layer (chosen)."""
 
+_FAR = 2.0**100
 _LEVELS = 64
 _SCALES = 160
 _ERRORS = 160
@@ -62,14 +65,14 @@ def out_of_reach(levels: NDArray[np.float64], n_draws: int, share: float) -> NDA
     return probability
 
 
-def interior_failure(ratios: NDArray[np.float64], base_set_size: int, mirrored: bool) -> NDArray[np.float64]:
+def interior_failure(ratios: NDArray[np.float64], base_set_size: int, every: bool) -> NDArray[np.float64]:
     """Probability that a weight in reach is missed by more than ``ratios`` times the scale.
 
-    The number of usable elements is m for mirrored pairs and binomial (2m, 1/2) otherwise.
+    The number of usable elements is m where ``every`` base set has as many, and binomial (2m, 1/2) otherwise.
     """
     m = base_set_size
     sizes = np.arange(2 * m + 1)
-    weights = np.array([float(size == m) if mirrored else math.comb(2 * m, int(size)) / 4.0**m for size in sizes])
+    weights = np.array([float(size == m) if every else math.comb(2 * m, int(size)) / 4.0**m for size in sizes])
     spacing = TAIL_FACTOR * 2.0 ** -sizes.astype(np.float64)
     with np.errstate(divide="ignore"):
         failure = np.minimum(1.0, (spacing / ratios.reshape(-1, 1)) ** TAIL_POWER)
@@ -77,20 +80,20 @@ def interior_failure(ratios: NDArray[np.float64], base_set_size: int, mirrored: 
     return expected
 
 
-def mean_error(base_set_size: int, mirrored: bool) -> float:
+def mean_error(base_set_size: int, every: bool) -> float:
     """Expected error of a weight in reach, in units of the scale, from the fitted tail of :func:`interior_failure`.
 
     With K elements the tail min(1, (a / e)^p), a = TAIL_FACTOR 2^-K, p = TAIL_POWER, has the mean a p / (p - 1); over K
     binomial (2m, 1/2), 2^-K is (3/4)^(2m) on average.
     """
-    mean_power = 2.0**-base_set_size if mirrored else 0.75 ** (2 * base_set_size)
+    mean_power = 2.0**-base_set_size if every else 0.75 ** (2 * base_set_size)
     return TAIL_FACTOR * TAIL_POWER / (TAIL_POWER - 1.0) * mean_power
 
 
 def expected_misses(
     magnitudes: NDArray[np.float64],
     base_set_size: int,
-    mirrored: bool,
+    every: bool,
     scales: NDArray[np.float64],
     errors: NDArray[np.float64],
 ) -> NDArray[np.float64]:
@@ -105,8 +108,8 @@ def expected_misses(
         Absolute values of a layer's weights and biases; at least one is not 0.
     base_set_size : int
         Expected number m of usable elements.
-    mirrored : bool
-        Whether the base set is made of m mirrored pairs instead of about half of 2m neurons.
+    every : bool
+        Whether every base set has m elements, instead of those of 2m neurons that have its sign.
     scales, errors : array
         Where to compute it.
     """
@@ -115,27 +118,27 @@ def expected_misses(
     ends = np.unique(np.geomspace(1, positive.size + 1, num=_LEVELS).astype(np.int64)) - 1
     levels = positive[np.minimum(ends, positive.size - 1)]
     counts = np.diff(ends, append=positive.size)
-    n_draws, share = (base_set_size, 0.5) if mirrored else (2 * base_set_size, 0.25)
+    n_draws, share = (base_set_size, 0.5) if every else (2 * base_set_size, 0.25)
     ratios = (MARGIN * levels[None, :] / scales[:, None]).ravel()
     lost = np.cumsum(out_of_reach(ratios, n_draws, share).reshape(scales.size, -1) * counts, axis=1)
     larger = np.searchsorted(-levels, -errors)
     missed = np.where(larger > 0, lost[:, np.maximum(larger - 1, 0)], 0.0)
-    return missed + positive.size * interior_failure(errors[None, :] / scales[:, None], base_set_size, mirrored)
+    return missed + positive.size * interior_failure(errors[None, :] / scales[:, None], base_set_size, every)
 
 
 def choose_scale(
-    magnitudes: NDArray[np.float64], base_set_size: int, mirrored: bool = False, tolerance: float | None = None
+    magnitudes: NDArray[np.float64], base_set_size: int, every: bool = False, tolerance: float | None = None
 ) -> float:
     """Scale of a layer's base sets, from their law and the distribution of the layer's weights.
 
     Every error is proportional to the scale, but a scale too small leaves large weights out of reach. The scale
-    returned makes :func:`expected_misses` least at the tolerance; without one it makes that error least which LEFT_OUT and
-    a share of LEFT_OUT_SHARE of the weights are expected to exceed. So it is not the largest weight alone that decides,
-    nor anything that was drawn.
+    returned makes :func:`expected_misses` least at the tolerance; without one it makes that error least which LEFT_OUT
+    and a share of LEFT_OUT_SHARE of the weights are expected to exceed. So it is not the largest weight alone that
+    decides, nor anything that was drawn.
 
     Parameters
     ----------
-    magnitudes, base_set_size, mirrored
+    magnitudes, base_set_size, every
         As in :func:`expected_misses`.
     tolerance : float, optional
         Weights need to be reached to within this.
@@ -143,28 +146,42 @@ def choose_scale(
     Returns
     -------
     float
-        A positive float32 value; 1 if there is nothing to reach.
+        A float32 value, 0 or infinite where it would be out of range; 1 if there is nothing to reach.
     """
-    top = float(magnitudes.max(initial=0.0))
+    values, power = _near_one(magnitudes)
+    top = float(values.max(initial=0.0))
     if top == 0.0:
         return 1.0
     scales = top * np.geomspace(0.5, 64.0, num=_SCALES)
-    errors = top * np.geomspace(1e-13, 1.0, num=_ERRORS) if tolerance is None else np.array([tolerance])
-    missed = expected_misses(magnitudes, base_set_size, mirrored, scales, errors)
+    errors = top * np.geomspace(1e-13, 1.0, num=_ERRORS) if tolerance is None else _relative(tolerance, power)
+    missed = expected_misses(values, base_set_size, every, scales, errors)
     least, column, tie = missed.min(axis=0), 0, 0.01
     if tolerance is None:
         share = 10.0 ** -((base_set_size - 20) / 10)
-        left_out = share * (LEFT_OUT + LEFT_OUT_SHARE * np.count_nonzero(magnitudes))
+        left_out = share * (LEFT_OUT + LEFT_OUT_SHARE * np.count_nonzero(values))
         reached = np.flatnonzero(least <= left_out)
         column, tie = (int(reached[0]) if reached.size else -1), 0.01 * left_out
     # Of scales that do equally well, the least makes every other error smaller.
     good = np.flatnonzero(missed[:, column] <= 1.1 * least[column] + tie)
     with np.errstate(over="ignore"):
-        return float(np.float32(scales[good[0]]))
+        return float(np.float32(np.ldexp(scales[good[0]], power)))
+
+
+def _near_one(magnitudes: NDArray[np.float64]) -> tuple[NDArray[np.float64], int]:
+    """Magnitudes times a power of 2 with which the largest is in [1/2, 1), and the exponent of its inverse."""
+    power = math.frexp(float(magnitudes.max(initial=0.0)))[1]
+    return np.ldexp(magnitudes, -power), power
+
+
+def _relative(tolerance: float, power: int) -> NDArray[np.float64]:
+    """A tolerance in the units of magnitudes near one, (1,); how far it is above or below all of them is no matter."""
+    with np.errstate(over="ignore"):
+        relative: NDArray[np.float64] = np.ldexp(np.array([tolerance]), -power)
+    return np.clip(relative, 1 / _FAR, _FAR)
 
 
 def foreseen_errors(
-    magnitudes: NDArray[np.float64], base_set_size: int, mirrored: bool, n_mean: float
+    magnitudes: NDArray[np.float64], base_set_size: int, every: bool, n_mean: float
 ) -> tuple[float, float]:
     """What base sets of a size can be expected to leave, at the best scale: mean error, and the tail's.
 
@@ -173,24 +190,25 @@ def foreseen_errors(
 
     Parameters
     ----------
-    magnitudes, base_set_size, mirrored
+    magnitudes, base_set_size, every
         As in :func:`expected_misses`.
     n_mean : float
         How many weights of about the mean error go with one of the tail's.
     """
-    top = float(magnitudes.max())
+    values, power = _near_one(magnitudes)
+    top = float(values.max())
     scales = top * np.geomspace(0.5, 64.0, num=_SCALES // 4)
     errors = top * np.geomspace(1e-14, 1.0, num=_ERRORS)
-    missed = expected_misses(magnitudes, base_set_size, mirrored, scales, errors)
+    missed = expected_misses(values, base_set_size, every, scales, errors)
     # With the largest weight itself as the error, nothing is missed: it may be left at 0.
-    within = missed <= ALLOWED_TAIL + ALLOWED_SHARE * magnitudes.size
+    within = missed <= ALLOWED_TAIL + ALLOWED_SHARE * values.size
     tails = np.where(within.any(axis=1), errors[within.argmax(axis=1)], top)
     # The mean of an error is the integral of the probabilities of larger ones.
-    missed = np.minimum(missed, magnitudes.size)
+    missed = np.minimum(missed, values.size)
     steps = np.diff(errors, prepend=0.0)
-    means = (missed * steps).sum(axis=1) / magnitudes.size
+    means = (missed * steps).sum(axis=1) / values.size
     best = int((n_mean * means + tails).argmin())
-    return float(means[best]), float(tails[best])
+    return math.ldexp(float(means[best]), power), math.ldexp(float(tails[best]), power)
 
 
 def covering_size(magnitude: float, tolerance: float) -> int:
@@ -202,18 +220,19 @@ def covering_size(magnitude: float, tolerance: float) -> int:
 
 
 def sufficient_size(
-    magnitudes: NDArray[np.float64], tolerance: float, mirrored: bool, smallest: int, largest: int
+    magnitudes: NDArray[np.float64], tolerance: float, every: bool, smallest: int, largest: int
 ) -> int | None:
     """Smallest size at which no more than ALLOWED_MISSES and a share of ALLOWED_SHARE of the weights are missed.
 
     In expectation, at the best scale; None if none from ``smallest`` to ``largest`` is.
     """
-    top = float(magnitudes.max(initial=0.0))
+    values, power = _near_one(magnitudes)
+    top = float(values.max(initial=0.0))
     if top == 0.0:
         return smallest
-    scales = top * np.geomspace(0.5, 64.0, num=_SCALES // 4)
-    allowed = ALLOWED_MISSES + ALLOWED_SHARE * np.count_nonzero(magnitudes)
+    scales, error = top * np.geomspace(0.5, 64.0, num=_SCALES // 4), _relative(tolerance, power)
+    allowed = ALLOWED_MISSES + ALLOWED_SHARE * np.count_nonzero(values)
     for size in range(smallest, largest + 1):
-        if expected_misses(magnitudes, size, mirrored, scales, np.array([tolerance])).min() <= allowed:
+        if expected_misses(values, size, every, scales, error).min() <= allowed:
             return size
     return None
