@@ -105,9 +105,9 @@ def test_attributes_from_a_file_need_every_name_and_type(name: str, request: pyt
 
 
 def test_every_operation_has_a_rule_in_the_proof() -> None:
-    from slth.certify.propagation import RULES
+    from slth.certify.propagation import OF_SEVERAL, RULES
 
-    assert set(RULES) | set(WEIGHT_OPERATORS) == set(OPERATORS)
+    assert set(RULES) | OF_SEVERAL | set(WEIGHT_OPERATORS) == set(OPERATORS)
     assert slth.Domain.parse((0, 1)).sign is Sign.NONNEGATIVE
 
 

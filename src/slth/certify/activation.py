@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
@@ -122,6 +122,21 @@ def own(node: Node, state: State) -> State:
     if nonpositive:
         upper = upper.clamp(max=0)
     return State(lower, upper, torch.minimum(moved, spread), nonnegative, nonpositive)
+
+
+RULES: Mapping[str, Callable[[Node, State], State]] = {
+    "relu": relu,
+    "leaky_relu": leaky_relu,
+    "tanh": tanh,
+    "sigmoid": sigmoid,
+    "gelu": gelu,
+    "silu": silu,
+    "elu": elu,
+    "softplus": softplus,
+    "hardtanh": hardtanh,
+    "own": own,
+}
+"""By operation."""
 
 
 def _pieces(

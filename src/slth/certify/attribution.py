@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from slth.candidates import unfold
-from slth.certify.propagation import propagated
+from slth.certify.maps import AFFINE, on_one
+from slth.certify.propagation import OF_SEVERAL, ONE, RULES, Steps, propagated
 from slth.certify.state import State
 from slth.domain import Domain
-from slth.network.graph import Node
-from slth.network.operators import OPERATORS, WEIGHT_OPERATORS
+from slth.network.graph import INPUT, Node
+from slth.network.operators import OPERATORS
 from slth.network.operators.activation import Elementwise
 from slth.network.target import Target, WeightLayer
 from slth.realise import RealisedLayer
@@ -22,8 +24,9 @@ from slth.realise import RealisedLayer
 def contributions(target: Target, realised: Mapping[str, RealisedLayer], domain: Domain) -> dict[str, float]:
     """The largest output error that each layer alone is good for, to first order.
 
-    Of a layer whose slopes are off by D and whose inputs lie around c, at most r away, that is the largest row of
-    |V_L| ... |V_{l+1}| (|D c + bias error| + |D| r), with the ticket's slopes V behind it.
+    Of a layer whose slopes are off by D and whose inputs lie around c, at most r away, that is the largest row of |V_L|
+    ... |V_{l+1}| (|D c + bias error| + |D| r), with the ticket's slopes V behind it; of a layer that is used several
+    times all of its uses count, and of functions that are kept what their rule makes of errors.
 
     Parameters
     ----------
@@ -39,17 +42,35 @@ def contributions(target: Target, realised: Mapping[str, RealisedLayer], domain:
     """
     states = propagated(target, realised, *domain.bounds(target.graph.input_shape))
     target, realised = unfold(target, realised)
-    layers = {layer.name: layer for layer in target}
-    made = {}
+    steps = Steps(target)
     with torch.no_grad():
-        for number, node in enumerate(target.graph):
-            if node.name not in layers:
-                continue
-            error = _own(node, layers[node.name], realised[node.name], states[node.source])
-            for later in target.graph.nodes[number + 1 :]:
-                error = _grown(later, realised.get(later.name), states[later.source], error)
-            made[node.name] = float(error.max())
-    return made
+        return {layer.name: _reached(steps, layer, realised, states) for layer in target}
+
+
+def _reached(
+    steps: Steps, layer: WeightLayer, realised: Mapping[str, RealisedLayer], states: Mapping[str, State]
+) -> float:
+    """What the deviations of one layer, wherever it is used, make of the output."""
+    graph = steps.graph
+    errors: dict[str, torch.Tensor | None] = {INPUT: None}
+    for node in graph:
+        read = [errors[source] for source in node.sources]
+        before = states[node.sources[0]] if node.sources else ONE
+        error = None
+        if any(part is not None for part in read):
+            given = [
+                torch.zeros_like(states[source].lower) if part is None else part
+                for source, part in zip(node.sources, read, strict=True)
+            ]
+            error = _grown(steps, node, realised.get(node.weights), [states[source] for source in node.sources], given)
+        if node.weights == layer.name and node.op in AFFINE:
+            own = _own(node, layer, realised[layer.name], before)
+            error = own if error is None else own + error
+        elif node.weights == layer.name:
+            error = states[node.name].error
+        errors[node.name] = error
+    made = errors[graph.nodes[-1].name]
+    return 0.0 if made is None else float(made.max())
 
 
 def _branches(state: State) -> tuple[int, ...]:
@@ -69,20 +90,32 @@ def _own(node: Node, layer: WeightLayer, realised: RealisedLayer, state: State) 
     return _apply(node, difference, centre, shift).abs() + _apply(node, deviation, radius, None)
 
 
-def _grown(node: Node, realised: RealisedLayer | None, state: State, error: torch.Tensor) -> torch.Tensor:
-    """What a later node makes of an error."""
+def _grown(
+    steps: Steps,
+    node: Node,
+    realised: RealisedLayer | None,
+    states: Sequence[State],
+    errors: Sequence[torch.Tensor],
+) -> torch.Tensor:
+    """What a later node makes of errors."""
     operator = OPERATORS[node.op]
-    if realised is not None:
-        gain = np.max([realised.gain(branch) for branch in _branches(state)], axis=0)
-        return _apply(node, gain, error, None)
+    if node.op in AFFINE and realised is not None:
+        gain = np.max([realised.gain(branch) for branch in _branches(states[0])], axis=0)
+        return _apply(node, gain, errors[0], None)
     if isinstance(operator, Elementwise):
-        return operator.activation(node.attributes).lipschitz * error
-    result: torch.Tensor = operator.module(node.attributes)(error[None])[0]
-    return result
+        return operator.activation(node.attributes).lipschitz * errors[0]
+    if node.op in RULES:
+        result: torch.Tensor = operator.module(node.attributes)(errors[0][None])[0]
+        return result
+    given = [replace(state, error=error, copies=None) for state, error in zip(states, errors, strict=True)]
+    error = steps(node, given).error if node.op in OF_SEVERAL else steps.nothing(node).error
+    # Where no rule says how errors grow they are taken to stay as large as they are.
+    most = max(float(part.max()) for part in errors)
+    return torch.where(torch.isfinite(error), error, most)
 
 
 def _apply(node: Node, weight: NDArray[np.float64], x: torch.Tensor, bias: NDArray[np.float64] | None) -> torch.Tensor:
     """The layer's operation with other weights."""
     matrix = torch.from_numpy(weight).reshape(node.attributes["weight_shape"])
     constant = None if bias is None else torch.from_numpy(bias)
-    return WEIGHT_OPERATORS[node.op].apply(node.attributes, x[None], matrix, constant)[0]
+    return on_one(node)(matrix, x, constant)

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 import torch
 
 from slth.candidates import unfold
+from slth.certify.carry import Analysis, finite
 from slth.certify.factors import Factors
-from slth.certify.linear import Analysis, LinearBounds
+from slth.certify.linear import LinearBounds
 from slth.certify.norms import norm_bound
-from slth.certify.propagation import propagated
+from slth.certify.propagation import errors_behind, propagated, unbounded
 from slth.certify.region import Region
 from slth.certify.relaxation import RULES
 from slth.certify.state import UNIT, inflate
@@ -95,22 +96,20 @@ class Bounder:
         """The same, and all that the relaxation found, where it is the method."""
         if self.method == "norm":
             loose = norm_bound(self.target, self.realised, region, self.factors)
-            return Bounds(_sound(loose.components), self.method, (), loose.layer_errors), None
+            return Bounds(_sound(loose.components), self.method, loose.notes, loose.layer_errors), None
         states = propagated(self.target, self.realised, region.lower, region.upper, self.factors)
         components = _sound(states[self.output].error)
-        errors = {layer.name: float(_sound(states[layer.name].error).max()) for layer in self.target}
+        errors = errors_behind(self.target, states)
         if self.linear is None:
-            return Bounds(components, self.method, (), errors), None
+            return Bounds(components, self.method, unbounded(self.target, states), errors), None
         known = self.linear.analyse(region)
         return self._from_analysis(known, components, errors), known
 
     def _from_analysis(self, known: Analysis, components: torch.Tensor, errors: Mapping[str, float]) -> Bounds:
         """The least of what intervals and the relaxation found."""
         components = torch.minimum(components, _sound(known.states[self.output].error))
-        layers = {
-            name: min(error, float(_sound(known.states[name].error).max())) if name in known.states else error
-            for name, error in errors.items()
-        }
+        found = errors_behind(self.linear.target, known.states) if self.linear is not None else {}
+        layers = {name: min(error, found.get(name, error)) for name, error in errors.items()}
         return Bounds(components, self.method, fallbacks(self.target, self.realised, known), layers)
 
 
@@ -139,14 +138,18 @@ def fallbacks(target: Target, realised: Mapping[str, RealisedLayer], known: Anal
     target, realised = unfold(target, realised)
     notes = []
     for node in target.graph:
-        joint = known.joints.get(node.name)
+        joint, state = known.joints.get(node.name), known.states[node.name]
+        if not node.sources or state.exact is not None or not finite(state):
+            continue
         if joint is not None and joint.maps is None:
-            why = "several copies of every neuron" if isinstance(realised[node.name], CopiedLayer) else "no linear map"
+            why = (
+                "several copies of every neuron" if isinstance(realised[node.weights], CopiedLayer) else "no linear map"
+            )
             notes.append(f"layer {node.name!r}: {why}, its difference is bounded by intervals")
-        elif joint is None and node.op not in RULES and node.op not in _FOLLOWED:
-            name = node.attributes.get("name", node.op)
+        elif joint is None and node.op not in (*RULES, *_FOLLOWED, "embedding") and not known.follows(node):
+            name = node.attributes.get("name") or node.attributes.get("function") or node.op
             notes.append(f"node {node.name!r}: no relaxation of {name}, bounded by intervals")
-    return tuple(notes)
+    return (*notes, *unbounded(target, known.states))
 
 
 def norm(components: torch.Tensor, kind: str) -> float:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 
 from slth.candidates import unfold
+from slth.certify.maps import AFFINE
 from slth.copies import CopiedLayer
 from slth.network.graph import Node
 from slth.network.target import Target
@@ -27,35 +28,56 @@ def linear_seconds(target: Target, realised: Mapping[str, RealisedLayer]) -> flo
     and of maps through the part that it reads.
     """
     target, realised = unfold(target, realised)
-    nodes = {node.name: node for node in target.graph}
+    graph = target.graph
     products = entries = 0.0
-    for layer in target.layers:
-        if isinstance(realised[layer.name], CopiedLayer):
+    for start in graph.nodes:
+        if start.op not in AFFINE and not (len(start.sources) > 1 and start.attributes.get("function") in _ADDED):
             continue
-        rows = _WAYS * math.prod(layer.node.shape)
-        current: Node | None = layer.node
-        sides = [min(_TILE, size) for size in layer.node.shape[1:]] if layer.node.op == "conv" else None
-        while current is not None:
-            share = 1.0 if sides is None else math.prod(sides) / math.prod(current.shape[1:])
-            outputs = share * math.prod(current.shape)
+        if start.op in AFFINE and isinstance(realised[start.weights], CopiedLayer):
+            continue
+        rows = _WAYS * _size(start)
+        first = [min(_TILE, size) for size in start.shape[1:]] if start.op == "conv" else None
+        reached: dict[str, list[int] | None] = {start.name: first}
+        for node in reversed(graph.nodes[: graph.nodes.index(start) + 1]):
+            if node.name not in reached:
+                continue
+            sides = reached[node.name]
+            share = 1.0 if sides is None else math.prod(sides) / math.prod(node.shape[1:])
+            outputs = share * _size(node)
             entries += rows * outputs
-            if "weight_shape" in current.attributes and current is not layer.node:
-                products += 2 * rows * outputs * math.prod(current.attributes["weight_shape"][1:])
-            sides = _read(current, sides, nodes)
-            current = nodes.get(current.source)
+            if node.op in AFFINE and node is not start:
+                products += 2 * rows * outputs * math.prod(node.attributes["weight_shape"][1:])
+            for source in node.sources:
+                reached[source] = _around(reached.get(source, []), _read(node, source, sides, graph.by_name))
     return products / PRODUCTS_A_SECOND + entries / ENTRIES_A_SECOND
 
 
-def _read(node: Node, sides: list[int] | None, nodes: Mapping[str, Node]) -> list[int] | None:
+_ADDED = ("add", "sub", "mul")
+
+
+def _size(node: Node) -> int:
+    return math.prod(node.layout.whole(1))
+
+
+def _around(one: list[int] | None, other: list[int] | None) -> list[int] | None:
+    """Sides of what holds two parts of a map; None for all of it."""
+    if one is None or other is None or (one and len(one) != len(other)):
+        return None
+    return [max(a, b) for a, b in zip(one, other, strict=True)] if one else other
+
+
+def _read(node: Node, source: str, sides: list[int] | None, nodes: Mapping[str, Node]) -> list[int] | None:
     """How much of the map before it a part of a node's map reads; None for all of it."""
-    if sides is None or node.source not in nodes or node.op == "reshape":
+    if sides is None or source not in nodes or node.op == "reshape":
+        return None
+    before = nodes[source].shape[1:]
+    if len(before) != len(sides):
         return None
     kernel = node.attributes.get("kernel") or node.attributes.get("weight_shape", (1, 1))[2:]
-    if not kernel:
-        return sides
+    if not kernel or len(kernel) != len(sides):
+        return [min(side, size) for side, size in zip(sides, before, strict=True)]
     n = len(kernel)
     stride, dilation = (node.attributes.get(name, (1,) * n) for name in ("stride", "dilation"))
-    before = nodes[node.source].shape[1:]
     reached = [
         (side - 1) * step + (width - 1) * apart + 1
         for side, step, width, apart in zip(sides, stride, kernel, dilation, strict=True)

@@ -19,7 +19,7 @@ where oneDNN is switched off and NNPACK takes its place), and arithmetic below f
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -27,22 +27,21 @@ import torch
 from slth.activations import Activation
 from slth.candidates import unfold
 from slth.certify.activation import jump_between
-from slth.certify.backward import (
-    Objective,
-    one_each,
-    through_fixed,
-    through_lines,
-    through_max_pool,
-    through_weights,
-)
+from slth.certify.backward import Objective, one_each
+from slth.certify.carry import Analysis, carry, finite
 from slth.certify.factors import Factors
+from slth.certify.follow import follow
+from slth.certify.functions import Call, through_function
+from slth.certify.functions.moves import MOVES
 from slth.certify.joint import Joint, Maps
-from slth.certify.linear import Analysis
+from slth.certify.maps import AFFINE, on_one
 from slth.certify.maxpool import winners
-from slth.certify.propagation import propagated
+from slth.certify.propagation import OF_SEVERAL, ONE, propagated
 from slth.certify.region import Region, inflate_signed
 from slth.certify.relaxation import SLOPES, Line, Lines, Pair, chords
+from slth.certify.shape import dropped, lifted
 from slth.certify.state import UNIT, State, inflate
+from slth.certify.sweep import Carried, carried_back
 from slth.copies import CopiedLayer
 from slth.errors import ArgumentError
 from slth.network.graph import INPUT, Node
@@ -57,6 +56,10 @@ _APART = 2.0**29
 """Units of float32 in those of float64."""
 LARGEST = 2.0**100
 """Values and sums of absolute values up to which nothing overflows, weights of the source being below 2^26 (chosen)."""
+LARGEST_OPERAND = 2.0**50
+"""Values that functions read up to which their squares are far from overflowing (chosen)."""
+FUNCTION_UNIT = 2.0**-22
+"""Of rounding in functions: twice float32's own, as library functions are allowed twice what they have in float64."""
 LARGEST_TIGHTENED = 2048
 """Outputs of a dense layer up to which objectives are carried back from each of them (chosen)."""
 FORMS = ("folded", "sparse", "masked")
@@ -196,33 +199,46 @@ class _Evaluation:
     def __init__(
         self, target: Target, realised: Mapping[str, RealisedLayer], states: Mapping[str, State], which: str
     ) -> None:
-        self.graph, self.realised, self.which = target.graph, realised, which
+        self.target, self.graph, self.realised, self.which = target, target.graph, realised, which
         self.layers = {layer.name: layer for layer in target}
-        self.nodes = {node.name: node for node in target.graph}
         self.shared = states
-        # The network's own values, and how far those in float32 are from them.
-        self.states = {INPUT: self._values(INPUT)}
-        self.joints: dict[str, Joint] = {}
         self.known = Analysis()
+        # The network's own values, and how far those in float32 are from them.
+        self.states = self.known.states
+        self.states[INPUT] = self._values(INPUT)
         self.rounding: dict[str, torch.Tensor] = {}
 
     def run(self) -> torch.Tensor:
         """Bounds on the error of every output, (outputs,)."""
-        output = INPUT
         for node in self.graph:
-            before, output = self.states[node.source], node.name
             values = self._values(node.name)
-            if node.name in self.layers:
-                error = self._affine(node, before)
-            elif node.op in ("reshape", "pad", "max_pool", "average_pool"):
-                error = self._moved(node, before)
-            else:
-                error = self._activated(node, before, values)
+            error = self._error(node, values)
             self.states[node.name] = replace(values, error=error)
             asked = node.op == "linear" or node is self.graph.nodes[-1]
-            if asked and node.source != INPUT and error.numel() <= LARGEST_TIGHTENED:
+            deep = any(source != INPUT for source in node.sources) and finite(self.states[node.name])
+            if asked and deep and error.numel() <= LARGEST_TIGHTENED:
                 self.states[node.name] = replace(values, error=self._tightened(node, error))
-        return self.states[output].error.flatten()
+        return self.states[self.graph.nodes[-1].name].error.flatten()
+
+    def _error(self, node: Node, values: State) -> torch.Tensor:
+        read = [self.states[source] for source in node.sources]
+        if node.op == "kept":
+            # Numbers of more digits than float32 has are rounded to it.
+            rounded = self.target.kept[node.name].dtype == torch.float64
+            return values.magnitude * UNIT32 * (1 + 4 * UNIT) if rounded else torch.zeros_like(values.lower)
+        if node.op in OF_SEVERAL and all(state.bounded for state in read):
+            return self._function(node, read, values)
+        if not all(map(finite, [values, *read])):
+            return torch.full_like(values.lower, math.inf)
+        if node.op in AFFINE:
+            return self._affine(node, read[0] if read else ONE)
+        if node.op == "embedding":
+            return self._rows(node, read[0], values)
+        if node.op in WEIGHT_OPERATORS:
+            return torch.full_like(values.lower, math.inf)
+        if node.op in ("reshape", "pad", "max_pool", "average_pool"):
+            return self._moved(node, read[0])
+        return self._activated(node, read[0], values)
 
     def _values(self, name: str) -> State:
         """Bounds on the network's exact values, and no error yet."""
@@ -231,20 +247,22 @@ class _Evaluation:
         if self.which != "target":
             moved = inflate(state.error, 2) + 4 * UNIT * state.magnitude
             lower, upper = lower - moved, upper + moved
-        return State(lower, upper, torch.zeros_like(lower), state.nonnegative, state.nonpositive)
+        return State(lower, upper, torch.zeros_like(lower), state.nonnegative, state.nonpositive, exact=state.exact)
+
+    def _layer(self, node: Node, before: State, largest: float) -> _Layer:
+        layer, realised = self.layers[node.weights], self.realised[node.weights]
+        if self.which == "target":
+            return _target_layer(layer, realised)
+        return _ticket_layer(layer, realised, before, largest, self.which)
 
     def _affine(self, node: Node, before: State) -> torch.Tensor:
-        layer, realised = self.layers[node.name], self.realised[node.name]
         reach = inflate(before.magnitude + before.error, 2)
         largest = float(reach.max())
-        own = _target_layer(layer, realised)
-        if self.which != "target":
-            own = _ticket_layer(layer, realised, before, largest, self.which)
-        fan_in = math.prod(own.size.shape[1:])
+        own = self._layer(node, before, largest)
+        fan_in, batchless = math.prod(own.size.shape[1:]), on_one(node)
 
         def apply(matrix: torch.Tensor, x: torch.Tensor, constant: torch.Tensor | None = None) -> torch.Tensor:
-            made = WEIGHT_OPERATORS[node.op].apply(node.attributes, x[None], matrix, constant)[0]
-            return inflate(made, fan_in + 2)
+            return inflate(batchless(matrix, x, constant), fan_in + 2)
 
         sums = apply(own.size, reach, own.constant)
         off = torch.where(sums <= LARGEST, gamma(own.n_terms) * sums, math.inf)
@@ -301,6 +319,40 @@ class _Evaluation:
             error = torch.where(high <= 0, 0.0, torch.minimum(before.error, high.clamp(min=0)))
         return error
 
+    def _rows(self, node: Node, before: State, values: State) -> torch.Tensor:
+        """Of rows of a table by known numbers: what the layer makes of unit vectors."""
+        index = before.exact
+        if index is None or index.is_floating_point():
+            return torch.full_like(values.lower, math.inf)
+        own, index = self._layer(node, replace(ONE, nonnegative=True), 1.0), index.long()
+        sums = inflate(own.size + own.constant[:, None], 4)
+        off = gamma(own.n_terms) * sums + TINY32 * own.n_terms * (2 + float(own.size.max())) + own.loose[:, None]
+        off = off if own.slack is None else off + own.slack
+        return inflate(off, 8).t()[index]
+
+    def _function(self, node: Node, read: Sequence[State], values: State) -> torch.Tensor:
+        """A function f of x + e: f(x + e) - f(x) by its rule, and what evaluating f there in float32 is off by."""
+        layouts, batch = [self.graph.layout_of(source) for source in node.sources], self.graph.batch or 1
+
+        def apply(states: Sequence[State], unit: float) -> torch.Tensor:
+            whole = [lifted(state, layout, batch) for state, layout in zip(states, layouts, strict=True)]
+            return dropped(through_function(Call(node, unit, batch), whole), node.layout).error
+
+        if values.exact is not None and not values.exact.is_floating_point():
+            return torch.zeros_like(values.lower)
+        name = node.attributes.get("function", node.op)
+        follow(self.known, self.graph, node, replace(values, error=apply(read, UNIT)))
+        self.known.pairs.pop(node.name, None)
+        if name in MOVES:
+            return apply(read, UNIT)
+        largest = max((_largest(state) for state in read if state.exact is None), default=0.0)
+        if largest > LARGEST_OPERAND or _largest(values) > LARGEST:
+            return torch.full_like(values.lower, math.inf)
+        around = [_around(state) for state in read]
+        n_terms = sum(state.lower.numel() for state in read) + 64
+        off = self.rounding[node.name] = inflate(apply(around, FUNCTION_UNIT) + TINY32 * n_terms * (1 + largest), 4)
+        return inflate(apply(read, UNIT) + off, 4)
+
     def _tightened(self, node: Node, error: torch.Tensor) -> torch.Tensor:
         """The relaxation's bounds, carried back from each entry."""
         found = torch.full_like(error, math.inf)
@@ -312,29 +364,34 @@ class _Evaluation:
             found.view(-1)[start : start + n_rows] = torch.maximum(*ways)
         return torch.fmin(found, error)
 
-    def _highest(self, node: Node | None, rows: Objective) -> torch.Tensor:
-        while node is not None:
-            state = self.states[node.source]
-            if node.name in self.known.joints:
-                rows = through_weights(self.known.joints[node.name], node, state, rows)
-            elif node.name in self.known.winners:
-                rows = through_max_pool(node, self.known.winners[node.name], state, rows)
-            elif node.name in self.known.lines:
-                rows = through_lines(self.known.lines[node.name], state, rows)
-            else:
-                rows = self._with_rounding(node, rows)
-                rows = through_fixed(node, state, rows)
-            node = self.nodes.get(node.source)
-        # The input is a float32 number: there is no error there.
-        return inflate_signed(rows.constant) + rows.room * (1 + 16 * UNIT)
+    def _highest(self, node: Node, rows: Objective) -> torch.Tensor:
+        end = carried_back(self.graph.nodes, node.name, rows, self._carry, self.states.__getitem__)
+        # The input is a float32 number: there is no error there. Nothing is asked of its value.
+        return inflate_signed(end.constant) + end.room * (1 + 16 * UNIT)
 
-    def _with_rounding(self, node: Node, rows: Objective) -> Objective:
-        rows = rows.whole(torch.Size(node.shape))
-        if node.name not in self.rounding or rows.difference is None:
-            return rows
-        sizes = rows.difference.abs().flatten(1)
-        off = inflate(sizes @ self.rounding[node.name].flatten(), sizes.shape[1])
-        return replace(rows, room=inflate(rows.room + off, 2))
+    def _carry(self, node: Node, rows: Objective) -> Carried:
+        if node.name in self.rounding and rows.difference is not None:
+            rows = rows.whole(self.states[node.name].lower.shape)
+            assert rows.difference is not None
+            sizes = rows.difference.abs().flatten(1)
+            off = inflate(sizes @ self.rounding[node.name].flatten(), sizes.shape[1])
+            rows = replace(rows, room=inflate(rows.room + off, 2))
+        return carry(self.known, node, rows)
+
+
+def _largest(state: State) -> float:
+    """The largest number, but for what is left out by a mask."""
+    left_out = (state.upper == -math.inf) & torch.isfinite(state.error)
+    return float(torch.where(left_out, 0.0, state.magnitude + state.error).max())
+
+
+def _around(state: State) -> State:
+    """All values that the network or its evaluation may have, and no difference."""
+    if state.exact is not None and not state.exact.is_floating_point():
+        return state
+    error = inflate(state.error, 4)
+    nothing = torch.zeros_like(error)
+    return State(state.lower - error, state.upper + error, nothing, state.nonnegative, state.nonpositive)
 
 
 def gamma(n_terms: int) -> float:

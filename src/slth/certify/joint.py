@@ -18,10 +18,10 @@ from functools import cached_property
 import torch
 
 from slth.certify.factors import Factors
+from slth.certify.maps import on_one, per_output
 from slth.certify.state import State, inflate
 from slth.copies import CopiedLayer
 from slth.network.graph import Node
-from slth.network.operators import WEIGHT_OPERATORS
 
 
 @dataclass(frozen=True)
@@ -106,10 +106,10 @@ def join(node: Node, factors: Factors, maps: Maps | None, state: State, after: S
     ``rounding`` is twice that of one evaluation of the layer.
     """
     n_terms = 2 * factors.weight[0].numel() + factors.realised.n_terms + 8
+    batchless = on_one(node)
 
     def apply(matrix: torch.Tensor, x: torch.Tensor, constant: torch.Tensor | None = None) -> torch.Tensor:
-        made = WEIGHT_OPERATORS[node.op].apply(node.attributes, x[None], matrix, constant)[0]
-        return inflate(made, n_terms)
+        return inflate(batchless(matrix, x, constant), n_terms)
 
     size_value = apply(factors.weight_size, state.magnitude, factors.bias.abs())
     if maps is None:
@@ -119,14 +119,9 @@ def join(node: Node, factors: Factors, maps: Maps | None, state: State, after: S
     loose = apply(maps.slack if bent is None else maps.slack + bent, ticket)
     if factors.realised.bias_slack is not None:
         spread = factors.shift_slack + 4 * 2.0**-52 * (maps.offset.abs() + factors.bias.abs())
-        loose = loose + spread.reshape(_per_output(node))
+        loose = loose + per_output(node, spread, state.lower.shape)
     slope, difference, kink = maps.sizes
     size = apply(slope, state.error) + apply(difference, state.magnitude, maps.offset.abs())
     if kink is not None:
         size = size + apply(kink, ticket)
     return Joint(maps, factors.weight, factors.bias, rounding, inflate(loose + rounding, 4), size_value, size)
-
-
-def _per_output(node: Node) -> tuple[int, ...]:
-    """Shape in which one number an output stands beside the output's tensor."""
-    return (-1,) if node.op == "linear" else (-1, *([1] * (len(node.attributes["weight_shape"]) - 2)))

@@ -13,7 +13,8 @@ import torch
 
 from slth.certify.backward import Objective
 from slth.certify.bounds import Bounder
-from slth.certify.linear import Analysis, LinearBounds
+from slth.certify.carry import Analysis
+from slth.certify.linear import LinearBounds
 from slth.certify.points import Values, evaluate, exactly_known
 from slth.certify.region import Box, Region
 from slth.certify.search import Progress, silent

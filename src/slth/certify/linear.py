@@ -19,33 +19,31 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import torch
 
 from slth.candidates import unfold
+from slth.certify import relaxation
 from slth.certify.affine import affine_and_rounding
-from slth.certify.backward import (
-    Objective,
-    both_ways,
-    one_each,
-    through_fixed,
-    through_level,
-    through_lines,
-    through_max_pool,
-    through_weights,
-)
+from slth.certify.backward import Objective, both_ways, one_each, through_weights
+from slth.certify.carry import Analysis, carry, finite, without_copies
+from slth.certify.copied import copied
 from slth.certify.factors import Factors
+from slth.certify.follow import follow
 from slth.certify.joint import Joint, Maps, join, maps_of
-from slth.certify.maps import on_one
-from slth.certify.maxpool import Winners, winners
-from slth.certify.propagation import held, step
+from slth.certify.lookup import looked_up
+from slth.certify.maps import AFFINE, on_one
+from slth.certify.maxpool import winners
+from slth.certify.propagation import ONE, RULES, Steps, given, held
 from slth.certify.region import Box, Region, inflate_signed
-from slth.certify.relaxation import Lines, Pair, ends, relax, within
+from slth.certify.relaxation import Pair, ends, relax, within
 from slth.certify.state import UNIT, State
+from slth.certify.sweep import carried_back
 from slth.certify.windows import cut, tiles
 from slth.copies import CopiedLayer
 from slth.network.graph import INPUT, Node
+from slth.network.operators import WEIGHT_OPERATORS
 from slth.network.target import Target
 from slth.realise import RealisedLayer
 
@@ -53,17 +51,6 @@ ENTRIES_AT_ONCE = 1 << 22
 """Coefficients that are carried back together (chosen): 32 MiB a tensor."""
 _TILE = 3
 """Positions a side of a map whose objectives are carried back together (chosen)."""
-
-
-@dataclass
-class Analysis:
-    """All that is known of one region: intervals by node, pairs and lines where activations need them."""
-
-    states: dict[str, State] = field(default_factory=dict)
-    pairs: dict[str, Pair] = field(default_factory=dict)
-    joints: dict[str, Joint] = field(default_factory=dict)
-    lines: dict[str, Lines] = field(default_factory=dict)
-    winners: dict[str, Winners] = field(default_factory=dict)
 
 
 class LinearBounds:
@@ -77,106 +64,144 @@ class LinearBounds:
 
     def __init__(self, target: Target, realised: Mapping[str, RealisedLayer]) -> None:
         self.target, self._given = unfold(target, realised)
-        self.realised = self._given
+        self.realised = dict(self._given)
         self.layers = {layer.name: layer for layer in self.target}
         self.nodes = {node.name: node for node in self.target.graph}
         self.factors: dict[str, Factors] = {}
+        self.steps = Steps(self.target, self.factors)
         self._maps: dict[tuple[str, bool, bool], Maps | None] = {}
 
     def analyse(self, region: Region) -> Analysis:
-        """Bounds at every node, each weight layer's tightened by the relaxation of all before it."""
+        """Bounds at every node; those of weight layers, and of sums and products before anything that bends, are
+        tightened by the relaxation of all before them.
+        """
         known = Analysis()
-        lower, upper = region.lower, region.upper
-        self._hold(lower, upper)
-        signs = bool((lower >= 0).all()), bool((upper <= 0).all())
-        known.states[INPUT] = State(lower, upper, torch.zeros_like(lower), *signs)
+        self._hold(region.lower, region.upper)
+        known.states[INPUT] = given(self.target.graph, region.lower, region.upper)
         with torch.no_grad():
             for node in self.target.graph:
-                before = known.states[node.source]
-                if node.name in self.layers:
-                    known.states[node.name] = self._tightened(known, region, node, before)
-                else:
-                    after = known.states[node.name] = step(node, before, None, None)
-                    self._relaxed(known, node, before, after)
+                known.states[node.name] = self._analysed(known, region, node)
         return known
 
-    def _hold(self, lower: torch.Tensor, upper: torch.Tensor) -> None:
-        """Take the slopes that hold in a region."""
-        now = held(self.target, self._given, lower, upper)
-        if any(now[name] is not self.realised[name] for name in now):
-            self.realised = now
-            self._maps.clear()
+    def _analysed(self, known: Analysis, region: Region, node: Node) -> State:
+        sources = [known.states[source] for source in node.sources] or [ONE]
+        if node.op in WEIGHT_OPERATORS:
+            return self._weighted(known, region, node, sources)
+        after = self.steps(node, sources if node.sources else [])
+        if not all(map(finite, [*sources, after])):
+            return after
+        if node.op in RULES:
+            self._relaxed(known, node, sources[0], after)
+            return after
+        follow(known, self.target.graph, node, after)
+        if self._bends(known, node):
+            return self._tightened(known, region, node, after, without_copies(after))
+        return after
 
-    def highest(self, known: Analysis, region: Region, node: Node | None, rows: Objective) -> torch.Tensor:
-        """Upper bounds on objectives at a node, or at the input, (rows,)."""
-        current = node
-        while current is not None:
-            rows = self._back(known, current, rows)
-            current = self.nodes.get(current.source)
-        best = region.highest(rows.value, rows.sizes, rows.window)
-        bound = inflate_signed(best + rows.constant) + rows.room * (1 + 16 * UNIT)
-        # Where something overflowed there is no bound: of two infinities nothing is left that is a number.
-        return bound.nan_to_num(nan=math.inf, posinf=math.inf, neginf=math.inf)
-
-    def _relaxed(self, known: Analysis, node: Node, before: State, after: State) -> None:
-        pair = known.pairs.get(node.source) or Pair(before.lower, before.upper, -before.error, before.error)
-        if node.op == "max_pool":
-            won = known.winners[node.name] = winners(node.attributes, pair, node.shape)
-            known.pairs[node.name] = Pair(after.lower, after.upper, won.below, won.above)
-            return
-        lines = known.lines[node.name] = relax(node, pair, after)
-        if after.lower.shape == before.lower.shape:
-            known.pairs[node.name] = ends(lines, pair, after)
-
-    def _tightened(self, known: Analysis, region: Region, node: Node, before: State) -> State:
-        layer, realised = self.layers[node.name], self.realised[node.name]
-        factors = Factors.kept(self.factors, layer, realised)
+    def _weighted(self, known: Analysis, region: Region, node: Node, sources: list[State]) -> State:
+        layer, own = self.layers[node.weights], self.realised[node.name]
+        if node.op not in AFFINE or not all(map(finite, sources)):
+            if node.op == "embedding" and not isinstance(own, CopiedLayer):
+                factors = Factors.kept(self.factors, layer, own)
+                state, known.pairs[node.name] = looked_up(factors, sources[0], node.attributes["weight_shape"][0])
+                return state
+            return self.steps(node, sources if node.sources else [], own)
+        before, factors = sources[0], Factors.kept(self.factors, layer, own)
         key = (node.name, before.nonnegative, before.nonpositive)
         if key not in self._maps:
             self._maps[key] = maps_of(factors, before.nonnegative, before.nonpositive)
         # Rounding is that of a ticket with one copy of everything: of the others, intervals are all that is known.
-        after, rounding = affine_and_rounding(node, replace(before, copies=None), layer, realised, factors)
-        if isinstance(realised, CopiedLayer):
-            after = step(node, before, layer, realised)
+        after, rounding = affine_and_rounding(node, without_copies(before), layer, own, factors)
+        if isinstance(own, CopiedLayer):
+            after = copied(node, before, layer, own)
+        if not finite(after):
+            return after.sound()
         joint = known.joints[node.name] = join(node, factors, self._maps[key], before, after, rounding)
-        if isinstance(region, Box) and node.source == INPUT and joint.maps is not None and joint.maps.kink is None:
-            pair = _at_input(node, joint, joint.maps, region, after)
-        else:
-            pair = self._pair(known, region, node, joint, before, after)
+        if not node.sources:
+            region = Box(before.lower, before.upper)
+        at_input = isinstance(region, Box) and (not node.sources or node.source == INPUT)
+        if isinstance(region, Box) and at_input and joint.maps is not None and joint.maps.kink is None:
+            return self._with(known, node, after, _at_input(node, joint, joint.maps, region, after))
+        return self._tightened(known, region, node, after, before)
+
+    def _hold(self, lower: torch.Tensor, upper: torch.Tensor) -> None:
+        """Take the slopes that hold in a region, by node."""
+        now = held(self.target, self._given, lower, upper)
+        if any(now[name] is not self.realised.get(name) for name in now):
+            self.realised = dict(now)
+            self._maps.clear()
+
+    def highest(self, known: Analysis, region: Region, node: Node | None, rows: Objective) -> torch.Tensor:
+        """Upper bounds on objectives at a node, or at the input, (rows,)."""
+        start = INPUT if node is None else node.name
+        end = carried_back(
+            self.target.graph.nodes, start, rows, lambda one, part: carry(known, one, part), known.states.__getitem__
+        )
+        best = region.highest(end.value, end.sizes, end.window)
+        bound = inflate_signed(best + end.constant) + end.room * (1 + 16 * UNIT)
+        # Where something overflowed there is no bound: of two infinities nothing is left that is a number.
+        return bound.nan_to_num(nan=math.inf, posinf=math.inf, neginf=math.inf)
+
+    def _relaxed(self, known: Analysis, node: Node, before: State, after: State) -> None:
+        pair = known.pair(node.source)
+        if node.op == "max_pool":
+            won = known.winners[node.name] = winners(node.attributes, pair, node.shape)
+            known.pairs[node.name] = Pair(after.lower, after.upper, won.below, won.above)
+        elif node.op in relaxation.RULES:
+            lines = known.lines[node.name] = relax(node, pair, after)
+            known.pairs[node.name] = ends(lines, pair, after)
+
+    def _bends(self, known: Analysis, node: Node) -> bool:
+        """Whether what a sum, a product or a mean gives is the output, or is read by something that is not linear."""
+        made = known.combinations.get(node.name)
+        if (made is None or len(made.terms) < 2) and node.name not in known.means:
+            return False
+        if node is self.target.graph.nodes[-1]:
+            return True
+        readers = self.target.graph.consumers[node.name]
+        return any(reader.op not in WEIGHT_OPERATORS and not self._is_linear(reader) for reader in readers)
+
+    def _is_linear(self, node: Node) -> bool:
+        name = node.attributes.get("function")
+        return node.op == "average_pool" or (name in ("add", "sub", "mean") and node is not self.target.graph.nodes[-1])
+
+    def _with(self, known: Analysis, node: Node, after: State, pair: Pair) -> State:
         known.pairs[node.name] = pair
         error = torch.maximum(pair.below.abs(), pair.above.abs())
         return replace(after, lower=pair.lower, upper=pair.upper, error=error)
 
-    def _pair(self, known: Analysis, region: Region, node: Node, joint: Joint, before: State, after: State) -> Pair:
-        """Bounds on a weight layer's outputs, by objectives carried back from each of them."""
+    def _tightened(self, known: Analysis, region: Region, node: Node, after: State, before: State) -> State:
+        """Bounds on a node's outputs, by objectives carried back from each of them."""
+        joint = known.joints.get(node.name)
+        known.states[node.name] = after
         shape = after.lower.shape
         made = [torch.empty(shape, dtype=torch.float64) for _ in range(4)]
         widest = max(after.lower.numel(), *(state.lower.numel() for state in known.states.values()))
-        for window in tiles(shape, _TILE) if node.op == "conv" else [None]:
+        for window in tiles(shape, _TILE) if self._is_map(node) else [None]:
             part = cut(after.lower, window).shape
             found = torch.empty(4, part.numel(), dtype=torch.float64)
             for rows in _chunks(part.numel(), max(1, ENTRIES_AT_ONCE // (2 * widest))):
                 for first, one in zip((0, 2), one_each(part, rows, window), strict=True):
-                    ways = both_ways(through_weights(joint, node, before, one))
-                    best = self.highest(known, region, self.nodes.get(node.source), ways)
+                    if joint is None:
+                        best = self.highest(known, region, node, both_ways(one))
+                    else:
+                        ways = both_ways(through_weights(joint, node, before, one))
+                        best = self.highest(known, region, self.nodes.get(node.source), ways)
                     found[first : first + 2, rows.start : rows.stop] = best.reshape(2, -1)
             for into, bound in zip(made, found, strict=True):
                 cut(into, window)[...] = bound.reshape(part)
         top, bottom, above, below = made
         lower, upper = torch.maximum(after.lower, -bottom), torch.minimum(after.upper, top)
-        return Pair(lower, upper, *within(-below, above, after.error))
+        return self._with(known, node, after, Pair(lower, upper, *within(-below, above, after.error)))
 
-    def _back(self, known: Analysis, node: Node, rows: Objective) -> Objective:
-        state = known.states[node.source]
-        if node.name in known.joints:
-            return through_weights(known.joints[node.name], node, state, rows)
-        if node.name in known.winners:
-            return through_max_pool(node, known.winners[node.name], state, rows)
-        if node.op in ("reshape", "pad", "average_pool"):
-            return through_fixed(node, state, rows)
-        if known.lines[node.name].value[0].slope.shape != state.lower.shape:
-            return through_level(known.lines[node.name], state, rows)
-        return through_lines(known.lines[node.name], state, rows)
+    def _is_map(self, node: Node) -> bool:
+        """Whether entries of a node's outputs read parts of a map, so that those of a few positions go together."""
+        if node.op == "conv":
+            return True
+        if node.op in WEIGHT_OPERATORS or not node.batched or len(node.shape) < 2 or not node.sources:
+            return False
+        before = self.nodes.get(node.source)
+        return before is not None and before.shape[1:] == node.shape[1:] and self._is_map(before)
 
 
 def _chunks(n: int, size: int) -> Iterator[range]:

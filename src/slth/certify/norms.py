@@ -8,9 +8,9 @@ have, and T the activation's Lipschitz constant on the values that it is given,
 X_(l-1) being a bound on the largest |entry| of the target's values, from intervals. A convolution's rows are its
 kernels, one for each output channel, and are not written out; pooling and moves of entries do not expand errors.
 
-Differs: of the last layer every row is taken by itself, so that each output has a bound of its own; activations get
-their Lipschitz constant on the ball of that size instead of the line; a ticket with several copies of a layer has one
-number for each copy.
+Differs: of the last layer every row is taken by itself, so that each output has a bound of its own; activations, and
+all other operations that are kept, get what their rule gives on the ball of that size; a ticket with several copies of
+a layer has one number for each copy.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import torch
 
 from slth.candidates import unfold
 from slth.certify.factors import Factors
-from slth.certify.propagation import held, step
+from slth.certify.propagation import Steps, errors_behind, given, held, unbounded
 from slth.certify.region import Region
 from slth.certify.state import State
 from slth.network.graph import INPUT
@@ -39,10 +39,13 @@ class NormBounds:
     components : float64 tensor of the output's shape
     layer_errors : mapping of str to float
         Largest error after each weight layer, in the sup norm.
+    notes : tuple of str
+        From where on nothing is bounded.
     """
 
     components: torch.Tensor
     layer_errors: Mapping[str, float]
+    notes: tuple[str, ...] = ()
 
 
 def norm_bound(
@@ -68,26 +71,26 @@ def norm_bound(
     """
     target, realised = unfold(target, realised)
     lower, upper = region.lower, region.upper
-    realised = held(target, realised, lower, upper)
-    signs = bool((lower >= 0).all()), bool((upper <= 0).all())
-    intervals = {INPUT: State(lower, upper, torch.zeros_like(lower), *signs)}
+    uses, steps = held(target, realised, lower, upper), Steps(target, factors)
+    intervals = {INPUT: given(target.graph, lower, upper)}
     known = dict(intervals)
-    layers = {layer.name: layer for layer in target}
-    layer_errors = {}
     with torch.no_grad():
         for node in target.graph:
-            layer, own = layers.get(node.name), realised.get(node.name)
-            before = intervals[node.source]
-            after = intervals[node.name] = step(node, before, layer, own, factors)
-            ball = _ball(known[node.source], float(before.magnitude.max()))
-            known[node.name] = _at_least(step(node, ball, layer, own, factors), after)
-            if layer is not None:
-                layer_errors[node.name] = float(known[node.name].error.max())
-    return NormBounds(known[target.graph.nodes[-1].name].error, layer_errors)
+            before = [intervals[source] for source in node.sources]
+            after = intervals[node.name] = steps(node, before, uses.get(node.name))
+            balls = [
+                _ball(known[name], float(state.magnitude.max()))
+                for name, state in zip(node.sources, before, strict=True)
+            ]
+            known[node.name] = _at_least(steps(node, balls, uses.get(node.name)), after)
+    components = known[target.graph.nodes[-1].name].error
+    return NormBounds(components, errors_behind(target, known), unbounded(target, known))
 
 
 def _ball(state: State, reach: float) -> State:
-    """All that is kept of a state: the largest value and the largest error, of every copy."""
+    """All that is kept of a state: the largest value and the largest error, of every copy; of a constant all."""
+    if state.exact is not None:
+        return state
     high = torch.full_like(state.lower, reach)
     error = torch.full_like(high, float(state.error.max()))
     copies = state.copies

@@ -13,10 +13,10 @@ import torch
 import slth
 from slth.certify.bounds import Bounder, check_method, check_norm
 from slth.certify.bounds import norm as norm_of
+from slth.certify.carry import Analysis
 from slth.certify.certificate import ARITHMETIC, QUANTILES, Certificate, rounded_up
 from slth.certify.float32 import float32_error
 from slth.certify.labels import Classes
-from slth.certify.linear import Analysis
 from slth.certify.points import evaluate, exactly_known
 from slth.certify.region import Ball, Region
 from slth.certify.regions import Around, InputSet, parse

@@ -13,6 +13,7 @@ both ends of the interval and moved outward by more than their rounding.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -97,15 +98,15 @@ def level(after: State) -> Lines:
 
 def relu(node: Node, before: Pair, after: State) -> Lines:
     """The triangle for the value; slopes 0, 1 or between for the difference."""
-    return _two_lines(before, 0.0)
+    return two_lines(before, 0.0)
 
 
 def leaky_relu(node: Node, before: Pair, after: State) -> Lines:
     """As ReLU, with another slope left of 0."""
-    return _two_lines(before, float(node.attributes["slope"]))
+    return two_lines(before, float(node.attributes["slope"]))
 
 
-def _two_lines(before: Pair, left: float) -> Lines:
+def two_lines(before: Pair, left: float) -> Lines:
     """For left t on the left of 0 and t on its right, which is convex for left <= 1 and concave otherwise."""
     low, high = before.hull
     ones, lefts = torch.ones_like(low), torch.full_like(low, left)
@@ -148,6 +149,68 @@ def _or_level(made: tuple[Line, Line], before: Pair, low: torch.Tensor, high: to
     return lines[0], lines[1]
 
 
+def clipped(before: Pair, low: float, high: float) -> Lines:
+    """For what is cut off below one number and above another: one kink where only one of them is reached.
+
+    max(low, t) = low + relu(t - low), and min(t, high) = high - relu(high - t), with lines of relu on either side of
+    its kink, moved there; where both kinks are between the bounds, lines of slope 0 or 1 apart by what is cut off.
+    """
+    lower, upper = before.hull
+    up, down = _moved(before, low, 1.0), _moved(before, high, -1.0)
+    both = _between_kinks(before, low, high)
+    reaches = (lower < low, upper > high)
+
+    def pick(which: str, side: int) -> Line:
+        one, other, third = (getattr(lines, which)[side] for lines in (up, down, both))
+        parts = [
+            torch.where(reaches[0] & reaches[1], c, torch.where(reaches[1], b, a))
+            for a, b, c in ((one.slope, other.slope, third.slope), (one.intercept, other.intercept, third.intercept))
+        ]
+        return Line(parts[0], parts[1])
+
+    return Lines((pick("value", 0), pick("value", 1)), (pick("difference", 0), pick("difference", 1)))
+
+
+def _moved(before: Pair, kink: float, side: float) -> Lines:
+    """Lines of kink + side relu(side (t - kink)); none of any use where the kink is infinite."""
+    if math.isinf(kink):
+        nothing = Line(torch.ones_like(before.lower), torch.zeros_like(before.lower))
+        return Lines((nothing, nothing), (nothing, nothing))
+    room = 4 * UNIT * (torch.maximum(before.lower.abs(), before.upper.abs()) + abs(kink)) + TINY
+    ends = [side * (end - kink) for end in (before.lower, before.upper)]
+    differences = [side * before.below, side * before.above]
+    if side < 0:
+        ends, differences = ends[::-1], differences[::-1]
+    made = two_lines(Pair(ends[0] - room, ends[1] + room, differences[0], differences[1]), 0.0)
+    values, changes = made.value, made.difference
+    if side < 0:
+        values, changes = values[::-1], changes[::-1]
+    # side s (side (t - kink)) = s (t - kink); the sign of what is added turns with the side.
+    shifted = []
+    for sign, line in zip((-1, 1), values, strict=True):
+        off = 8 * UNIT * (line.slope.abs() * (abs(kink) + room) + line.intercept.abs() + abs(kink)) + room
+        shifted.append(Line(line.slope, side * line.intercept + kink - line.slope * kink + sign * off))
+    turned = [Line(line.slope, side * line.intercept) for line in changes]
+    return Lines((shifted[0], shifted[1]), (turned[0], turned[1]))
+
+
+def _between_kinks(before: Pair, low: float, high: float) -> Lines:
+    """Of slope 0 or 1, whichever is nearer, through the middle; no difference is larger than the one before."""
+    ends = [part.clamp(low, high) for part in (before.lower, before.upper)]
+    width = (before.upper - before.lower).clamp(min=TINY)
+    slope = choose((ends[1] - ends[0]) / width > 0.5, 1.0, 0.0)
+    # What is left beside such a line never rises or never falls.
+    gaps = torch.stack([end - slope * place for end, place in zip(ends, (before.lower, before.upper), strict=True)])
+    room = 8 * UNIT * (torch.maximum(before.lower.abs(), before.upper.abs()) + _size(low) + _size(high)) + TINY
+    value = (Line(slope, gaps.amin(dim=0) - room), Line(slope, gaps.amax(dim=0) + room))
+    zero, one = torch.zeros_like(slope), torch.ones_like(slope)
+    return Lines(value, chords(before, zero, one, zero))
+
+
+def _size(number: float) -> float:
+    return 0.0 if math.isinf(number) else abs(number)
+
+
 def chords(before: Pair, least: torch.Tensor, most: torch.Tensor, rounding: torch.Tensor) -> tuple[Line, Line]:
     """Lines below and above s d for slopes s from least to most; evaluations may be off by ``rounding`` together."""
     ends = (before.below, before.above)
@@ -171,17 +234,27 @@ def _smooth(least: Slope, most: Slope, margin: rules.Margin) -> Callable[[Node, 
         assert isinstance(operator, Elementwise)
         phi = operator.activation(node.attributes)
         low, high = before.hull
-        s, t = least(phi, low, high), most(phi, low, high)
         slack = 4 * margin(phi, torch.maximum(low.abs(), high.abs())) + phi.jump
-        centre, radius = (before.lower + before.upper) / 2, (before.upper - before.lower) / 2
-        slope, bent = (s + t) / 2, (t - s) / 2 * radius
-        middle = phi.torch_module()(centre) - slope * centre
-        size = middle.abs() + (slope.abs() + 1) * torch.maximum(before.lower.abs(), before.upper.abs())
-        room = bent + slack + 16 * UNIT * size + TINY
-        value = (Line(slope, middle - room), Line(slope, middle + room))
-        return Lines(value, chords(before, s, t, slack))
+        return smooth_lines(phi.torch_module(), before, least(phi, low, high), most(phi, low, high), slack)
 
     return rule
+
+
+def smooth_lines(
+    value: Callable[[torch.Tensor], torch.Tensor],
+    before: Pair,
+    least: torch.Tensor,
+    most: torch.Tensor,
+    slack: torch.Tensor,
+) -> Lines:
+    """Lines for a function with slopes from ``least`` to ``most`` over the hull, evaluations being off by ``slack``."""
+    centre, radius = (before.lower + before.upper) / 2, (before.upper - before.lower) / 2
+    slope, bent = (least + most) / 2, (most - least) / 2 * radius
+    middle = value(centre) - slope * centre
+    size = middle.abs() + (slope.abs() + 1) * torch.maximum(before.lower.abs(), before.upper.abs())
+    room = bent + slack + 16 * UNIT * size + TINY
+    lines = (Line(slope, middle - room), Line(slope, middle + room))
+    return Lines(lines, chords(before, least, most, slack))
 
 
 def _far(low: torch.Tensor, high: torch.Tensor) -> torch.Tensor:
@@ -254,5 +327,8 @@ RULES: Mapping[str, Callable[[Node, Pair, State], Lines]] = {
     **{name: _smooth(*parts) for name, parts in SLOPES.items()},
     "relu": relu,
     "leaky_relu": leaky_relu,
+    "hardtanh": lambda node, before, after: clipped(
+        before, float(node.attributes["low"]), float(node.attributes["high"])
+    ),
 }
 """By operation; the others get level lines."""

@@ -7,50 +7,66 @@ slopes are known, and with them how small the next layer's inputs can be.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Protocol
 
 import torch
 
-from slth.certify.maps import on_one
+from slth.certify.maps import AFFINE, on_one
 from slth.certify.state import UNIT, State, inflate
 from slth.network.graph import INPUT, Node
 from slth.network.target import Target
 from slth.realise import RealisedLayer
 
-Step = Callable[[Node, State], State]
+
+class Step(Protocol):
+    """What follows for a node from what is known of all that it reads."""
+
+    def __call__(self, node: Node, sources: Sequence[State], own: RealisedLayer | None = None) -> State:
+        """One step."""
 
 
 def holding(
-    target: Target, realised: Mapping[str, RealisedLayer], lower: torch.Tensor, upper: torch.Tensor, step: Step
+    target: Target, realised: Mapping[str, RealisedLayer], start: State, step: Step
 ) -> Mapping[str, RealisedLayer]:
-    """The layers for a region: with the slopes for both signs wherever inputs are shifted far enough.
+    """By node with weights, its layer, with the slopes for both signs wherever inputs are shifted far enough.
 
     Parameters
     ----------
     target : Target
     realised : mapping of str to RealisedLayer
-    lower, upper : tensors of the input's shape
-        Around the region.
-    step : callable
-        What follows for a node without weights from bounds on its input.
+        By layer.
+    start : State
+        Of the network's input.
+    step : Step
     """
+    result = {node.name: realised[node.weights] for node in target.graph.weighted_uses}
     if not any(layer.shift for layer in realised.values()):
-        return realised
-    result = dict(realised)
-    known = {INPUT: (lower, upper)}
+        return result
+    known = {INPUT: start}
     with torch.no_grad():
         for node in target.graph:
-            low, high = known[node.source]
+            sources = [known[source] for source in node.sources]
             if node.name not in result:
-                signs = bool((low >= 0).all()), bool((high <= 0).all())
-                after = step(node, State(low, high, torch.zeros_like(low), *signs))
-                known[node.name] = after.lower, after.upper
+                known[node.name] = replace(step(node, sources), copies=None)
                 continue
-            own = result[node.name]
+            own, one = result[node.name], torch.ones(1, dtype=torch.float64)
+            low, high = (sources[0].lower, sources[0].upper) if sources else (one, one)
             if own.shift and bool((low >= -own.shift).all()):
                 own = result[node.name] = own.shifted
-            known[node.name] = _range(node, own, low, high)
+            if node.op in AFFINE:
+                known[node.name] = _between(*_range(node, own, low, high))
+            else:
+                after = step(node, sources, own)
+                known[node.name] = _between(after.lower - 2 * after.error, after.upper + 2 * after.error)
     return result
+
+
+def _between(lower: torch.Tensor, upper: torch.Tensor) -> State:
+    """The ticket's own values, and no difference."""
+    signs = bool((lower >= 0).all()), bool((upper <= 0).all())
+    return State(lower, upper, torch.zeros_like(lower), *signs).sound()
 
 
 def _range(

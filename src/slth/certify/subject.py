@@ -12,10 +12,11 @@ from slth.copies import realise_all
 from slth.domain import Domain
 from slth.errors import ArgumentError, MismatchError
 from slth.network.graph import Node, Sign
+from slth.network.module import Network
 from slth.network.operators import WEIGHT_OPERATORS, Own
 from slth.network.target import Target
 from slth.realise import RealisedLayer
-from slth.runtime import folded_module, module, target_module
+from slth.runtime import folded_module, joined, module, target_module
 from slth.ticket import Ticket
 
 
@@ -42,7 +43,7 @@ class Subject:
     def networks(self, sign: Sign) -> tuple[torch.nn.Module, torch.nn.Module]:
         """Ticket and target in float64, for inputs of a sign."""
         ours = _network(self.ticket, self.realised, self.hidden.input_signs(sign))
-        return ours, target_module(self.target, torch.float64)
+        return _flat(ours), _flat(target_module(self.target, torch.float64))
 
     def own_names(self) -> tuple[str, ...]:
         """Users' own activations in the source and in the target, of which numbers are tried and not proved."""
@@ -95,6 +96,11 @@ def digest_of_ticket(ticket: Ticket) -> str:
         "input_signs": [facts.input_sign.value for facts in ticket.facts],
     }
     return content_digest(header, {name: part for name, part in ticket.tensors().items() if name != "probe_outputs"})
+
+
+def _flat(network: torch.nn.Module) -> torch.nn.Module:
+    """Several outputs as one."""
+    return joined(network) if isinstance(network, Network) else network
 
 
 def _network(ticket: Ticket, realised: Mapping[str, RealisedLayer], signs: Mapping[str, Sign]) -> torch.nn.Module:

@@ -315,9 +315,7 @@ def _fits_histogram(claimed: Sequence[int], least: NDArray[np.float64], largest:
 
 def _check_probes(ticket: Ticket, target: Target) -> list[str]:
     """Compare the target's stored outputs on the seeded inputs; other machines may add in another order."""
-    expected = target_probe_outputs(
-        target, ticket.spec.seed, Domain.parse(ticket.domain), len(ticket.probe_outputs)
-    )
+    expected = target_probe_outputs(target, ticket.spec.seed, Domain.parse(ticket.domain), len(ticket.probe_outputs))
     room = 1e-5 * float(np.abs(expected).max())
     if ticket.probe_outputs.shape == expected.shape and (np.abs(ticket.probe_outputs - expected) <= room).all():
         return []
