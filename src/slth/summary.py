@@ -18,7 +18,7 @@ from slth.network.graph import Sign
 from slth.network.operators import OPERATORS
 from slth.network.operators.activation import Elementwise
 from slth.network.pooling_layers import places
-from slth.source.balanced import BalancedSource
+from slth.source.balanced import BRANCHES, BalancedSource
 from slth.source.candidates import OutputSource
 from slth.source.copies import CopySource
 from slth.source.kernels import KernelSource
@@ -296,5 +296,5 @@ def _balanced_sizes(source: BalancedSource) -> NDArray[np.int64]:
     counts = np.zeros((source.groups * source.blocks_per_group, 3), np.int64)
     np.add.at(counts, (place, sign + 1), 1)
     by_block = counts.reshape(source.groups, source.blocks_per_group, 3)
-    inputs = [by_block[:, : source.input_blocks, branch + 1].ravel() for branch in source.input_sign.branches]
+    inputs = [by_block[:, : source.input_blocks, branch + 1].ravel() for branch in BRANCHES[source.input_sign]]
     return np.concatenate([*inputs, *([by_block[:, -1, 2]] if source.bias else [])])

@@ -20,9 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slth.errors import ArgumentError
-from slth.network.graph import Sign
 from slth.source.spec import BlockSource
 
+BRANCHES = {"nonnegative": (1,), "nonpositive": (-1,), "signed": (1, -1)}
+"""Signs that an input may have, by what is known of it."""
 _BIAS = -1
 _SIGNS = (1, -1)
 _ROUNDS = 40
@@ -48,12 +49,12 @@ class BalancedSource(BlockSource):
     ----------
     elements : int
         Of every base set, if the draw allows it; never more.
-    input_sign : Sign
+    input_sign : str
         Of the layer's input: which base sets there are.
     """
 
     elements: int = 1
-    input_sign: Sign = Sign.SIGNED
+    input_sign: str = "signed"
 
     order = "balanced"
 
@@ -86,7 +87,7 @@ class BalancedSource(BlockSource):
 
     def own_json(self) -> dict[str, Any]:
         """The elements of a base set and the sign of the input."""
-        return {"elements": self.elements, "input_sign": self.input_sign.value}
+        return {"elements": self.elements, "input_sign": str(self.input_sign)}
 
     @classmethod
     def own_fields(cls, stored: Mapping[str, Any]) -> dict[str, Any]:
@@ -100,9 +101,9 @@ class BalancedSource(BlockSource):
         elements, sign, width = stored.get("elements"), stored.get("input_sign"), stored.get("block_width")
         if type(elements) is not int or type(width) is not int or not 1 <= elements <= width:
             raise ArgumentError("elements", repr(elements), "1 to the block's width")
-        if sign not in list(Sign):
-            raise ArgumentError("input_sign", repr(sign), " or ".join(Sign))
-        return {"elements": elements, "input_sign": Sign(sign)}
+        if sign not in BRANCHES:
+            raise ArgumentError("input_sign", repr(sign), " or ".join(BRANCHES))
+        return {"elements": elements, "input_sign": sign}
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ class _Served:
         usable, missing = np.zeros(by_block.shape, np.bool_), []
         for branch in _SIGNS:
             is_input = np.arange(source.blocks_per_group) < source.input_blocks
-            wanted = np.where(is_input, branch in source.input_sign.branches, branch == 1)
+            wanted = np.where(is_input, branch in BRANCHES[source.input_sign], branch == 1)
             fits = (by_block == branch) & wanted[:, None]
             stays = fits & (np.cumsum(fits, axis=2, dtype=np.int64) <= source.elements)
             usable |= stays
