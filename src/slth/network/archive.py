@@ -7,7 +7,7 @@ import math
 import re
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,8 +29,6 @@ _DTYPES |= {6: torch.float16, 7: torch.float32, 8: torch.float64, 12: torch.bool
 _DTYPES |= {10: torch.complex64, 11: torch.complex128}
 """Scalar types by the number that the archive's schema gives them."""
 
-_ALL = "all of "
-"""What a call with several outputs is named is this and the first one's name; no value is called so."""
 
 _DAMAGE = (
     *(zipfile.BadZipFile, zlib.error, EOFError, KeyError, IndexError, TypeError, ValueError, AttributeError),
@@ -85,7 +83,7 @@ def _read(path: Path, archive: zipfile.ZipFile, selection: Selection) -> Target:
     shape = values.shape(inputs[0])
     calls = [call for node in graph["nodes"] for call in _calls(node, values, parameters)]
     places = {name: _place(node) for node in graph["nodes"] for name in _names(node)}
-    places |= {f"{_ALL}{name}": where for name, where in places.items()}
+    places |= {_whole(node, made): _place(node) for node in graph["nodes"] if (made := _names(node))}
     trained = [
         name for spec in signature["input_specs"] if (name := spec.get("parameter", {}).get("arg", {}).get("name"))
     ]
@@ -246,12 +244,17 @@ def _calls(node: Mapping[str, Any], values: Values, parameters: Mapping[str, tor
         op, arguments = usual(op, arguments)
         yield Call(first, op, arguments, shape, values.batch, parameters, dtype)
         return
-    # The node's own name may be that of an output.
-    whole = f"{_ALL}{first}"
+    whole = _whole(node, names)
     yield Call(whole, op, arguments, [], values.batch, parameters)
     for index, name in enumerate(names):
         own_arguments = {"self": Reference(whole), "index": index}
         yield Call(name, ITEM, own_arguments, values.shape(name), values.batch, parameters, values.dtype(name))
+
+
+def _whole(node: Mapping[str, Any], names: Sequence[str]) -> str:
+    """What a call with several outputs is called; older files do not say it."""
+    own = node.get("name")
+    return str(own) if own and own not in names else f"all of {names[0]}"
 
 
 def _names(node: Mapping[str, Any]) -> list[str]:
