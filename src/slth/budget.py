@@ -1,7 +1,8 @@
 """An error on the network's output, split over its layers: which base sets keep to it at the least cost.
 
 To first order a layer whose weights are each off by e changes the output by at most G e, its *gain* G being the largest
-row of |W_L| ... |W_{l+1}| |x_{l-1}| over the domain, with the network's own weights (0.3 of the theory, linearised).
+row of |W_L| ... |W_{l+1}| |x_{l-1}| over the domain, with the network's own weights (0.3 of the theory, linearised),
+added up over all paths to the output and all uses of the layer.
 Layer l with base sets of m elements is foreseen to use up
 
     E_l(m) = G (SAFETY mean error + tail error / weights of an output),
@@ -23,14 +24,12 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
+from slth.certify.gains import unit_gains
 from slth.domain import Domain
 from slth.errors import ArgumentError
-from slth.network.graph import INPUT, Node, Sign
-from slth.network.operators import OPERATORS, WEIGHT_OPERATORS
-from slth.network.operators.activation import Elementwise
+from slth.network.graph import Sign
 from slth.network.target import Target, WeightLayer
 from slth.plan import NO_SETTINGS, Goal, Wishes, magnitudes
 
@@ -252,53 +251,24 @@ def _tolerances(
 
 
 def output_gains(target: Target, domain: Domain) -> list[float]:
-    """G of every layer: the largest output error, to first order, for weights and biases that are off by 1."""
-    lower, upper = domain.bounds(target.graph.input_shape)
-    layers = {layer.name: layer for layer in target}
-    sizes = {INPUT: torch.maximum(lower.abs(), upper.abs())}
-    with torch.no_grad():
-        for node in target.graph:
-            sizes[node.name] = _magnitude(node, layers.get(node.name), sizes[node.source])
-        gains = []
-        for number, node in enumerate(target.graph):
-            if node.name not in layers:
-                continue
-            biased = layers[node.name].bias is not None
-            bias = torch.ones(node.attributes["weight_shape"][0], dtype=torch.float64) if biased else None
-            ones = torch.ones(node.attributes["weight_shape"], dtype=torch.float64)
-            error = WEIGHT_OPERATORS[node.op].apply(node.attributes, sizes[node.source][None], ones, bias)[0]
-            for later in target.graph.nodes[number + 1 :]:
-                error = _grown(later, layers.get(later.name), error)
-            gains.append(float(error.max()))
-    return gains
+    """G of every layer: the largest output error, to first order, for weights and biases that are off by 1.
 
-
-def _absolute(node: Node, layer: WeightLayer, x: torch.Tensor, biased: bool) -> torch.Tensor:
-    """A layer with the absolute values of its weights (and biases) on a magnitude."""
-    weight = torch.from_numpy(np.abs(layer.weight_array())).reshape(node.attributes["weight_shape"])
-    bias_array = layer.bias_array() if biased else None
-    bias = None if bias_array is None else torch.from_numpy(np.abs(bias_array))
-    return WEIGHT_OPERATORS[node.op].apply(node.attributes, x[None], weight, bias)[0]
-
-
-def _magnitude(node: Node, layer: WeightLayer | None, x: torch.Tensor) -> torch.Tensor:
-    """A bound on the magnitudes of a node's outputs from one on its input's."""
-    operator = OPERATORS[node.op]
-    if layer is not None:
-        return _absolute(node, layer, x, biased=True)
-    if isinstance(operator, Elementwise):
-        phi = operator.activation(node.attributes)
-        return abs(phi.d) + phi.lipschitz * x + phi.jump
-    result: torch.Tensor = operator.module(node.attributes)(x[None])[0]
-    return result
-
-
-def _grown(node: Node, layer: WeightLayer | None, error: torch.Tensor) -> torch.Tensor:
-    """What a node makes of errors at its input, at most."""
-    operator = OPERATORS[node.op]
-    if layer is not None:
-        return _absolute(node, layer, error, biased=False)
-    if isinstance(operator, Elementwise):
-        return operator.activation(node.attributes).lipschitz * error
-    result: torch.Tensor = operator.module(node.attributes)(error[None])[0]
-    return result
+    Raises
+    ------
+    ArgumentError
+        Where nothing is known of what a node gives, by its name.
+    """
+    gains, states = unit_gains(target, domain)
+    for node in target.graph:
+        if states[node.name].bounded or not all(states[source].bounded for source in node.sources):
+            continue
+        name = node.attributes.get("function", node.op)
+        got = f"an error on the output behind {name}, of which no bound is known over {domain.describe()}"
+        need = "a network of which one is known"
+        raise ArgumentError(f"node {node.name!r}", got, need, "--base-set-size or --tolerance in place of --eps")
+    for name, gain in gains.items():
+        if not math.isfinite(gain):
+            got = f"an error on the output, up to which its own may grow without bound over {domain.describe()}"
+            need = "a domain on which a bound is known"
+            raise ArgumentError(f"layer {name!r}", got, need, "--base-set-size or --tolerance in place of --eps")
+    return [gains[layer.name] for layer in target]
