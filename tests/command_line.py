@@ -311,8 +311,61 @@ def shared():
     return Forward(lambda m, x: m.fc1(F.relu(m.fc1(x)))), example(1, 12)
 
 
-def two_outputs():
-    return Forward(lambda m, x: (m.fc1(x), x))
+def noise():
+    return Forward(lambda m, x: m.fc1(x) + torch.randn_like(x)), example(1, 12)
+
+
+def dropout_on():
+    return Forward(lambda m, x: F.dropout(m.fc1(x))), example(1, 12)
+
+
+def batch_statistics():
+    return nn.Sequential(nn.Linear(12, 4), nn.BatchNorm1d(4, track_running_stats=False)), example(2, 12)
+
+
+def batch_mean():
+    return Forward(lambda m, x: m.fc1(x) - x.mean(0)), example(2, 12)
+
+
+def chosen_rows():
+    return Forward(lambda m, x: m.fc1(x[x[:, 0] > 0])), torch.ones(2, 12)
+
+
+def strange():
+    return Forward(lambda m, x: torch.erfinv(m.fc1(x))), example(1, 12)
+
+
+def total():
+    return Forward(lambda m, x: m.fc1(x).sum()), example(1, 12)
+
+
+def spectrum():
+    return Forward(lambda m, x: torch.fft.rfft(m.fc1(x))), example(1, 12)
+
+
+def complex_weights():
+    model = Forward(lambda m, x: torch.fft.irfft(torch.fft.rfft(m.fc1(x)) * m.gain))
+    model.gain = nn.Parameter(torch.ones(7, dtype=torch.complex64))
+    return model, example(1, 12)
+
+
+def no_numbers():
+    return nn.Sequential(nn.Linear(12, 4, device="meta")), example(1, 12)
+
+
+def scripted():
+    return torch.jit.script(nn.Sequential(nn.Linear(12, 4))), example(1, 12)
+
+
+class Packed(Recurrent):
+    def forward(self, x):
+        lengths = torch.full((len(x),), 5)
+        packed = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True)
+        return self.head(nn.utils.rnn.pad_packed_sequence(self.memory(packed)[0], batch_first=True)[0])
+
+
+def packed():
+    return Packed(nn.LSTM), example(1, 5, 4)
 
 
 def branch():
@@ -326,6 +379,10 @@ class TwoInputs(nn.Linear):
 
 def two_inputs():
     return TwoInputs(12, 3)
+
+
+def uneven():
+    return TwoInputs(12, 3), example(2, 12), torch.rand(2, 12)
 
 
 def only_relu():

@@ -363,23 +363,32 @@ def test_code_in_a_data_file_is_never_executed(key: str, folder: Path, tmp_path:
     assert witness.exists()
 
 
+FOUND = (
+    *("batch_norm", "batch_norm_2d", "layer_norm", "mish", "selu", "softmax", "log_softmax", "transposed", "embedding"),
+    *("lstm", "gru", "residual", "concatenated", "multiplied", "product", "shared"),
+)
+
+
+@pytest.mark.parametrize("name", FOUND)
+def test_layers_of_every_kind_are_found(name: str, folder: Path, tmp_path: Path) -> None:
+    words = ("--model", f"zoo_of_nets:{name}", "--base-set-size", 4, "-o", tmp_path / "net.ticket")
+    found = slth("find", *words, cwd=folder)
+    assert (found.status, found.err) == (0, "") and found.out.startswith("100 % of "), found
+
+
 UNSUPPORTED = [
-    ("batch_norm", "layer '1' (BatchNorm1d)", "batch_norm", "fuse_linear_bn_eval"),
-    ("batch_norm_2d", "layer '1' (BatchNorm2d)", "batch_norm", "fuse_conv_bn_eval"),
-    ("layer_norm", "layer '1' (LayerNorm)", "layer_norm"),
-    ("mish", "layer '1' (Mish)", "mish", "relu, leaky_relu"),
-    ("selu", "layer '1' (SELU)", "selu", "an activation that is covered"),
-    ("softmax", "layer '1' (Softmax)", "before the softmax"),
-    ("log_softmax", "layer '1' (LogSoftmax)", "before the log-softmax"),
-    ("transposed", "layer '0' (ConvTranspose2d)", "conv_transpose2d"),
-    ("embedding", "layer '0' (Embedding)", "embedding"),
-    ("lstm", "layer 'memory' (LSTM)", "lstm", "recurrent"),
-    ("gru", "layer 'memory' (GRU)", "gru", "recurrent"),
-    ("residual", "'add'", "residual"),
-    ("concatenated", "'cat'", "branches"),
-    ("multiplied", "'mul'", "next layer's weights"),
-    ("product", "'matmul'", "try torch.nn.Linear"),
-    ("shared", "layer 'fc1'", "two layers share"),
+    ("noise", "layer 'randn_like'", "operation randn_like", "the same each time"),
+    ("dropout_on", "dropout that is always on", "training=self.training"),
+    ("batch_statistics", "layer '1' (BatchNorm1d)", "statistics of the batch", "track_running_stats=True"),
+    ("batch_mean", "depend on the others of its batch", "a function of one input"),
+    ("chosen_rows", "by the values of the input"),
+    ("strange", "operation erfinv", "slth.activations.register"),
+    ("total", "without the batch axis"),
+    ("spectrum", "complex numbers", "torch.view_as_real"),
+    ("complex_weights", "parameter 'gain'", "complex64"),
+    ("no_numbers", "parameter '0.weight'", "meta device", "loading the weights"),
+    ("scripted", "a scripted module"),
+    ("packed", "cannot trace"),
 ]
 
 
@@ -389,7 +398,7 @@ def test_unsupported_layer_is_refused_by_name(name: str, words: list[str], uncha
 
 
 @pytest.mark.filterwarnings("ignore:The tensor attributes")
-@pytest.mark.parametrize("name", ["batch_norm", "lstm", "mish", "residual"])
+@pytest.mark.parametrize("name", ["noise", "dropout_on", "batch_statistics", "batch_mean", "strange", "spectrum"])
 def test_unsupported_layer_of_a_program_is_refused_with_the_same_words(name: str, folder: Path, tmp_path: Path) -> None:
     with contextlib.chdir(folder):
         import zoo_of_nets  # type: ignore[import-not-found]
@@ -417,8 +426,8 @@ FACTORIES = [
     ("zoo_of_nets:with_argument", "argument: 'x'"),
     ("zoo_of_nets:wrong_pair", "(1, 13)", "1x13 and 12x8"),
     ("zoo_of_nets:pair_without_batch", "(12,)", "unsqueeze(0)"),
-    ("zoo_of_nets:two_outputs", "2 outputs", "one output"),
-    ("zoo_of_nets:two_inputs", "'y'"),
+    ("zoo_of_nets:two_inputs", "'y'", "a constant of the target"),
+    ("zoo_of_nets:uneven", "another row for every example"),
     ("zoo_of_nets:branch", "torch.export", "depends on data"),
     ("zoo_of_nets:only_relu", "without a weight layer"),
     ("zoo_of_nets:not_finite", "layer '2', bias", "-inf at index (3,)"),
