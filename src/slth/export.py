@@ -42,6 +42,8 @@ _MOST_ENTRIES = 1 << 22
 _FEWEST = 3
 """Inputs of the check at least: more than in the batch of the example."""
 _BATCH = 2
+_BOUNDED = frozenset({"sigmoid", "softmax", "tanh", "hardsigmoid", "_softmax"})
+"""Last operations whose values are of size 1 by what they are computed from."""
 
 
 @dataclass(frozen=True)
@@ -176,7 +178,7 @@ def _compare(made: _Made, network: Network, inputs: torch.Tensor, where: str) ->
             raise ExportError(where, got, "one that runs", "--dtype float32, or a folder") from error
         finally:
             network.joined = False
-    largest = float(wanted.abs().max())
+    largest = max(float(wanted.abs().max()), _size_of_rounding(network))
     pairs = [(result, wanted[: len(result)]) for result in results]
     difference = max(float((result[: len(own)] - own).abs().max()) for result, own in pairs)
     relative = difference / largest if largest else difference
@@ -185,6 +187,15 @@ def _compare(made: _Made, network: Network, inputs: torch.Tensor, where: str) ->
         got = f"outputs that differ by {difference:.3g}, {relative:.3g} of the largest"
         raise ExportError(where, got, f"at most {allowed:g} of it, which rounding explains", "another form or suffix")
     return difference, relative
+
+
+def _size_of_rounding(network: Network) -> float:
+    """What outputs are rounded by at least: a sigmoid's as numbers of size 1, however near 0 they are."""
+    graph = network._graph
+    last = graph.nodes[-1]
+    ends = [node for node in graph if node.name in last.sources] if last.op == "join" else [last]
+    names = {str(node.attributes.get("function", node.op)) for node in ends}
+    return 1.0 if names & _BOUNDED else 0.0
 
 
 def _parts(inputs: torch.Tensor, size: int) -> Iterator[torch.Tensor]:
@@ -269,8 +280,11 @@ def _onnx(network: Network, example: torch.Tensor, about: Mapping[str, Any], whe
             made: Any = torch.onnx.export(program, verbose=False, input_names=["input"], output_names=outputs)
             model = made.model_proto
     except Exception as error:
-        reason = next(iter(str(error).strip().splitlines()), "")[:200]
-        got = f"a form that torch.onnx cannot convert ({type(error).__name__}: {reason})"
+        root: BaseException = error
+        while root.__cause__ is not None:
+            root = root.__cause__
+        reason = next(iter(str(root).strip().splitlines()), "")[:200]
+        got = f"a form that torch.onnx cannot convert ({type(root).__name__}: {reason})"
         raise ExportError(where, got, "another", "--form folded, or a .pt2 file") from error
     for node in model.graph.node:
         # Which module a node is from stays; lines of code and their places on this machine go.

@@ -120,6 +120,12 @@ def add_bias(prepared: Prepared, key: str, array: Known) -> None:
     prepared.arrays["bias"] = (key, np.ascontiguousarray(array))
 
 
+def _batch_norm(prepared: Prepared, constants: Constants) -> None:
+    """Whether mean and variance are computed, as some exporters write layer normalisation."""
+    if not {3, 4} <= constants.keys():
+        prepared.node = replace(prepared.node, attributes={**prepared.node.attributes, "computed": True})
+
+
 def _prelu(prepared: Prepared, constants: Constants) -> None:
     """Flat slopes, and the rank that they had: torch has one for each channel where ONNX broadcasts."""
     key, array = constants.get(1, ("", np.zeros((1, 2))))
@@ -162,13 +168,14 @@ _PREPARATIONS: Mapping[str, Preparation] = {
     "MatMul": _matmul,
     "Gemm": _gemm,
     "PRelu": _prelu,
+    "BatchNormalization": _batch_norm,
     **dict.fromkeys(("RNN", "GRU", "LSTM"), _recurrent),
 }
 
 
 def wants_known(node: OnnxNode, place: int, array: Known) -> bool:
     """Whether a constant is given to an operation as a known array, not as a tensor."""
-    numbers: Mapping[str, Any] = {"Resize": (1, 2, 3), "Upsample": (1,), "Pad": (2,), "Clip": (1, 2)}
+    numbers: Mapping[str, Any] = {"Resize": (1, 2, 3), "Upsample": (1,), "Pad": (2,), "Clip": (1, 2), "OneHot": (2,)}
     if not _is_number(array):
         return array.size <= LARGEST_KNOWN
     return array.size <= 1 or place in numbers.get(node.op, ())

@@ -156,7 +156,7 @@ def _example(path: Path, model: onnx.ModelProto, input_shape: tuple[int, ...] | 
     kind = inputs[0].type.tensor_type
     if kind.elem_type not in DTYPES:
         raise UnsupportedError(str(path), f"an input of element type {kind.elem_type}", "numbers")
-    dims = [dim.dim_value or None for dim in kind.shape.dim]
+    dims = [dim.dim_value if dim.dim_value > 0 else None for dim in kind.shape.dim]
     if input_shape is not None:
         fits = not dims or len(dims) == len(input_shape) + 1
         if not fits or any(size not in (None, given) for size, given in zip(dims[1:], input_shape, strict=False)):

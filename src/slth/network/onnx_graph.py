@@ -14,6 +14,7 @@ from slth.network.onnx_network import Condition, OnnxGraph, OnnxNetwork, Slot, S
 from slth.network.onnx_operators import FUNCTIONS, ON_KNOWN, Known, OnnxNode
 from slth.network.onnx_operators.base import Value, is_known
 from slth.network.onnx_paths import Paths, path_of, sanitised
+from slth.network.onnx_patterns import recognised
 
 if TYPE_CHECKING:
     import onnx
@@ -98,7 +99,7 @@ class Builder:
         outputs = [entry.name for entry in proto.output]
         nodes = _needed(proto.node, outputs)
         self.used = {*outputs, *(name for node in nodes for name in _reads(node))}
-        nodes = self._folded(nodes)
+        nodes = _needed(recognised(self._folded(nodes), self.constants), outputs)
         self._check(nodes)
         self._emit(nodes, outputs)
         made = {name for step in self.steps for name in step.outputs} | {entry.name for entry in proto.input}

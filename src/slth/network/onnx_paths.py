@@ -26,7 +26,7 @@ class Paths:
 
     def __init__(self, root: torch.nn.Module) -> None:
         self.root = root
-        self._tensors: dict[str, torch.Tensor] = {}
+        self._tensors: dict[tuple[str, bool], torch.Tensor] = {}
 
     def free(self, path: str, for_tensor: bool = False) -> str:
         """A path at which there is nothing yet; for a module there may be others below it."""
@@ -79,11 +79,12 @@ class Paths:
             if holder not in dict(module.named_children()):
                 module.add_module(holder, torch.nn.Module())
             module = module.get_submodule(holder)
-        tensor = self._tensors.get(key)
+        # Statistics that are equal to a weight are none all the same.
+        tensor = self._tensors.get((key, trained))
         if tensor is None:
             tensor = as_tensor(array)
             tensor = torch.nn.Parameter(tensor) if trained and tensor.is_floating_point() else tensor
-            self._tensors[key] = tensor
+            self._tensors[key, trained] = tensor
         if isinstance(tensor, torch.nn.Parameter):
             module.register_parameter(last, tensor)
         else:

@@ -130,6 +130,11 @@ def batch_norm(node: OnnxNode, x: Value, scale: Value, bias: Value, mean: Value,
     if not node.get("spatial", 1):
         raise node.refuse("spatial 0", "a mean for each channel")
     x = tensor(x)
+    if node.get("computed"):
+        shape = (-1, *(1,) * (x.dim() - 2))
+        factor = tensor(scale, x) / torch.sqrt(tensor(var, x) + node.get("epsilon", 1e-5))
+        centred = x - tensor(mean, x).reshape(shape)
+        return centred * factor.reshape(shape) + tensor(bias, x).reshape(shape)
     return torch.nn.functional.batch_norm(
         x, tensor(mean), tensor(var), tensor(scale), tensor(bias), False, 0.0, node.get("epsilon", 1e-5)
     )
