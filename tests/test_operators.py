@@ -92,7 +92,8 @@ def test_attributes_from_a_file_need_every_name_and_type(name: str, request: pyt
         register(Activation.custom("constant", lambda x: 2 * x, 2, 2, 0, lambda eps: math.inf, 2))
         request.addfinalizer(lambda: forget("constant"))
     samples = {tuple: [1], bool: True, int: 1, float: 2.0, str: "constant"}
-    own = {"gelu": {"approximate": "none"}, "hardtanh": {"low": -1.0, "high": 1.0}}
+    own: dict[str, dict[str, object]] = {"gelu": {"approximate": "none"}, "hardtanh": {"low": -1.0, "high": 1.0}}
+    own["function"] = {"function": "relu", "arguments": {"self": {"source": 0}}, "output": -1, "batch": []}
     good = own.get(name) or {key: samples[kind] for key, kind in operator.kinds.items()}
     assert set(operator.check(good)) == set(operator.kinds)
     with pytest.raises(ValueError, match=name):

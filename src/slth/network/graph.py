@@ -34,7 +34,7 @@ class Sign(enum.StrEnum):
         other = {Sign.NONNEGATIVE: Sign.NONPOSITIVE, Sign.NONPOSITIVE: Sign.NONNEGATIVE}
         return other.get(self, Sign.SIGNED)
 
-    def __or__(self, other: Sign) -> Sign:  # type: ignore[override]
+    def __or__(self, other: Sign) -> Sign:
         """What is known of an entry that is one of two."""
         return self if self is other else Sign.SIGNED
 

@@ -239,9 +239,9 @@ def perceptron(
     order = _chain(where, weights)
     for key in order:
         name = key.removesuffix(".weight")
-        for part, tensor in (("weight", weights[key]), ("bias", biases.get(key))):
-            if tensor is not None:
-                check_numbers(f"layer {name!r}, {part}", tensor)
+        check_numbers(f"layer {name!r}, weight", weights[key])
+        if key in biases:
+            check_numbers(f"layer {name!r}, bias", biases[key])
         if key in biases and biases[key].shape[0] != weights[key].shape[0]:
             n, n_needed = biases[key].shape[0], weights[key].shape[0]
             raise TargetError(f"{where}, bias of {key!r}", f"{n} entries", f"{n_needed}, one for each output")

@@ -94,7 +94,7 @@ class Network(torch.nn.Module):
     def _in_parts(self, x: torch.Tensor) -> Any:
         """For a network that works on batches of one size alone, the last one filled up."""
         size = self._graph.batch
-        parts = []
+        parts: list[Any] = []
         for part in x.split(size):
             whole = torch.cat([part, part[-1:].expand(size - len(part), *part.shape[1:])])
             made = self.forward(whole)
@@ -104,8 +104,9 @@ class Network(torch.nn.Module):
         return torch.cat(parts)
 
 
-def joined(network: Network) -> Network:
+def joined(network: torch.nn.Module) -> Network:
     """The same network, giving several outputs as one."""
+    assert isinstance(network, Network)
     network.joined = True
     return network
 

@@ -149,7 +149,7 @@ _WRAPPED = {"wrap_with_set_grad_enabled": 1, "wrap_with_autocast": 4}
 
 def _flat(program: Program) -> torch.fx.Graph:
     """The program's graph, with those within it that only say how to compute in their places."""
-    graph = program.graph
+    graph: torch.fx.Graph = program.graph
     while any(_wrapped(node) for node in graph.nodes):
         flat, values = torch.fx.Graph(), dict[torch.fx.Node, Any]()
         for node in graph.nodes:
@@ -193,11 +193,12 @@ def _calls(graph: torch.fx.Graph, size: BatchSize, parameters: Mapping[str, torc
 
 
 def _call(node: torch.fx.Node, size: BatchSize, parameters: Mapping[str, torch.Tensor]) -> Call | None:
-    name, value, where = node.name, node.meta.get("val"), _place(node)
+    name, where = node.name, _place(node)
+    value: Any = node.meta.get("val")
     from_several = node.args[0] if node.target is operator.getitem else None
     if isinstance(from_several, torch.fx.Node) and not _stands_for_first(from_several):
-        arguments = {"self": Reference(from_several.name), "index": node.args[1]}
-        return Call(name, ITEM, arguments, size.of(list(value.shape), where), size.size, parameters, value.dtype)
+        item = {"self": Reference(from_several.name), "index": node.args[1]}
+        return Call(name, ITEM, item, size.of(list(value.shape), where), size.size, parameters, value.dtype)
     if isinstance(from_several, torch.fx.Node):
         if node.args[1] != 0:
             return None

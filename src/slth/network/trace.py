@@ -143,7 +143,8 @@ def _functional(program: Program) -> Program:
     if not any(_changes_others(node) for node in program.graph.nodes):
         return program
     with _silence():
-        return program.run_decompositions({})
+        functional: Program = program.run_decompositions({})
+        return functional
 
 
 def _changes_others(node: torch.fx.Node) -> bool:

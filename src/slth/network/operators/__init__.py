@@ -17,8 +17,10 @@ WEIGHT_OPERATORS.update({operator.name: operator for operator in (*WRAPPED, Recu
 
 OPERATORS: dict[str, Operator] = {
     operator.name: operator
-    for operator in (*WEIGHT_OPERATORS.values(), *ELEMENTWISE, MaxPool(), AveragePool(), Reshape(), Pad())
-    + (Join(), Function(), Kept())
+    for operator in (
+        *(*WEIGHT_OPERATORS.values(), *ELEMENTWISE, MaxPool(), AveragePool(), Reshape(), Pad()),
+        *(Join(), Function(), Kept()),
+    )
 }
 
 __all__ = [

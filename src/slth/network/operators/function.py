@@ -17,45 +17,61 @@ from slth.network.graph import TRIAL_BATCHES, Attribute, Layout, Sign, trial_bat
 from slth.network.operators.base import Operator
 from slth.network.operators.signs import SIGNS
 
-_ARITHMETIC = "add sub rsub mul div true_divide floor_divide remainder fmod neg abs pow square sqrt rsqrt reciprocal exp exp2 expm1"
-_ARITHMETIC += " log log2 log10 log1p sin cos tan asin acos atan atan2 sinh cosh asinh acosh atanh erf erfc sign sgn floor ceil round"
-_ARITHMETIC += " trunc frac clamp clamp_min clamp_max clip maximum minimum max min lerp addcmul addcdiv hypot logaddexp"
-_ACTIVATIONS = (
-    "relu relu6 leaky_relu tanh sigmoid gelu silu mish elu selu celu softplus softsign hardtanh hardsigmoid hardswish"
-)
-_ACTIVATIONS += " hardshrink softshrink tanhshrink threshold log_sigmoid logsigmoid glu prelu softmax log_softmax logit special_expit"
-_ACTIVATIONS += " _softmax _log_softmax rrelu logsumexp"
-_LOGIC = "eq ne lt le gt ge logical_and logical_or logical_not logical_xor bitwise_and bitwise_or bitwise_not where masked_fill"
-_LOGIC += " isnan isinf isfinite any all"
-_REDUCTIONS = "sum mean amax amin argmax argmin prod std var var_mean std_mean norm linalg_vector_norm cumsum cumprod count_nonzero"
-_SHAPES = "view reshape _unsafe_view flatten unflatten squeeze unsqueeze transpose permute t numpy_T movedim moveaxis swapaxes expand"
-_SHAPES += " expand_as repeat tile broadcast_to cat concat stack hstack vstack split split_with_sizes chunk unbind tensor_split slice select"
-_SHAPES += " narrow index_select index gather take_along_dim flip roll rot90 unfold im2col pad constant_pad_nd reflection_pad1d"
-_SHAPES += (
-    " reflection_pad2d replication_pad1d replication_pad2d diagonal diag_embed tril triu pixel_shuffle pixel_unshuffle"
-)
-_SHAPES += " channel_shuffle view_as reshape_as repeat_interleave as_strided adjoint mT mH meshgrid type_as to _to_copy clone contiguous"
-_SHAPES += " topk sort"
-_SCATTERS = "copy fill select_scatter slice_scatter diagonal_scatter index_put scatter scatter_add masked_scatter"
-_SCATTERS += " index_fill index_copy index_add"
-_PRODUCTS = "matmul mm bmm baddbmm addmm addbmm dot mv linear bilinear einsum outer scaled_dot_product_attention conv1d conv2d conv3d"
-_PRODUCTS += (
-    " conv_transpose1d conv_transpose2d conv_transpose3d cosine_similarity cdist embedding tensordot kron linalg_matmul"
-)
-_NORMALISATIONS = (
-    "layer_norm native_layer_norm group_norm native_group_norm instance_norm rms_norm batch_norm local_response_norm"
-)
-_NORMALISATIONS += " normalize"
-_POOLS = "max_pool1d max_pool2d max_pool3d max_pool2d_with_indices avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d"
-_POOLS += " adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d"
-_SAMPLING = (
-    "upsample_nearest1d upsample_nearest2d upsample_nearest3d upsample_linear1d upsample_bilinear2d upsample_bicubic2d"
-)
-_SAMPLING += " upsample_trilinear3d _upsample_nearest_exact1d _upsample_nearest_exact2d grid_sampler grid_sampler_2d affine_grid_generator"
-_CREATION = "arange zeros ones full zeros_like ones_like full_like new_zeros new_ones new_full empty_like scalar_tensor eye linspace"
-_CREATION += " one_hot new_tensor"
-_FOURIER = "fft_fft fft_ifft fft_rfft fft_irfft fft_rfft2 fft_irfft2 fft_fft2 fft_ifft2 view_as_real view_as_complex real imag complex"
-_FOURIER += " stft istft"
+_ARITHMETIC = """
+add sub rsub mul div true_divide floor_divide remainder fmod neg abs pow square sqrt rsqrt reciprocal exp exp2 expm1
+log log2 log10 log1p sin cos tan asin acos atan atan2 sinh cosh asinh acosh atanh erf erfc sign sgn floor ceil round
+trunc frac clamp clamp_min clamp_max clip maximum minimum max min lerp addcmul addcdiv hypot logaddexp
+"""
+_ACTIVATIONS = """
+relu relu6 leaky_relu tanh sigmoid gelu silu mish elu selu celu softplus softsign hardtanh hardsigmoid hardswish
+hardshrink softshrink tanhshrink threshold log_sigmoid logsigmoid glu prelu softmax log_softmax logit special_expit
+_softmax _log_softmax rrelu logsumexp
+"""
+_LOGIC = """
+eq ne lt le gt ge logical_and logical_or logical_not logical_xor bitwise_and bitwise_or bitwise_not where masked_fill
+isnan isinf isfinite any all
+"""
+_REDUCTIONS = """
+sum mean amax amin argmax argmin prod std var var_mean std_mean norm linalg_vector_norm cumsum cumprod count_nonzero
+"""
+_SHAPES = """
+view reshape _unsafe_view flatten unflatten squeeze unsqueeze transpose permute t numpy_T movedim moveaxis swapaxes
+expand expand_as repeat tile broadcast_to cat concat stack hstack vstack split split_with_sizes chunk unbind
+tensor_split slice select narrow index_select index gather take_along_dim flip roll rot90 unfold im2col pad
+constant_pad_nd reflection_pad1d reflection_pad2d replication_pad1d replication_pad2d diagonal diag_embed tril triu
+pixel_shuffle pixel_unshuffle channel_shuffle view_as reshape_as repeat_interleave as_strided adjoint mT mH meshgrid
+type_as to _to_copy clone contiguous topk sort
+"""
+_SCATTERS = """
+copy fill select_scatter slice_scatter diagonal_scatter index_put scatter scatter_add masked_scatter index_fill
+index_copy index_add
+"""
+_PRODUCTS = """
+matmul mm bmm baddbmm addmm addbmm dot mv linear bilinear einsum outer scaled_dot_product_attention conv1d conv2d
+conv3d conv_transpose1d conv_transpose2d conv_transpose3d cosine_similarity cdist embedding tensordot kron
+linalg_matmul
+"""
+_NORMALISATIONS = """
+layer_norm native_layer_norm group_norm native_group_norm instance_norm rms_norm batch_norm local_response_norm
+normalize
+"""
+_POOLS = """
+max_pool1d max_pool2d max_pool3d max_pool2d_with_indices avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d
+adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d
+"""
+_SAMPLING = """
+upsample_nearest1d upsample_nearest2d upsample_nearest3d upsample_linear1d upsample_bilinear2d upsample_bicubic2d
+upsample_trilinear3d _upsample_nearest_exact1d _upsample_nearest_exact2d grid_sampler grid_sampler_2d
+affine_grid_generator
+"""
+_CREATION = """
+arange zeros ones full zeros_like ones_like full_like new_zeros new_ones new_full empty_like scalar_tensor eye
+linspace one_hot new_tensor
+"""
+_FOURIER = """
+fft_fft fft_ifft fft_rfft fft_irfft fft_rfft2 fft_irfft2 fft_fft2 fft_ifft2 view_as_real view_as_complex real imag
+complex stft istft
+"""
 FUNCTIONS = frozenset(
     " ".join(
         (
@@ -64,7 +80,7 @@ FUNCTIONS = frozenset(
         )
     ).split()
 )
-"""Names of the torch operations that a node may be: functions of their arguments, without randomness or side effects."""
+"""Names of the torch operations that a node may be: functions of their arguments, without randomness."""
 
 _DTYPES = {
     name: getattr(torch, name) for name in ("float16", "bfloat16", "float32", "float64", "int64", "int32", "bool")

@@ -49,6 +49,7 @@ def channel_scale(
     shape, channels = draft.layouts[source].rest, weight.numel()
     n = len(shape) - 1
     attributes: dict[str, Any] = {"bias": bias is not None}
+    kernel: tuple[int, ...]
     if n == 0:
         attributes |= {"weight_shape": (channels, 1, 1), "axes": 1}
         op, kernel = "scale", (1,)
