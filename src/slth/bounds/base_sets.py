@@ -30,6 +30,9 @@ LEFT_OUT, LEFT_OUT_SHARE = 0.03, 1e-4
 elements, and a tenth as many with every ten elements more, where a larger scale costs less (chosen, by the outputs of
 13 networks)."""
 
+WORTH = 0.1
+"""If that error is above this share of the largest weight, the scale makes the mean error least instead (chosen)."""
+
 ALLOWED_TAIL = 0.1
 """Expected number of weights, besides a share of ALLOWED_SHARE, beyond the tail error of a layer (chosen)."""
 
@@ -133,8 +136,8 @@ def choose_scale(
 
     Every error is proportional to the scale, but a scale too small leaves large weights out of reach. The scale
     returned makes :func:`expected_misses` least at the tolerance; without one it makes that error least which LEFT_OUT
-    and a share of LEFT_OUT_SHARE of the weights are expected to exceed. So it is not the largest weight alone that
-    decides, nor anything that was drawn.
+    and a share of LEFT_OUT_SHARE of the weights are expected to exceed, or where base sets are too small for that, the
+    mean error. So it is not the largest weight alone that decides, nor anything that was drawn.
 
     Parameters
     ----------
@@ -155,16 +158,33 @@ def choose_scale(
     scales = top * np.geomspace(0.5, 64.0, num=_SCALES)
     errors = top * np.geomspace(1e-13, 1.0, num=_ERRORS) if tolerance is None else _relative(tolerance, power)
     missed = expected_misses(values, base_set_size, every, scales, errors)
-    least, column, tie = missed.min(axis=0), 0, 0.01
     if tolerance is None:
         share = 10.0 ** -((base_set_size - 20) / 10)
         left_out = share * (LEFT_OUT + LEFT_OUT_SHARE * np.count_nonzero(values))
-        reached = np.flatnonzero(least <= left_out)
-        column, tie = (int(reached[0]) if reached.size else -1), 0.01 * left_out
-    # Of scales that do equally well, the least makes every other error smaller.
-    good = np.flatnonzero(missed[:, column] <= 1.1 * least[column] + tie)
+        reached = np.flatnonzero((missed.min(axis=0) <= left_out) & (errors <= WORTH * top))
+        best = (
+            _smallest(missed[:, reached[0]], 0.01 * left_out)
+            if reached.size
+            else int(_means(missed, errors, values).argmin())
+        )
+    else:
+        best = _smallest(missed[:, 0], 0.01)
     with np.errstate(over="ignore"):
-        return float(np.float32(np.ldexp(scales[good[0]], power)))
+        return float(np.float32(np.ldexp(scales[best], power)))
+
+
+def _smallest(missed: NDArray[np.float64], tie: float) -> int:
+    """The first of the scales that do about equally well: it makes every other error smaller."""
+    return int(np.flatnonzero(missed <= 1.1 * missed.min() + tie)[0])
+
+
+def _means(
+    missed: NDArray[np.float64], errors: NDArray[np.float64], values: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Mean error of a weight at every scale: the integral of the probabilities of larger ones."""
+    steps = np.diff(errors, prepend=0.0)
+    means: NDArray[np.float64] = (np.minimum(missed, values.size) * steps).sum(axis=1) / values.size
+    return means
 
 
 def _near_one(magnitudes: NDArray[np.float64]) -> tuple[NDArray[np.float64], int]:
@@ -203,10 +223,7 @@ def foreseen_errors(
     # With the largest weight itself as the error, nothing is missed: it may be left at 0.
     within = missed <= ALLOWED_TAIL + ALLOWED_SHARE * values.size
     tails = np.where(within.any(axis=1), errors[within.argmax(axis=1)], top)
-    # The mean of an error is the integral of the probabilities of larger ones.
-    missed = np.minimum(missed, values.size)
-    steps = np.diff(errors, prepend=0.0)
-    means = (missed * steps).sum(axis=1) / values.size
+    means = _means(missed, errors, values)
     best = int((n_mean * means + tails).argmin())
     return math.ldexp(float(means[best]), power), math.ldexp(float(tails[best]), power)
 
