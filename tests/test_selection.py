@@ -108,6 +108,18 @@ def test_what_is_excluded_is_kept_and_the_function_is_the_same(name: str, rest: 
     assert total == sum(parameter.numel() for parameter in model.parameters()) == sum(counted(target.accounts).values())
 
 
+@pytest.mark.parametrize("name", ["resnet", "vit", "unet", "upsample_pixelshuffle"])
+def test_a_layer_without_its_bias_is_the_same_layer(name: str) -> None:
+    model, x = ZOO[name]()
+    target = trace(model, x, Selection(exclude=("*bias",)))
+    ops = {layer.name: layer.node.op for layer in trace(model, x)}
+    assert all(layer.bias is None for layer in target)
+    assert all(layer.node.op == ops[layer.name] for layer in target if layer.node.op != "parameter")
+    torch.testing.assert_close(evaluate(target, x), model(x), rtol=1e-4, atol=1e-4)
+    weights = {account.name: account.state for account in target.accounts if "weight" in account.name}
+    assert set(weights.values()) <= {TICKETED, FOLDED}
+
+
 def test_excluded_tensors_are_in_the_file_and_verify_reads_the_target_alike(tmp_path: Path) -> None:
     model, x = ZOO["resnet"]()
     names = [key for key, _ in model.named_parameters()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from slth.network.operators import OPERATORS
 from slth.network.operators.base import spatial
@@ -11,8 +12,10 @@ from slth.network.rules.base import Call, Draft, Rule, SeveralRule, Value, names
 
 def linear(draft: Draft, call: Call) -> str | None:
     """``torch.nn.functional.linear``."""
-    if not ticketable(draft, call, "weight", "bias"):
+    if not ticketable(draft, call, "weight"):
         return None
+    if not ticketable(draft, call, "weight", "bias"):
+        return _bias_apart(draft, call, linear, 0)
     attributes = OPERATORS["linear"].lower(call, ())
     parameters = names_of(call, "weight", "bias")
     source = draft.source(call.arguments["input"])
@@ -21,10 +24,12 @@ def linear(draft: Draft, call: Call) -> str | None:
 
 def convolution(draft: Draft, call: Call) -> str | None:
     """Convolutions, transposed ones included."""
-    if not ticketable(draft, call, "weight", "bias"):
+    if not ticketable(draft, call, "weight"):
         return None
     if call.arguments.get("transposed"):
         return transposed(draft, call)
+    if not ticketable(draft, call, "weight", "bias"):
+        return _bias_apart(draft, call, convolution, call.weight.dim() - 2)
     source = draft.source(call.arguments["input"])
     attributes = OPERATORS["conv"].lower(call, draft.layouts[source].rest)
     return draft.weigh(
@@ -32,10 +37,23 @@ def convolution(draft: Draft, call: Call) -> str | None:
     )
 
 
+def _bias_apart(draft: Draft, call: Call, rule: Rule, n: int) -> str | None:
+    """A map whose bias is not in its layer, but added behind it: one that is kept, or is computed from values."""
+    made = rule(draft, replace(call, arguments={**call.arguments, "bias": None}))
+    if made is None:
+        return None
+    bias = draft.source(call.arguments["bias"])
+    if n:
+        bias = draft.function("view", f"{call.name}_bias", {"self": Value(bias), "size": [-1, *[1] * n]})
+    return draft.function("add", call.name, {"self": Value(made), "other": Value(bias)})
+
+
 def transposed(draft: Draft, call: Call) -> str | None:
     """Transposed convolutions, whose bias is added by a channel's own: no single tap reaches every position."""
-    if not ticketable(draft, call, "weight", "bias"):
+    if not ticketable(draft, call, "weight"):
         return None
+    if call.arguments.get("bias") is not None:
+        return _bias_apart(draft, call, transposed, call.weight.dim() - 2)
     weight, groups = call.weight, int(call.arguments.get("groups", 1))
     inputs, outputs_per_group, *kernel = weight.shape
     n = len(kernel)
@@ -51,12 +69,7 @@ def transposed(draft: Draft, call: Call) -> str | None:
         "groups": groups,
     }
     source = draft.source(call.arguments["input"])
-    made = draft.weigh("conv_transpose", [source], attributes, own, None, names_of(call, "weight"), call.name)
-    if call.bias is None:
-        return made
-    bias = draft.constant(call.arguments["bias"].name)
-    shaped = draft.function("view", f"{call.name}_bias", {"self": Value(bias), "size": [-1, *[1] * n]})
-    return draft.function("add", call.name, {"self": Value(made), "other": Value(shaped)})
+    return draft.weigh("conv_transpose", [source], attributes, own, None, names_of(call, "weight"), call.name)
 
 
 def embedding(draft: Draft, call: Call) -> str | None:
