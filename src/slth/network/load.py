@@ -25,12 +25,13 @@ from slth.network.calls import Call, Reference
 from slth.network.draft import Draft, Traced
 from slth.network.graph import INPUT
 from slth.network.inputs import as_target, input_dtype
+from slth.network.onnx_file import read_onnx
 from slth.network.operators import operation_of
 from slth.network.rules.linear import linear
 from slth.network.selection import EVERYTHING, Selection
 from slth.network.target import Target, check_numbers
 
-SUFFIXES = (".pt2", ".safetensors", ".pt", ".pth")
+SUFFIXES = (".pt2", ".onnx", ".safetensors", ".pt", ".pth")
 _NETWORKS = (torch.nn.Module, torch.export.ExportedProgram)
 _EXAMPLES = (torch.Tensor, tuple, list, Mapping)
 STATE_KEYS = ("state_dict", "model_state_dict", "model")
@@ -84,6 +85,9 @@ class TargetReference:
                 return self._from_factory(self.model)
         if self.weights is not None:
             raise ArgumentError("--weights", str(self.weights), "--model, whose weights it holds")
+        if self.path is not None and self.path.suffix == ".onnx":
+            self._refuse_activation()
+            return as_target(*read_onnx(existing_file(self.path), self.input_shape), self.selection)
         if self.input_shape is not None:
             shape = ",".join(map(str, self.input_shape))
             raise ArgumentError("--input-shape", shape, "--model, whose input it describes; a file tells its own")
