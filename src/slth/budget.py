@@ -74,6 +74,9 @@ class Foreseeing(Protocol):
     def element_cost(self, layer: WeightLayer, sign: Sign, settings: Mapping[str, Any] = NO_SETTINGS) -> int:
         """Source weights of a layer for each element of its base sets."""
 
+    def cost(self, layer: WeightLayer, sign: Sign, wishes: Wishes, size: int) -> int:
+        """Source weights of a layer with base sets of a size."""
+
     def foresee(self, layer: WeightLayer, wishes: Wishes, size: int) -> tuple[float, float] | None:
         """Mean error of a weight, and the error that hardly any weight is expected to exceed."""
 
@@ -114,11 +117,11 @@ def allocate(
         raise ArgumentError("eps", f"a tolerance of {wishes.tolerance:g} besides, for the fewest elements", need)
     gains = output_gains(target, wishes.domain)
     signs = target.input_signs(wishes.domain.sign)
-    costs = [method.element_cost(layer, signs[layer.name], wishes.settings) for layer in target]
     if method.keeps_tolerance:
+        costs = [method.element_cost(layer, signs[layer.name], wishes.settings) for layer in target]
         return _tolerances(target, gains, costs, eps, split)
     tables = [
-        foreseen(layer, method, wishes, gain, cost) for layer, gain, cost in zip(target, gains, costs, strict=True)
+        foreseen(layer, signs[layer.name], method, wishes, gain) for layer, gain in zip(target, gains, strict=True)
     ]
     errors = [t.errors for t in tables]
     levels = _cheapest(errors, [t.costs for t in tables], eps) if split == "own" else _equal(errors, eps)
@@ -156,7 +159,7 @@ class Foreseen:
     costs: NDArray[np.int64]
 
 
-def foreseen(layer: WeightLayer, method: Foreseeing, wishes: Wishes, gain: float, cost: int) -> Foreseen:
+def foreseen(layer: WeightLayer, sign: Sign, method: Foreseeing, wishes: Wishes, gain: float) -> Foreseen:
     """What is foreseen of a layer before anything is drawn.
 
     Raises
@@ -175,7 +178,8 @@ def foreseen(layer: WeightLayer, method: Foreseeing, wishes: Wishes, gain: float
             pairs[k] = pair
     per_output = layer.weight[0].numel() + (layer.bias is not None)
     errors = gain * (SAFETY * pairs[:, 0] + pairs[:, 1] / per_output)
-    return Foreseen(layer.name, sizes, errors, pairs[:, 1], sizes * cost)
+    costs = np.array([method.cost(layer, sign, wishes, int(size)) for size in sizes])
+    return Foreseen(layer.name, sizes, errors, pairs[:, 1], costs)
 
 
 def _sizes(largest: int) -> NDArray[np.int64]:
@@ -205,7 +209,8 @@ def _cheapest(
         best, choice = 0.0, None
         for number, (error, cost, k) in enumerate(zip(errors, costs, levels, strict=True)):
             if k + 1 < len(error):
-                ratios = (error[k] - error[k + 1 :]) / (cost[k + 1 :] - cost[k])
+                # An element more may cost nothing, where blocks have an even number of neurons.
+                ratios = (error[k] - error[k + 1 :]) / np.maximum(cost[k + 1 :] - cost[k], 0.5)
                 step = int(ratios.argmax())
                 if ratios[step] > best:
                     best, choice = float(ratios[step]), (number, k + 1 + step)

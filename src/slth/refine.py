@@ -170,7 +170,8 @@ class Refinement:
     @cached_property
     def _tables(self) -> dict[str, Foreseen]:
         """What is foreseen of each layer, with a gain of 1."""
-        return {layer.name: foreseen(layer, self.method, self.wishes, 1.0, 1) for layer in self.target}
+        signs = self.target.input_signs(self.wishes.domain.sign)
+        return {layer.name: foreseen(layer, signs[layer.name], self.method, self.wishes, 1.0) for layer in self.target}
 
     def _sparser(self, budget: Sequence[LayerBudget], first: _Tried) -> Iterator[_Tried]:
         """Plans with fewer elements for a weight, from one that holds."""

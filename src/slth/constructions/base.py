@@ -116,6 +116,10 @@ class Construction(ABC):
         wide, narrow = (self._shaped(layer, sign, settings, block_width=width) for width in (4, 2))
         return wide.n_weights - narrow.n_weights
 
+    def cost(self, layer: WeightLayer, sign: Sign, wishes: Wishes, size: int) -> int:
+        """Source weights of a layer with base sets of a size."""
+        return size * self.element_cost(layer, sign, wishes.settings)
+
     def layout(self, order: str) -> type[SourceLayer]:
         """The source's type by the order of its two layers, for constructions that have both orders."""
         return self.source_type

@@ -58,6 +58,7 @@ from slth.plan import Goal, LayerPlan, Plan, Size, Wishes
 from slth.source.kernels import KernelSource
 from slth.source.signed import ShiftedSource, SplitSource, TapSource
 from slth.source.spec import BlockSource, SourceLayer
+
 _POINTWISE_FIRST = BlockByBlock()
 """For inputs of both signs."""
 

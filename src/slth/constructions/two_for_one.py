@@ -101,8 +101,18 @@ class TwoForOne(SubsetSumConstruction):
     """Whether neurons may serve another block than their own."""
 
     def _balances(self, wishes: Wishes) -> bool:
-        """Whether neurons are exchanged between blocks: of mirrored pairs, and with two slopes, all are usable anyway."""
-        return self.exchanges and wishes.initialisation == "uniform" and not wishes.activation.one_sum
+        """Whether neurons are exchanged between blocks: of mirrored pairs, and of equal slopes, all are usable."""
+        return self.exchanges and not wishes.mirrored and not wishes.activation.one_sum
+
+    def _every(self, wishes: Wishes) -> bool:
+        """Whether all base sets have as many elements as were asked for."""
+        return wishes.mirrored or wishes.activation.one_sum or self._balances(wishes)
+
+    def _width(self, layer: WeightLayer, wishes: Wishes, size: int) -> int:
+        """Neurons a block."""
+        if self._balances(wishes):
+            return balanced_width(size, layer.weight.shape[1] + int(layer.bias is not None))
+        return size + size % 2 if wishes.activation.one_sum and not wishes.mirrored else 2 * size
 
     def layout(self, order: str) -> type[SourceLayer]:
         """Balanced blocks, or plain ones where all of a block is usable anyway."""
@@ -118,15 +128,15 @@ class TwoForOne(SubsetSumConstruction):
         """Refuse a base set too small to reach the tolerance for every weight."""
         if wishes.tolerance is not None:
             by_layer = {layer.name: magnitudes(layer) for layer in target}
-            every = wishes.mirrored or self._balances(wishes)
-            _check_reach(by_layer, size, wishes.tolerance, every)
+            _check_reach(by_layer, size, wishes.tolerance, self._every(wishes))
 
     def size(self, layer: WeightLayer, sign: Sign, wishes: Wishes, goal: Goal) -> Size:
-        """Blocks for an expected m usable elements, and the scales that serve the layer's weights best.
+        """Blocks for m usable elements, and the scales that serve the layer's weights best.
 
-        Half of the uniform draws have the sign that a branch needs, so a block has 2m neurons, exchanged between blocks
-        until each has its m; with the looks-linear initialisation those are m mirrored pairs, each usable. Where one subset sum serves both signs of the input, m
-        neurons (2m, if m is odd one more) are enough.
+        Half of the draws have the sign that a branch needs, so a block has 2m neurons, exchanged between blocks until
+        each has its m, and a few more where there is little to exchange; with the looks-linear initialisation those are
+        m mirrored pairs, each usable. Where one subset sum serves both signs of the input, m neurons (if m is odd, one
+        more) are enough.
         """
         phi, size = wishes.activation, goal.base_set_size
         if phi.d != 0 and not wishes.mirrored:
@@ -134,21 +144,21 @@ class TwoForOne(SubsetSumConstruction):
             raise ArgumentError(
                 "source activation", got, "mirrored pairs, in which that cancels", "--initialisation looks-linear"
             )
-        balanced = self._balances(wishes)
-        every = wishes.mirrored or phi.one_sum or balanced
-        scale = choose_scale(magnitudes(layer), size, every, goal.tolerance)
+        scale = choose_scale(magnitudes(layer), size, self._every(wishes), goal.tolerance)
         expand = _expand_scale(layer.name, wishes)
         with np.errstate(over="ignore"):
             scale = float(np.float32(scale / (expand * _factor(phi, wishes.mirrored, sign) * wishes.law.spread**2)))
-        if balanced:
-            width = balanced_width(size, layer.weight.shape[1] + int(layer.bias is not None))
-            return Size(width, scale, wishes.law, expand, own={"elements": size, "input_sign": sign})
-        return Size(size + size % 2 if phi.one_sum and not wishes.mirrored else 2 * size, scale, wishes.law, expand)
+        own = {"elements": size, "input_sign": sign} if self._balances(wishes) else {}
+        return Size(self._width(layer, wishes, size), scale, wishes.law, expand, own=own)
 
     def foresee(self, layer: WeightLayer, wishes: Wishes, size: int) -> tuple[float, float]:
         """From the law of products of two uniform numbers."""
-        every = wishes.mirrored or wishes.activation.one_sum or self._balances(wishes)
-        return foreseen_errors(magnitudes(layer), size, every, layer.weight[0].numel())
+        return foreseen_errors(magnitudes(layer), size, self._every(wishes), layer.weight[0].numel())
+
+    def cost(self, layer: WeightLayer, sign: Sign, wishes: Wishes, size: int) -> int:
+        """Of blocks as wide as they will be."""
+        width = self._width(layer, wishes, size)
+        return self._shaped(layer, sign, wishes.settings, block_width=width).n_weights
 
     def pieces(self, source: BlockSource, layer: WeightLayer, plan: LayerPlan, elements: int) -> Iterator[Piece]:
         """One problem a weight and sign of its input, then one a bias, for some rows of one group at a time."""
@@ -344,7 +354,7 @@ def _members(
 
 
 def _check_reach(
-    magnitudes: Mapping[str, NDArray[np.float64]], base_set_size: int, tolerance: float, mirrored: bool
+    magnitudes: Mapping[str, NDArray[np.float64]], base_set_size: int, tolerance: float, every: bool
 ) -> None:
     """Refuse a size that cannot serve the layer with the largest weight; name one that can serve them all."""
     tops = {name: float(values.max(initial=0.0)) for name, values in magnitudes.items()}
@@ -354,7 +364,7 @@ def _check_reach(
         return
     enough: int | None = max(needed, 1)
     for values in magnitudes.values():
-        enough = None if enough is None else sufficient_size(values, tolerance, mirrored, enough, LARGEST_BASE_SET)
+        enough = None if enough is None else sufficient_size(values, tolerance, every, enough, LARGEST_BASE_SET)
     remedy = (
         f"a base set of {enough}, the smallest that can be expected to, or a larger tolerance"
         if enough is not None
