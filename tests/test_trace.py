@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from torch import nn
 from torch.nn import Linear
 from torch.nn.functional import pad, relu
 
+from slth import find_ticket, load
 from slth.errors import ArgumentError, SlthError, TargetError, UnsupportedError
 from slth.network.accounts import ticketed_share
 from slth.network.target import Target
@@ -244,6 +246,35 @@ def test_complex_parameters_are_refused() -> None:
     model.gain = nn.Parameter(torch.ones(2, dtype=torch.complex64))
     with pytest.raises(TargetError, match=r"'gain'.*complex64"):
         trace(model, torch.zeros(1, 2))
+
+
+@pytest.mark.parametrize("trained", [True, False])
+def test_complex_constants_are_two_real_ones(trained: bool, tmp_path: Path) -> None:
+    """Rotations of positions, and filters of frequencies that are trained as pairs of real numbers."""
+    model = shake(Linear(6, 6), 0)
+    if trained:
+        model.register_parameter("parts", nn.Parameter(torch.randn(4, 2)))
+    else:
+        model.register_buffer("turns", torch.polar(torch.ones(4), torch.arange(4.0)))
+    model.forward = lambda x: _filtered(model, x)
+    x = torch.randn(3, 6)
+    target = trace(model, x)
+    torch.testing.assert_close(evaluate(target, x), model(x))
+    assert {a.name: a.state for a in target.accounts}.get("parts", "ticketed") == "ticketed"
+    assert len(target.kept) == (not trained)
+    if not trained:
+        other = copy.deepcopy(model)
+        other.turns = other.turns.conj()
+        other.forward = lambda x: _filtered(other, x)
+        assert trace(other, x).digest() != target.digest()
+    ticket = find_ticket(target, base_set_size=20)
+    ticket.save(tmp_path / "net.ticket")
+    assert load(tmp_path / "net.ticket") == ticket
+
+
+def _filtered(m: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    turns = torch.view_as_complex(m.parts) if hasattr(m, "parts") else m.turns
+    return torch.fft.irfft(torch.fft.rfft(nn.functional.linear(x, m.weight, m.bias)) * turns)
 
 
 def test_a_network_too_large_for_the_machine_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -176,7 +176,13 @@ class Draft:
             return self._constants[parameter]
         tensor, origins = self.parameters[parameter].detach(), self.origins[parameter]
         tensor = tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor
-        if self.wants(parameter) and tensor.numel():
+        if tensor.is_complex():
+            # Files hold real numbers; those of a complex tensor may be trained, too.
+            parts = f"{parameter}_parts"
+            self.parameters[parts] = torch.view_as_real(tensor.resolve_conj()).contiguous()
+            self.origins[parts] = origins
+            node = self.function("view_as_complex", f"{parameter}_complex", {"self": Value(self.constant(parts))})
+        elif self.wants(parameter) and tensor.numel():
             shape = tuple(tensor.shape)
             attributes = {"weight_shape": (tensor.numel(), 1), "bias": False, "shape": shape}
             node = self.weigh(
