@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slth.mask.base import Mask
-from slth.network.accounts import Account, of_layers
+from slth.network.accounts import Account, of_layers, ticketed_share
 from slth.network.deepen import deepen, deepened
 from slth.network.graph import Graph, Sign
 from slth.network.pooling_layers import FIXED, pool, pooled
@@ -204,6 +204,11 @@ class Ticket:
     def parameters(self) -> tuple[Account, ...]:
         """What became of every parameter, or, where a file does not say it, of every tensor."""
         return self.accounts or of_layers(self.graph, self.kept)
+
+    @property
+    def ticketed_share(self) -> float:
+        """The fraction of the parameters that are ticketed, or folded into those that are; of those that are used."""
+        return ticketed_share(self.parameters)
 
     @property
     def n_weights(self) -> int:
