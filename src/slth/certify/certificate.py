@@ -26,6 +26,8 @@ ARITHMETIC = (
 )
 QUANTILES = ("least", "quarter", "median", "three quarters", "largest")
 COUNTS = ("inputs", "same", "same_around", "right", "right_around")
+_PROVED = ("certified_error", "components", "quantiles", "layer_errors")
+"""Fields with numbers that are null where nothing is proved."""
 _DIGITS = 7
 """Of a stated number (chosen), so that another machine, which rounds otherwise, proves at most as much."""
 _LARGEST_FILE = 1 << 30
@@ -50,7 +52,7 @@ class Certificate:
     method : str
         ``norm``, ``interval`` or ``linear``.
     certified_error : float
-        No input of the domain has a larger error.
+        No input of the domain has a larger error; infinite where nothing is proved of the output, null in a file.
     components : tuple of float
         The same for each output by itself.
     regions : int
@@ -105,8 +107,9 @@ class Certificate:
 
     @property
     def ratio(self) -> float | None:
-        """Certified over observed error; None where nothing was found."""
-        return self.certified_error / self.observed_error if self.observed_error else None
+        """Certified over observed error; None where nothing was found or nothing is proved."""
+        proved = math.isfinite(self.certified_error)
+        return self.certified_error / self.observed_error if self.observed_error and proved else None
 
     @property
     def certified_in_float32(self) -> float | None:
@@ -114,10 +117,10 @@ class Certificate:
         return None if self.float32_error is None else rounded_up(self.certified_error + self.float32_error)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values, with the format's number."""
-        return {"format": FORMAT, **asdict(self), "components": list(self.components)} | {
-            name: list(getattr(self, name)) for name in ("notes", "assumed")
-        }
+        """Plain JSON values, with the format's number; null where nothing is proved."""
+        lists = {name: list(getattr(self, name)) for name in ("notes", "assumed")}
+        value = {"format": FORMAT, **asdict(self), **lists}
+        return value | {name: _stated(value[name]) for name in _PROVED}
 
     def to_bytes(self) -> bytes:
         """The file's content."""
@@ -133,6 +136,24 @@ class Certificate:
             If the file cannot be written; nothing is left behind.
         """
         return write_atomically(Path(path), self.to_bytes())
+
+
+def _stated(value: Any) -> Any:
+    """Numbers of which some may be infinite, as null."""
+    if isinstance(value, Mapping):
+        return {name: _stated(entry) for name, entry in value.items()}
+    if isinstance(value, tuple | list):
+        return [_stated(entry) for entry in value]
+    return None if isinstance(value, float) and math.isinf(value) else value
+
+
+def _read(value: Any) -> Any:
+    """The reverse of :func:`_stated`, of lists and mappings alike; whole fields that are null stay so."""
+    if isinstance(value, dict):
+        return {name: _read(entry) for name, entry in value.items()}
+    if isinstance(value, list):
+        return tuple(_read(entry) for entry in value)
+    return math.inf if value is None else value
 
 
 def rounded_up(bound: float, digits: int = _DIGITS) -> float:
@@ -192,11 +213,15 @@ def from_bytes(content: bytes) -> Certificate:
     for name in sorted(names):
         if not _FIELDS[name](value[name]):
             raise CertificateError(name, repr(value[name])[:80], _need(name))
+    unknown = None in value["components"], None in (value["quantiles"] or {}).values()
+    if (any(unknown) and value["certified_error"] is not None) or (value["certified_error"] is None and not unknown[0]):
+        raise CertificateError("certified_error", "null", "null where bounds on outputs are, and only there")
     try:
         check_json(value["domain"])
     except ArgumentError as error:
         raise CertificateError(error.where, error.got, error.need) from error
-    listed = {name: tuple(value[name]) for name in ("components", "notes", "assumed")}
+    listed = {name: tuple(value[name]) for name in ("notes", "assumed")}
+    listed |= {name: _read(value[name]) for name in _PROVED if name != "quantiles" or value[name] is not None}
     made = Certificate(**{name: value[name] for name in names} | listed)
     if made.to_bytes() != content:
         raise CertificateError("content", "JSON that is not written as slth writes it", "an unaltered file")
@@ -241,11 +266,11 @@ _FIELDS: Mapping[str, Check] = {
     "words": _is_text,
     "norm": lambda value: value in NORMS,
     "method": lambda value: value in METHODS,
-    "certified_error": _is_number,
-    "components": lambda value: _list_of(_is_number)(value) and bool(value),
+    "certified_error": _maybe(_is_number),
+    "components": lambda value: _list_of(_maybe(_is_number))(value) and bool(value),
     "regions": lambda value: _is_count(value) and value > 0,
-    "quantiles": _maybe(lambda value: _map_of(_is_number)(value) and set(value) == set(QUANTILES)),
-    "layer_errors": _map_of(_is_number),
+    "quantiles": _maybe(lambda value: _map_of(_maybe(_is_number))(value) and set(value) == set(QUANTILES)),
+    "layer_errors": _map_of(_maybe(_is_number)),
     "float32_error": _maybe(_is_number),
     "observed_error": _maybe(_is_number),
     "median_ratio": _maybe(_is_number),

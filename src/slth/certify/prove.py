@@ -113,7 +113,8 @@ def certify(
         If the ticket was made for another target.
     ArgumentError
         If the domain does not fit the network or holds inputs of a sign that the ticket was not made for, or nothing
-        finite can be proved.
+        finite can be proved though every operation has a bound. Where one has none the certificate's error is infinite,
+        and its notes say up to where it holds.
     """
     begin = time.perf_counter()
     check_norm(norm)
@@ -145,11 +146,12 @@ def certify_subject(
     """As :func:`certify`, of what was brought together before."""
     norm, given = wanted.norm, data if data is None or isinstance(data, Data) else Data.build(*data)
     regions = inputs.regions(subject.target.graph.input_shape)
+    subject.check_tokens(regions)
     sign = sign_of(regions)
     subject.check_sign(sign, inputs.describe())
     proof = prove(subject, inputs, regions, wanted, on_progress)
     largest = float(proof.errors.max())
-    if not math.isfinite(largest):
+    if not math.isfinite(largest) and not proof.notes:
         got = f"{inputs.describe()}, over which no finite bound was found"
         raise ArgumentError("domain", got, "a smaller set of inputs", "a smaller radius")
     found = None
@@ -271,14 +273,15 @@ def observe(
     """The largest error found in each region: in the middle, at random, by ascent, and on data in a single region."""
     ours, theirs = subject.networks(sign)
     kind, seed = "max" if wanted.norm == "components" else wanted.norm, wanted.seed
+    whole = subject.target.graph.classes > 0
     if all(torch.equal(region.lower, region.upper) for region in regions):
-        return search_regions(ours, theirs, regions, kind, seed, 1, 0, on_progress)
+        return search_regions(ours, theirs, regions, kind, seed, 1, 0, on_progress, whole)
     if len(regions) > 1:
-        return search_regions(ours, theirs, regions, kind, seed, _RESTARTS, _STEPS, on_progress)
-    found = search_regions(ours, theirs, regions, kind, seed, RESTARTS, STEPS, on_progress)
+        return search_regions(ours, theirs, regions, kind, seed, _RESTARTS, _STEPS, on_progress, whole)
+    found = search_regions(ours, theirs, regions, kind, seed, RESTARTS, STEPS, on_progress, whole)
     if data is None:
         return found
-    given = data.inputs_for(subject.target.graph.input_shape)
+    given = subject.taken(data.inputs_for(subject.target.graph.input_shape))
     inside = given[_within(regions[0], given)]
     largest, components = float(found.largest[0]), found.components
     for chunk in inside.split(_AT_ONCE) if len(inside) else ():
@@ -325,10 +328,10 @@ def _check_found(found: Found, proof: Proof, subject: Subject) -> None:
 def _quantiles(errors: torch.Tensor) -> dict[str, float]:
     shares = torch.tensor([0.0, 0.25, 0.5, 0.75, 1.0], dtype=torch.float64)
     # Each an error that is there, the next larger one, so that a share of the regions is really below it.
-    chosen = torch.quantile(errors, shares, interpolation="higher").tolist()
-    return dict(zip(QUANTILES, map(rounded_up, chosen), strict=True))
+    places = (shares * (len(errors) - 1)).ceil().long()
+    return dict(zip(QUANTILES, map(rounded_up, errors.sort().values[places].tolist()), strict=True))
 
 
 def _median_ratio(certified: torch.Tensor, observed: torch.Tensor) -> float | None:
-    found = observed > 0
+    found = (observed > 0) & torch.isfinite(certified)
     return float((certified[found] / observed[found]).median()) if bool(found.any()) else None

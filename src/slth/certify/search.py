@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from slth.certify.region import Ball, Region
+from slth.certify.region import Ball, Box, Region
 from slth.domain import Domain
 from slth.source.distributions import uniform
 from slth.source.philox import stream_key, words
@@ -59,6 +59,7 @@ def search(
     starts: torch.Tensor | None = None,
     seed: int = 0,
     on_progress: Progress = silent,
+    whole: bool = False,
 ) -> float:
     """Largest |a(x) - b(x)| that projected sign-gradient ascent finds in a box.
 
@@ -78,8 +79,13 @@ def search(
         Of the random starts, 0 to 2^64 - 1.
     on_progress : callable
         Told how many steps are done.
+    whole : bool
+        Whether inputs are whole numbers, which are drawn at random as often as there would be steps.
     """
     lower, upper = domain.bounds(shape)
+    if whole:
+        found = search_regions(a, b, [Box(lower, upper)], "max", seed, on_progress=on_progress, whole=True)
+        return float(found.largest[0])
     begin = time.monotonic()
     drawn = uniform(words(stream_key(seed, _SEARCH_LAYER, 0), 0, RESTARTS * math.prod(shape))).astype(np.float64)
     unit = torch.from_numpy(drawn).reshape(RESTARTS, *shape)
@@ -111,6 +117,7 @@ def search_regions(
     restarts: int = RESTARTS,
     steps: int = STEPS,
     on_progress: Progress = silent,
+    whole: bool = False,
 ) -> Found:
     """Largest norm of a(x) - b(x) that projected gradient ascent finds in each of some regions.
 
@@ -128,6 +135,8 @@ def search_regions(
     seed : int
         Of the random starts.
     restarts, steps : int
+    whole : bool
+        Whether inputs are whole numbers: then others are drawn in place of every step.
     """
     largest, components = torch.zeros(len(regions), dtype=torch.float64), None
     at_once = max(1, _BATCH // restarts)
@@ -137,7 +146,7 @@ def search_regions(
         places = _Places(these, restarts)
         x = places.starts(seed, first)
         for step in range(steps + 1):
-            x = x.detach().requires_grad_(step < steps)
+            x = places.tokens(seed, first * (steps + 1) + step) if whole else x.detach().requires_grad_(step < steps)
             differences = (a(x) - b(x)).flatten(1)
             sizes = size_of(differences, kind)
             best = sizes.detach().reshape(len(these), restarts).amax(dim=1)
@@ -146,6 +155,8 @@ def search_regions(
             components = most if components is None else torch.maximum(components, most)
             if step == steps or time.monotonic() > end:
                 break
+            if whole:
+                continue
             (gradient,) = torch.autograd.grad(sizes.sum(), x)
             # The Euclidean norm has no gradient where nothing differs.
             x = places.project(x.detach() + places.along(torch.nan_to_num(gradient)) * (0.5 * (1 - step / steps)))
@@ -187,6 +198,13 @@ class _Places:
         unit[:, half:] = unit[:, half:].sign()
         unit[:, 0] = 0.0
         return self.project((self.lower + self.upper) / 2 + (self.upper - self.lower) / 2 * unit.flatten(0, 1))
+
+    def tokens(self, seed: int, number: int) -> torch.Tensor:
+        """Whole numbers drawn from the box."""
+        drawn = uniform(words(stream_key(seed, _SEARCH_LAYER, 1 + number), 0, self.lower.numel())).astype(np.float64)
+        share = (torch.from_numpy(drawn).reshape(self.lower.shape) + 1) / 2
+        made = (self.lower + (self.upper - self.lower + 1) * share).floor()
+        return torch.minimum(torch.maximum(made, self.lower), self.upper).to(torch.int64)
 
     def along(self, gradient: torch.Tensor) -> torch.Tensor:
         """The direction in which a linear function rises fastest, half as long as the region is wide."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 
+from slth.certify.region import Region
 from slth.container import content_digest
 from slth.copies import realise_all
 from slth.domain import Domain
@@ -48,6 +49,26 @@ class Subject:
     def own_names(self) -> tuple[str, ...]:
         """Users' own activations in the source and in the target, of which numbers are tried and not proved."""
         return tuple(sorted(_own_names(self.ticket, self.target)))
+
+    def taken(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Inputs of the type that the network reads."""
+        return inputs.to(torch.int64) if self.target.graph.classes else inputs
+
+    def check_tokens(self, regions: Sequence[Region]) -> None:
+        """Refuse inputs that are no numbers of tokens, where the network reads such.
+
+        Raises
+        ------
+        ArgumentError
+        """
+        classes = self.target.graph.classes
+        if not classes:
+            return
+        for region in regions:
+            ends = torch.stack([region.lower, region.upper])
+            if bool((ends < 0).any()) or bool((ends > classes - 1).any()) or not torch.equal(ends, ends.round()):
+                got = f"numbers in [{float(region.lower.min()):g}, {float(region.upper.max()):g}]"
+                raise ArgumentError("domain", got, f"whole numbers from 0 to {classes - 1}", "--points DATA")
 
     def check_sign(self, sign: Sign, words: str) -> None:
         """Refuse inputs of a sign for which the ticket was not made.

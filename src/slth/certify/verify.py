@@ -22,7 +22,7 @@ from slth.certify.subject import Subject, prepare
 from slth.data import Data
 from slth.domain import Domain
 from slth.errors import ArgumentError
-from slth.network.graph import Sign
+from slth.network.graph import Graph, Sign
 from slth.network.target import Target, WeightLayer
 from slth.probes import target_probe_outputs
 from slth.realise import RealisedLayer, survivors_digest
@@ -59,7 +59,8 @@ class Verification:
     eps : float or None
         Output error that was asked for.
     certified_error : float or None
-        Proved upper bound on the largest output error over the domain; None without a domain.
+        Proved upper bound on the largest output error over the domain; None without a domain, infinite (in JSON null)
+        where an operation has no bound, of which the notes say which one.
     observed_error : float or None
         Largest output error found by search in the domain and on the data; None without either.
     max_weight_error : float
@@ -105,15 +106,20 @@ class Verification:
         """Certified over observed error; None where there is none of one or nothing was found."""
         return (
             None
-            if self.certified_error is None or not self.observed_error
+            if self.certified_error is None or not self.observed_error or math.isinf(self.certified_error)
             else (self.certified_error / self.observed_error)
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        lists = {"reasons": list(self.reasons), "layers": [asdict(layer) for layer in self.layers]}
+        """Plain JSON values, null for what is infinite."""
+        layers = [asdict(layer) | {"certified_error": _stated(layer.certified_error)} for layer in self.layers]
+        lists = {"reasons": list(self.reasons), "layers": layers, "certified_error": _stated(self.certified_error)}
         more = {"assumed": list(self.assumed), "notes": list(self.notes), "ratio": self.ratio}
         return {**asdict(self), **lists, **more}
+
+
+def _stated(bound: float | None) -> float | None:
+    return None if bound is None or math.isinf(bound) else bound
 
 
 def verify(
@@ -167,7 +173,9 @@ def verify(
     target, hidden, realised = subject.target, subject.hidden, subject.realised
     if data is not None and not isinstance(data, Data):
         data = Data.build(*data)
-    inputs = None if data is None else data.inputs_for(target.graph.input_shape)
+    inputs = None if data is None else subject.taken(data.inputs_for(target.graph.input_shape))
+    if box.bounded:
+        subject.check_tokens([Box(*box.bounds(target.graph.input_shape))])
     bound = _bound(subject, box, method, on_progress) if box.bounded else None
     layers, reasons = _check_layers(ticket, hidden, compared(hidden, realised), bound)
     reasons += _check_probes(ticket, target)
@@ -175,7 +183,7 @@ def verify(
         reasons += _check_domain(ticket, box)
     ours, theirs = subject.networks(box.sign)
     with fitting_threads(target.n_weights):
-        observed, n_outside = _observe(ours, theirs, target.graph.input_shape, box, inputs, seed, on_progress)
+        observed, n_outside = _observe(ours, theirs, target.graph, box, inputs, seed, on_progress)
     reasons += _check_outputs(bound, observed, eps)
     of_theirs, of_ours = (_accuracy(network, data, inputs, target.dtype) for network in (theirs, ours))
     return Verification(
@@ -228,7 +236,7 @@ def _accuracy(
     """Percent of the labelled data that a network classifies right, in the precision in which a person runs it."""
     if data is None or inputs is None or data.labels is None:
         return None
-    return data.accuracy(network.to(dtype), inputs.to(dtype))
+    return data.accuracy(network.to(dtype), inputs.to(dtype) if inputs.is_floating_point() else inputs)
 
 
 def _layer_errors(
@@ -334,13 +342,14 @@ def _check_domain(ticket: Ticket, box: Domain) -> list[str]:
 def _observe(
     ours: torch.nn.Module,
     theirs: torch.nn.Module,
-    shape: tuple[int, ...],
+    graph: Graph,
     box: Domain,
     inputs: torch.Tensor | None,
     seed: int,
     on_progress: Progress,
 ) -> tuple[float | None, int]:
     """Largest error found, and how many of the data lie outside the domain."""
+    shape = graph.input_shape
     if inputs is None and not box.bounded:
         return None, 0
     observed, n_outside = 0.0, 0
@@ -352,14 +361,18 @@ def _observe(
     if inside is not None and len(inside):
         observed = largest_difference(ours, theirs, inside, on_progress)
     if box.bounded:
-        observed = max(observed, search(ours, theirs, box, shape, inside, seed, on_progress))
+        observed = max(observed, search(ours, theirs, box, shape, inside, seed, on_progress, graph.classes > 0))
     return observed, n_outside
 
 
 def _check_outputs(bound: Bounds | None, observed: float | None, eps: float | None) -> list[str]:
     reasons = []
     if bound is not None and eps is not None and not bound.output_error <= eps:
-        reasons.append(f"the certified error {bound.output_error:.4g} is larger than {eps:g}")
+        proved = math.isfinite(bound.output_error)
+        what = (
+            f"the certified error {bound.output_error:.4g} is larger than" if proved else "nothing is certified within"
+        )
+        reasons.append(f"{what} {eps:g}")
     if bound is not None and observed is not None and not observed <= bound.output_error:
         reasons.append(f"an error of {observed:.6g} was observed beyond the certified {bound.output_error:.6g}")
     return reasons

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -247,7 +248,7 @@ def shown_bound(bound: float, digits: int = 4) -> str:
     """A few digits that are not below a bound."""
     from slth.certify.certificate import rounded_up
 
-    return f"{rounded_up(bound, digits):.{digits}g}"
+    return "unknown" if math.isinf(bound) else f"{rounded_up(bound, digits):.{digits}g}"
 
 
 def times(ratio: float) -> str:
@@ -257,6 +258,8 @@ def times(ratio: float) -> str:
 
 def claim_of(made: Certificate) -> str:
     """What a certificate says, in a line."""
+    if math.isinf(made.certified_error):
+        return f"nothing about the outputs over {made.words}, as the notes say"
     return f"{_WORDS[made.norm]} {shown_bound(made.certified_error)} over {made.words}"
 
 

@@ -142,7 +142,7 @@ def _table(result: Verification) -> Table:
             f"{layer.max_weight_error:.1e}",
             f"{layer.mean_weight_error:.1e}",
             f"{layer.missed:,}",
-            "-" if layer.certified_error is None else shown_bound(layer.certified_error, 3),
+            "-" if layer.certified_error in (None, math.inf) else shown_bound(layer.certified_error, 3),
         ]
         rows.append(row)
     # A layer that differs comes before any that is merely far off.
@@ -153,7 +153,9 @@ def _table(result: Verification) -> Table:
 
 def _lines(result: Verification) -> list[str]:
     lines = []
-    if result.certified_error is not None:
+    if result.certified_error == math.inf:
+        lines.append(f"certified: nothing about the outputs over {result.domain}, as the notes say")
+    elif result.certified_error is not None:
         lines.append(
             f"certified: no output differs by more than {shown_bound(result.certified_error)} over {result.domain}"
         )

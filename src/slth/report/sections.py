@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -275,7 +276,7 @@ def verified(found: Verification) -> str:
 
 
 def _or_none(value: float | None) -> str:
-    return "–" if value is None else number(value)
+    return "–" if value is None or math.isinf(value) else number(value)
 
 
 def parameters(ticket: Ticket) -> str:
