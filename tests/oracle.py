@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 
 import slth
+from slth.source.balanced import BalancedSource
 
 _UNIT = 2**260
 """Products of float32 and float64 numbers are whole multiples of 1 / _UNIT down to 1e-78."""
@@ -59,10 +61,6 @@ class DenseLayer:
         group = output // (self.combine.shape[0] // self.groups)
         return range(group * per_group, (group + 1) * per_group)
 
-    def block(self, t: int, width: int) -> int:
-        """Number of a neuron's block within its group; the last one is the biases'."""
-        return t % self.combine.shape[1] // width
-
     def slope(self, output: int, channel: int, tap: int, sign: int) -> int:
         """Exact slope for one sign of one input channel, times _UNIT."""
         total = 0
@@ -96,24 +94,80 @@ def best_subset(elements: list[int], target: int, tolerance: int | None = None) 
     return int(errors[within & (sizes == fewest)].min()), int(fewest)
 
 
-def usable(layer: DenseLayer, output: int, channel: int, tap: int, sign: int, width: int, mirrored: bool) -> list[int]:
+Place = tuple[int, int]
+"""Channel of a group, or -1 for the biases, and sign."""
+
+
+def exchanged(sign: Callable[[int, int], int], n_channels: int, bias: bool, source: Any) -> dict[int, Place]:
+    """The places that the neurons of one group take, as docs/format.md has it: lists, one neuron after another.
+
+    ``sign(t, j)`` is that of neuron t's weight from channel j of the group, or of its bias for j = -1; ``source`` has
+    ``block_width``, ``elements`` and ``input_sign``.
+    """
+    width, m, taken = source.block_width, source.elements, dict[int, Place]()
+    branches = {"nonnegative": [1], "nonpositive": [-1], "signed": [1, -1]}[source.input_sign]
+    base_sets = [(j, 1) for j in range(n_channels) if 1 in branches]
+    base_sets += [(-1, 1)] if bias else []
+    base_sets += [(j, -1) for j in range(n_channels) if -1 in branches]
+    empty: list[Place] = []
+    for j, s in base_sets:
+        block = n_channels if j < 0 else j
+        own = [t for t in range(block * width, (block + 1) * width) if sign(t, j) == s][:m]
+        taken.update(dict.fromkeys(own, (j, s)))
+        empty += [(j, s)] * (m - len(own))
+    free = [t for t in range((n_channels + bias) * width) if t not in taken]
+    for _ in range(40):
+        offers = list(zip(free, empty, strict=False))
+        taken.update({t: (j, s) for t, (j, s) in offers if sign(t, j) == s})
+        refused = [(t, place) for t, place in offers if t not in taken]
+        free = free[len(offers) :] + [t for t, _ in refused]
+        empty = [place for _, place in refused[1:]] + empty[len(offers) :] + [place for _, place in refused[:1]]
+    for j, s in empty[:64]:
+        moves = (
+            [t for t in sorted(taken) if sign(t, j) == s and sign(free[0], taken[t][0]) == taken[t][1]] if free else []
+        )
+        if moves:
+            taken[free.pop(0)], taken[moves[0]] = taken[moves[0]], (j, s)
+    return taken
+
+
+def served(source: Any, layer: DenseLayer) -> list[int | None]:
+    """The channel of its group that each neuron may serve, or -1 for its bias; None where it can be in no base set."""
+    n_channels, per_group, found = layer.expand.shape[1], layer.combine.shape[1], []
+    for first in range(0, len(layer.expand), per_group):
+        if not isinstance(source, BalancedSource):
+            blocks = [t // source.block_width for t in range(per_group)]
+            found += [block if block < n_channels else -1 for block in blocks]
+            continue
+
+        def sign(t: int, j: int, first: int = first) -> int:
+            return int(np.sign(layer.bias[first + t] if j < 0 else layer.expand[first + t, j]))
+
+        places = exchanged(sign, n_channels, layer.bias is not None, source)
+        found += [places[t][0] if t in places else None for t in range(per_group)]
+    return found
+
+
+def usable(
+    layer: DenseLayer, serves: list[int | None], output: int, channel: int, tap: int, sign: int, mirrored: bool
+) -> list[int]:
     """Elements of the base set of one weight and sign: of mirrored pairs each, else those of that sign."""
     found = []
     for column, t in enumerate(layer.neurons(output)):
         u, v = layer.expand[t, channel], layer.combine[output, column, tap]
         in_pair = t % 2 == 0 if mirrored else u * sign > 0
-        if layer.block(t, width) == channel and in_pair:
+        if serves[t] == channel and in_pair:
             found.append(whole(u) * whole(v) // _UNIT)
     return found
 
 
-def usable_constants(layer: DenseLayer, output: int, n_channels: int, width: int, mirrored: bool) -> list[int]:
+def usable_constants(layer: DenseLayer, serves: list[int | None], output: int, mirrored: bool) -> list[int]:
     """Elements of the base set of one bias, at the central tap."""
     assert layer.bias is not None
     tap, found = layer.combine.shape[2] // 2, []
     for column, t in enumerate(layer.neurons(output)):
         b, v = layer.bias[t], layer.combine[output, column, tap]
-        if layer.block(t, width) == n_channels and (t % 2 == 0 if mirrored else b > 0):
+        if serves[t] == -1 and (t % 2 == 0 if mirrored else b > 0):
             found.append(whole(b) * whole(v) // _UNIT)
     return found
 

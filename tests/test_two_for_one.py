@@ -10,11 +10,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 import slth
-from oracle import best_subset, masked_layers, usable, usable_constants, whole
+from oracle import best_subset, masked_layers, served, usable, usable_constants, whole
 from slth.artifact import to_bytes
 from slth.attempt import draw_source
-from slth.constructions import CONSTRUCTIONS
-from slth.constructions.two_for_one import TwoForOne
+from slth.constructions.two_for_one import BlockByBlock, TwoForOne
 from slth.domain import Domain
 from slth.plan import Wishes, make_plan
 from slth.realise import realise
@@ -57,26 +56,27 @@ def test_every_weight_is_realised_by_the_exact_optimum_of_its_base_set(name: str
     tolerance = whole(ticket.tolerance) if ticket.objective == "sparsest" else None
     checked = 0
     for layer, (source, facts, dense) in zip(target, masked_layers(ticket), strict=True):
-        weight, width, mirrored = layer.weight_array(), source.block_width, source.mirrored
+        weight, mirrored, serves = layer.weight_array(), source.mirrored, served(source, dense)
         for output, channel, tap in np.ndindex(*weight.shape):
             for sign in facts.input_sign.branches:
                 wanted = whole(weight[output, channel, tap])
-                least, fewest = best_subset(
-                    usable(dense, output, channel, tap, sign, width, mirrored), wanted, tolerance
-                )
+                elements = usable(dense, serves, output, channel, tap, sign, mirrored)
+                assert len(elements) == ticket.base_set_size
+                least, fewest = best_subset(elements, wanted, tolerance)
                 assert abs(dense.slope(output, channel, tap, sign) - wanted) == least
                 if fewest >= 0:
                     group = dense.neurons(output)
                     kept = sum(
                         bool(dense.combine_mask[output, column, tap])
                         for column, t in enumerate(group)
-                        if dense.block(t, width) == channel and dense.expand[t, channel] * sign > 0
+                        if serves[t] == channel and dense.expand[t, channel] * sign > 0
                     )
                     assert kept == fewest
                 checked += 1
         bias = layer.bias_array()
         for output, value in enumerate([] if bias is None else bias):
-            elements = usable_constants(dense, output, weight.shape[1], width, mirrored)
+            elements = usable_constants(dense, serves, output, mirrored)
+            assert len(elements) == ticket.base_set_size
             least, _ = best_subset(elements, whole(value), tolerance)
             assert abs(dense.constant(output) - whole(value)) == least
             checked += 1
@@ -85,15 +85,12 @@ def test_every_weight_is_realised_by_the_exact_optimum_of_its_base_set(name: str
 
 @given(cases(largest_base_set=9))
 def test_each_kept_neuron_keeps_exactly_one_weight_or_its_bias(case: Case) -> None:
-    """Theory 0.4, C3, B2; and it is the one of its own block."""
+    """Theory 0.4, C3, B2; and it is the one that it serves, which is known before any target is."""
     for source, _, dense in masked_layers(case.find()):
-        for t in range(source.n_neurons):
-            block = dense.block(t, source.block_width)
-            kept_inputs = np.flatnonzero(dense.expand_mask[t])
-            kept_bias = int(dense.bias_mask[t]) if dense.bias_mask is not None else 0
-            assert len(kept_inputs) + kept_bias <= 1
-            assert all(channel == block for channel in kept_inputs)
-            assert not kept_bias or block == source.inputs_per_group
+        for t, channel in enumerate(served(source, dense)):
+            kept = np.flatnonzero(dense.expand_mask[t]).tolist()
+            kept += [-1] if dense.bias_mask is not None and dense.bias_mask[t] else []
+            assert kept in ([], [channel])
 
 
 @given(cases(largest_base_set=9))
@@ -157,18 +154,25 @@ def test_the_ticket_does_not_depend_on_the_size_of_the_pieces(case: Case, elemen
         assert to_bytes(case.find(target)) == whole_layers
 
 
+def _sizes(method: TwoForOne, base_set_size: int, seed: int) -> np.ndarray:
+    """Elements that each problem of a small layer is given."""
+    target = Case(mlp((3, 2), bias=True), (3,)).target()
+    plan = make_plan(target, method, Wishes(base_set_size=base_set_size, domain=Domain.parse((0, 1))))
+    (source,) = draw_source(target, plan, seed).layers
+    (piece,) = method.pieces(source, target.layers[0], plan.layers[0], 1 << 30)
+    return piece.sizes
+
+
 @pytest.mark.parametrize(("base_set_size", "largest"), [(30, ENOUGH_ELEMENTS), (40, 40)])
 def test_rich_blocks_are_used_up_to_what_is_enough(base_set_size: int, largest: int) -> None:
-    target = Case(mlp((3, 2), bias=True), (3,)).target()
-    wishes = Wishes(base_set_size=base_set_size, domain=Domain.parse((0, 1)))
-    plan = make_plan(target, CONSTRUCTIONS["two-for-one"], wishes)
-    method = TwoForOne()
-    sizes = []
-    for seed in range(30):
-        (source,) = draw_source(target, plan, seed).layers
-        (piece,) = method.pieces(source, target.layers[0], plan.layers[0], 1 << 30)
-        sizes.append(piece.sizes.max())
-    assert max(sizes) == largest <= MAX_ELEMENTS
+    """Where neurons serve their own block alone, as in the constructions that are made of this one."""
+    sizes = [_sizes(BlockByBlock(), base_set_size, seed) for seed in range(30)]
+    assert np.max(sizes) == largest <= MAX_ELEMENTS and np.min(sizes) < base_set_size
+
+
+@pytest.mark.parametrize("base_set_size", [1, 5, 20, 40])
+def test_exchanged_neurons_make_all_base_sets_the_same_size(base_set_size: int) -> None:
+    assert {int(size) for seed in range(10) for size in _sizes(TwoForOne(), base_set_size, seed)} == {base_set_size}
 
 
 def test_a_weight_of_zero_keeps_nothing() -> None:
