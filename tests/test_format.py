@@ -38,6 +38,35 @@ def by_shape(law: str, fan_in: int, fan_out: int) -> np.float32:
     return np.float32(math.sqrt(6 / (fan_in + fan_out)) if law == "xavier-uniform" else 1.0)
 
 
+def exchange(signs: np.ndarray, width: int, m: int, base_sets: list[tuple[int, int]]) -> list[int]:
+    """Column of ``signs`` that each neuron of a group keeps: of the weights from its channels, then of its bias."""
+    place: dict[int, tuple[int, int]] = {}
+    e: list[tuple[int, int]] = []
+    for j, s in base_sets:
+        fitting = [t for t in range(j * width, j * width + width) if signs[t, j] == s]
+        for t in fitting[:m]:
+            place[t] = (j, s)
+        e.extend([(j, s)] * max(0, m - len(fitting)))
+    f = sorted(set(range(len(signs))) - set(place))
+    for _ in range(40):
+        n, refused, r = min(len(e), len(f)), [], []
+        for i in range(n):
+            j, s = e[i]
+            if signs[f[i], j] == s:
+                place[f[i]] = e[i]
+            else:
+                refused.append(f[i])
+                r.append(e[i])
+        f, e = f[n:] + refused, r[1:] + e[n:] + r[:1]
+    for j, s in e[:64]:
+        for t in range(len(signs)):
+            if f and t in place and signs[t, j] == s and signs[f[0], place[t][0]] == place[t][1]:
+                place[f[0]], place[t] = place[t], (j, s)
+                f = f[1:]
+                break
+    return [place[t][0] if t in place else t // width for t in range(len(signs))]
+
+
 class Reader:
     """A ticket file, as the page describes it."""
 
@@ -84,10 +113,10 @@ class Reader:
         kept = np.unpackbits(self.tensors[f"layers.{number}.neurons"])[:neurons].astype(bool)
         bits = np.unpackbits(self.tensors[f"layers.{number}.combine"])
         channel, univariate = np.full(neurons, -1), np.zeros(neurons)
+        reads = self.reads(number, np.sign(np.column_stack([u, b])), per_group, inputs, attributes["bias"])
         for n in np.flatnonzero(kept):
-            block = n % per_group // width
-            channel[n] = n // per_group * inputs + block if block < inputs else -1
-            univariate[n] = u[n, block] if block < inputs else b[n]
+            channel[n] = n // per_group * inputs + reads[n] if reads[n] < inputs else -1
+            univariate[n] = u[n, reads[n]] if reads[n] < inputs else b[n]
         combine, position = np.zeros((outputs, neurons, taps)), 0
         for o in range(outputs):
             first = o // (outputs // groups) * per_group
@@ -96,6 +125,18 @@ class Reader:
             combine[o, mine] = np.where(row, v[o, mine - first], 0)
             position += -(-len(mine) * taps // 8) * 8
         return channel, univariate, combine, kept
+
+    def reads(self, number: int, signs: np.ndarray, per_group: int, inputs: int, bias: bool) -> list[int]:
+        """The channel of its group that each neuron keeps, or the number of channels for its bias."""
+        own = self.header["source"]["layers"][number]
+        width = own["block_width"]
+        if own.get("order") != "balanced":
+            return [n % per_group // width for n in range(len(signs))]
+        base_sets = [(j, 1) for j in range(inputs)] if own["input_sign"] != "nonpositive" else []
+        base_sets += [(inputs, 1)] if bias else []
+        base_sets += [(j, -1) for j in range(inputs)] if own["input_sign"] != "nonnegative" else []
+        groups = [signs[first : first + per_group] for first in range(0, len(signs), per_group)]
+        return [j for group in groups for j in exchange(group, width, own["elements"], base_sets)]
 
     def run(self, x: np.ndarray) -> np.ndarray:
         """The network's output on one input: linear layers and one-dimensional convolutions."""
@@ -132,6 +173,7 @@ NETWORKS = {
         lambda: torch.nn.Sequential(torch.nn.Linear(4, 5), torch.nn.ReLU(), torch.nn.Linear(5, 2, bias=False)),
         (4,),
     ),
+    "wide": (lambda: torch.nn.Sequential(torch.nn.Linear(11, 3, bias=False)), (11,)),
     "convolution": (
         lambda: torch.nn.Sequential(
             torch.nn.Conv1d(2, 4, 3, stride=2, padding=2, dilation=2, groups=2),
@@ -146,7 +188,7 @@ NETWORKS = {
 
 @pytest.mark.parametrize("law", ["uniform", "kaiming-uniform", "xavier-uniform"])
 @pytest.mark.parametrize("initialisation", ["uniform", "looks-linear"])
-@pytest.mark.parametrize("domain", [None, (0, 1)])
+@pytest.mark.parametrize("domain", [None, (0, 1), (-1, 0)])
 @pytest.mark.parametrize("name", list(NETWORKS))
 def test_a_reader_written_from_the_page_computes_the_same(
     tmp_path: Path, name: str, domain: Any, initialisation: str, law: str
@@ -162,7 +204,7 @@ def test_a_reader_written_from_the_page_computes_the_same(
     generator = torch.Generator().manual_seed(1)
     for _ in range(5):
         x = torch.rand(shape, dtype=torch.float64, generator=generator) * 2 - 1
-        x = x.abs() if domain else x
+        x = x.abs() * (1 if domain[1] else -1) if domain else x
         with torch.no_grad():
             expected = folded(x[None])[0].numpy()
         np.testing.assert_allclose(reader.run(x.numpy()), expected, rtol=1e-12, atol=1e-12)
