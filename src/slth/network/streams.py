@@ -177,9 +177,10 @@ def _sum(graph: Graph, node: Node, read: Sequence[Value]) -> Value:
     if not _is_sum(node):
         need = "activations, pooling and sums of two values between layers, and no other function"
         refuse(node, f"the function {node.attributes['function']}", need)
-    if not all(value.kind for value in read):
-        got = "a sum with what comes from the network's input alone, of which there are no copies"
-        refuse(node, got, "a weight layer before either term of a sum")
+    alone = [source for source, value in zip(node.sources, read, strict=True) if not value.kind]
+    if alone:
+        what = "the network's input" if alone[0] == INPUT else f"{alone[0]!r}"
+        refuse(node, f"a sum with {what}, of which there are no copies", "a weight layer before either term of a sum")
     shapes = {graph.layout_of(source) for source in node.sources}
     if len({(value.kind, value.positions) for value in read}) != 1 or len(shapes) != 1:
         refuse(node, "a sum of values of different shapes", "values of one shape, with the channels on one axis")
