@@ -173,7 +173,7 @@ NETWORKS = {
         lambda: torch.nn.Sequential(torch.nn.Linear(4, 5), torch.nn.ReLU(), torch.nn.Linear(5, 2, bias=False)),
         (4,),
     ),
-    "wide": (lambda: torch.nn.Sequential(torch.nn.Linear(11, 3, bias=False)), (11,)),
+    "wide": (lambda: torch.nn.Sequential(torch.nn.Linear(12, 3, bias=False)), (12,)),
     "convolution": (
         lambda: torch.nn.Sequential(
             torch.nn.Conv1d(2, 4, 3, stride=2, padding=2, dilation=2, groups=2),
