@@ -122,7 +122,7 @@ class Refinement:
         """The plan of the budget, and wider ones until one holds."""
         total = sum(layer.share for layer in budget) or 1.0
         allowed = {layer.name: self.eps * layer.share / total for layer in budget}
-        goals: list[Goal] | None = [layer.goal for layer in budget]
+        goals: list[Goal] | None = self.method.level(self.target, [layer.goal for layer in budget])
         before, kind = None, "planned"
         for number in range(1, ROUNDS + 1):
             assert goals is not None
@@ -153,6 +153,7 @@ class Refinement:
         if made == list(goals):
             # Those that used too much have all that they can have: the others make room.
             made = [self._one_wider(layer.name, goal, 0.5) for layer, goal in zip(self.target, goals, strict=True)]
+        made = self.method.level(self.target, made)
         return None if made == list(goals) else made
 
     def _one_wider(self, name: str, goal: Goal, factor: float) -> Goal:

@@ -104,6 +104,10 @@ class Construction(ABC):
     def size(self, layer: WeightLayer, sign: Sign, wishes: Wishes, goal: Goal) -> Size:
         """Block width, scale and law of a layer's source; nothing random is seen."""
 
+    def level(self, target: Target, goals: Sequence[Goal]) -> list[Goal]:
+        """The goals as a plan takes them, where layers must have base sets of one size."""
+        return list(goals)
+
     def foresee(self, layer: WeightLayer, wishes: Wishes, size: int) -> tuple[float, float] | None:
         """Mean error of a weight with base sets of a size, and the error that hardly any is expected to exceed.
 

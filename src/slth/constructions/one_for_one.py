@@ -103,6 +103,9 @@ class OneForOne(SubsetSumConstruction):
 
     def hidden(self, target: Target, settings: Mapping[str, Any]) -> Target:
         """The target with the identity layers of its extra depth."""
+        if not settings.get("extra_depth", 0):
+            # What copies cannot be carried through is refused before any work.
+            streams(target.graph)
         return deepen(target, settings.get("extra_depth", 0))
 
     def check(self, target: Target, wishes: Wishes, size: int) -> None:
@@ -118,12 +121,17 @@ class OneForOne(SubsetSumConstruction):
         """As for any product of two weights; what copies differ by, and what that adds up to, is not foreseen."""
         return _FIRST.foresee(layer, wishes, size)
 
+    def level(self, target: Target, goals: Sequence[Goal]) -> list[Goal]:
+        """Base sets as large as the largest of a stream, for all layers that read it."""
+        sizes = streams(target.graph).even([int(goal.base_set_size) for goal in goals])
+        return [dataclasses.replace(goal, base_set_size=size) for goal, size in zip(goals, sizes, strict=True)]
+
     def sizes(self, target: Target, signs: Mapping[str, Sign], wishes: Wishes, goals: Sequence[Goal]) -> list[Size]:
         """Blocks of the first layers as in two-for-one; then m copies, and scales that reach the weights.
 
         Layers that read the same, or what meets in a sum, read as many copies as the largest of their base sets has.
         """
-        sizes = streams(target.graph).even([int(goal.base_set_size) for goal in goals])
+        sizes = [int(goal.base_set_size) for goal in self.level(target, goals)]
         made = []
         for layer, layout, goal, size in zip(target, widen(target.graph, sizes).layouts, goals, sizes, strict=True):
             if not layout.reads_copies:
