@@ -208,7 +208,7 @@ def _moved(target: Target, wishes: Wishes) -> tuple[Target, dict[str, float]]:
         return target, {}
     found = shifts(target, wishes.domain)
     layers = tuple(moved(layer, found[layer.name]) if layer.name in found else layer for layer in target)
-    return Target(target.graph, layers), found
+    return replace(target, layers=layers), found
 
 
 def _pieces(
