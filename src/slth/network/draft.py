@@ -137,7 +137,8 @@ class Draft:
         full = _unparametrised(full)
         module, _, last = full.rpartition(".")
         if last in ("weight", "weight_v", "weight_g", "weight_orig"):
-            path = module
+            # The network itself may be a layer, without a path.
+            path, full = module, full if module else ""
         elif any(f"{module}.{other}" in self._full for other in ("weight", "weight_orig", "weight_v")):
             # That module's own path may be the name of a layer, which no other name may begin with.
             path = ""
@@ -338,7 +339,7 @@ class Draft:
         return {node.name: (self.weights[node.name].weight, self.weights[node.name].bias) for node in graph.weighted}
 
     def accounts(self) -> tuple[Account, ...]:
-        """What became of every parameter, by name."""
+        """What became of every parameter, in the order of the state dict."""
         ticketed, folded = defaultdict[str, list[str]](list), defaultdict[str, list[str]](list)
         for name, own in self.weights.items():
             for origin in own.origins:
@@ -347,7 +348,7 @@ class Draft:
                 folded[origin].append(name)
         kept = {origin: why for node in self.kept for origin, why in self.reasons.get(node, {}).items()}
         entries = []
-        for traced in sorted(self.traced.trained, key=lambda name: self.traced.names.get(name, name)):
+        for traced in [name for name in self.traced.parameters if name in self.traced.trained]:
             full, n = self.traced.names.get(traced, traced), self.traced.parameters[traced].numel()
             if full in kept:
                 entries.append(Account(full, n, KEPT, kept[full]))
