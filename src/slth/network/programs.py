@@ -84,7 +84,7 @@ def read_program(program: Program, batch: int = 0, in_memory: bool = True) -> tu
         **signature.inputs_to_buffers,
         **signature.inputs_to_lifted_tensor_constants,
     }
-    parameters = {name: state[full] for name, full in names.items() if isinstance(state.get(full), torch.Tensor)}
+    parameters = _on_cpu({name: state[full] for name, full in names.items() if full in state})
     graph = _flat(program)
     nodes = {node.name: node for node in graph.nodes}
     inputs = [name for name in signature.user_inputs if isinstance(name, str)]
@@ -118,6 +118,21 @@ def read_program(program: Program, batch: int = 0, in_memory: bool = True) -> tu
         in_memory=in_memory,
     )
     return calls, traced
+
+
+def _on_cpu(state: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    """Those that are tensors, wherever they are; what is one tensor stays one."""
+    moved: dict[Any, torch.Tensor] = {}
+    found = {}
+    for name, tensor in state.items():
+        if not isinstance(tensor, torch.Tensor):
+            continue
+        if tensor.device.type != "cpu":
+            place = (tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride())
+            moved.setdefault(place, tensor.detach().cpu())
+            tensor = moved[place]
+        found[name] = tensor
+    return found
 
 
 def _batch_size(program: Program, example: torch.Tensor, batch: int) -> BatchSize:

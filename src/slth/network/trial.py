@@ -31,7 +31,7 @@ def trial_inputs(graph: Graph, n: int, example: torch.Tensor | None = None) -> t
     shape = (n, *graph.input_shape)
     steps = (torch.arange(math.prod(shape), dtype=torch.float64) * _STEP % 1.0).reshape(shape)
     if graph.classes:
-        known = torch.arange(graph.classes) if example is None else example.flatten().unique()
+        known = torch.arange(graph.classes) if example is None else example.flatten().unique().cpu()
         # Of an example of nothing but zeros, all classes.
         known = torch.arange(graph.classes) if known.numel() == 1 else known
         return known[(steps * known.numel()).long()].to(torch.int64 if example is None else example.dtype)
@@ -106,7 +106,7 @@ def check(target: Target, model: torch.nn.Module | None = None, example: torch.T
     n = graph.batch or (2 if target.n_weights > _MANY and (example is None or len(example) != 2) else 3)
     x = trial_inputs(graph, n, example)
     x = x if example is not None or not x.is_floating_point() else x.to(target.dtype)
-    theirs = None if model is None else _run(model, x)
+    theirs = None if model is None or example is None else _run(model, x.to(example.device))
     ours = target_module(target, _precision(x))
     x = x.cpu()
     try:
