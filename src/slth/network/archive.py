@@ -243,7 +243,7 @@ def _calls(node: Mapping[str, Any], values: Values, parameters: Mapping[str, tor
     first, several = names[0], len(names) > 1 or "as_tensors" in node["outputs"][0]
     shape, dtype = values.shape(first), values.dtype(first)
     if not several or op in FIRST_ALONE:
-        op, arguments = usual(op, arguments)
+        op, arguments = usual(op, arguments, dtype)
         yield Call(first, op, arguments, shape, values.batch, parameters, dtype)
         return
     whole = _whole(node, names)

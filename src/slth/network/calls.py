@@ -108,8 +108,18 @@ def references(value: Any) -> Iterator[Reference]:
             yield from references(entry)
 
 
-def usual(op: str, arguments: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
-    """A normalisation as decomposed programs call it, in the form in which modules do."""
+_NEW = {f"new_{kind}": kind for kind in ("zeros", "ones", "full")}
+"""New tensors that take nothing but their number type from another."""
+
+
+def usual(op: str, arguments: Mapping[str, Any], dtype: torch.dtype | None) -> tuple[str, Mapping[str, Any]]:
+    """A call in the form in which there are rules for it, given the number type of its value.
+
+    Normalisations of decomposed programs are those of modules; new tensors that are like others do without them.
+    """
+    if op in _NEW:
+        own = {key: arguments[key] for key in ("size", "fill_value") if key in arguments}
+        return _NEW[op], {**own, "dtype": arguments.get("dtype") or dtype}
     if op not in _NORMALISED:
         return op, arguments
     if op == "native_layer_norm":

@@ -10,7 +10,7 @@ from typing import Any
 from slth.network.calls import Call
 from slth.network.graph import Layout
 
-_CREATIONS = frozenset({"zeros", "ones", "full", "empty", "new_zeros", "new_ones", "new_full"})
+_CREATIONS = frozenset({"zeros", "ones", "full", "empty"})
 
 
 def may_go_by_batch(call: Call, batch: int) -> bool:

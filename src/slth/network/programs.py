@@ -230,7 +230,9 @@ def _call(node: torch.fx.Node, size: BatchSize, parameters: Mapping[str, torch.T
     several = not isinstance(value, torch.Tensor)
     schema = node.target._schema
     given = dict(zip((argument.name for argument in schema.arguments), node.args, strict=False)) | dict(node.kwargs)
-    op, arguments = usual(_operation(schema.name), {key: size.of(entry, where) for key, entry in given.items()})
+    dtype = None if several else value.dtype
+    own = {key: size.of(entry, where) for key, entry in given.items()}
+    op, arguments = usual(_operation(schema.name), own, dtype)
     return Call(
         name=name,
         op=op,
@@ -238,7 +240,7 @@ def _call(node: torch.fx.Node, size: BatchSize, parameters: Mapping[str, torch.T
         shape=[] if several else size.of(list(value.shape), where),
         batch=size.size,
         parameters=parameters,
-        dtype=None if several else value.dtype,
+        dtype=dtype,
     )
 
 
