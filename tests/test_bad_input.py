@@ -77,6 +77,7 @@ def _bad_targets(home: Path) -> None:
     torch.save({"0.weight": torch.eye(3).to_sparse()}, home / "sparse.pt")
     torch.save(small_net(), home / "module.pt")
     (home / "net.onnx").touch()
+    (home / "net.tflite").touch()
 
 
 def _bad_programs(home: Path) -> None:
@@ -246,7 +247,8 @@ TARGETS = [
     ("plain/net.pt", "no such file"),
     (f"{LONG_NAME}.pt", "File name too long"),
     ("taken", "not a file"),
-    ("net.onnx", ".onnx", ".safetensors"),
+    ("net.onnx", "not readable ONNX", "a complete .onnx file"),
+    ("net.tflite", ".tflite", ".safetensors"),
     ("plain", ".safetensors"),
     ("empty.safetensors", "damaged"),
     ("empty.pt", "an empty file"),

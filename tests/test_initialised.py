@@ -56,7 +56,7 @@ def tensors(source: SourceLayer) -> list[tuple[np.ndarray, float, float, tuple[i
     if isinstance(source, CopySource):
         shape = (source.rows, source.columns, *kernel)
         return [(source.weight(0, source.rows), source.scale, combine, shape)]
-    first, second = (kernel, ones) if source.order else (ones, kernel)
+    first, second = (kernel, ones) if source.kernel_first else (ones, kernel)
     return [
         (source.expand_weight(), source.expand_scale, expand, (source.n_neurons, source.inputs_per_group, *first)),
         (
@@ -250,7 +250,9 @@ def test_a_construction_with_a_law_of_its_own_refuses_it(construction: str) -> N
 def test_a_file_whose_factors_are_no_powers_of_two_is_refused() -> None:
     ticket = Case(mlp((2, 3, 1)), (2,), {"distribution": "kaiming-uniform", "base_set_size": 3}).find()
     header, arrays = TICKETS.header(ticket), TICKETS.tensors(ticket)
-    assert [set(layer) for layer in header["source"]["layers"]] == [{"block_width", "scale"}] * 2
+    assert [set(layer) - {"order", "elements", "input_sign"} for layer in header["source"]["layers"]] == [
+        {"block_width", "scale"}
+    ] * 2
     header["source"]["layers"][0]["scale"] = 24.0
     with pytest.raises(TicketError, match="power of 2"):
         from_bytes(forge(header, arrays))

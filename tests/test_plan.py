@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from slth.activations import parse
 from slth.bounds.base_sets import choose_scale, covering_size
 from slth.constructions import CONSTRUCTIONS
 from slth.constructions.two_for_one import LARGEST_BASE_SET
@@ -39,10 +40,14 @@ def test_a_plan_says_what_each_layer_needs() -> None:
     assert [layer.name for layer in made.layers] == ["0", "3", "6"]
     assert [layer.groups for layer in made.layers] == [2, 1, 1]
     assert [layer.input_sign for layer in made.layers] == [Sign.NONNEGATIVE] * 3
-    assert {layer.block_width for layer in made.layers} == {24}
+    # Of two, six and 24 channels, each with biases besides: blocks to exchange neurons between.
+    assert [layer.block_width for layer in made.layers] == [24 + 10, 24 + 4, 24]
     for layer, layer_plan in zip(TARGET, made.layers, strict=True):
         parts = [layer.weight_array().ravel()] + ([] if layer.bias is None else [layer.bias_array()])
-        assert layer_plan.scale == choose_scale(np.abs(np.concatenate(parts)), 12)
+        assert layer_plan.scale == choose_scale(np.abs(np.concatenate(parts)), 12, every=True)
+        assert layer_plan.own == {"elements": 12, "input_sign": Sign.NONNEGATIVE}
+    for changes in ({"initialisation": "looks-linear"}, {"activation": parse("tanh"), "domain": Domain.parse((0, 1))}):
+        assert [layer.own for layer in plan(**changes).layers] == [{}] * 3
     assert plan().layers[0].input_sign is Sign.SIGNED
     assert plan(domain=Domain.parse((-1, 0))).layers[0].input_sign is Sign.NONPOSITIVE
 
@@ -83,6 +88,7 @@ def test_a_base_set_that_cannot_cover_is_refused_with_one_that_can() -> None:
         plan(base_set_size=40, tolerance=1e-15)
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("size", [1e39, 1e300, 1e-50, 5e-324])
 def test_weights_that_no_float32_source_can_reach_are_refused(size: float) -> None:
     """A scale beyond float32 would be 0 or infinite, and the ticket could not be read back."""

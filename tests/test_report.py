@@ -232,9 +232,14 @@ def test_picture_shows_the_masks(ticket: slth.Ticket) -> None:
     np.testing.assert_array_equal(np.diff(picture.starts), np.count_nonzero(picture.univariate, axis=1))
     dense = ticket.module("masked").get_submodule(ticket.facts[picture.layer].name).combine.weight_mask.numpy()
     dense = dense.reshape(source.outputs, source.neurons_per_group, source.taps).transpose(0, 2, 1)
-    kept = mask.kept_neurons(source, 0)[: picture.combine.shape[1]]
-    expected = dense[: source.outputs // source.groups].reshape(rows, -1)[: len(picture.combine), kept]
+    # Block by block as neurons serve, biases last.
+    kept = sorted(mask.kept_neurons(source, 0), key=lambda t: (source.channels[t] < 0, source.channels[t], t))
+    shown = kept[: picture.combine.shape[1]]
+    expected = dense[: source.outputs // source.groups].reshape(rows, -1)[: len(picture.combine), shown]
     np.testing.assert_array_equal(picture.combine > 0, expected > 0)
+    read = [name if name == BIAS_NAME else int(name[1:]) for name in picture.blocks]
+    served = [BIAS_NAME if source.channels[t] < 0 else int(source.channels[t]) for t in shown]
+    assert served == [name for name, n in zip(read, np.diff(picture.starts), strict=True) for _ in range(n)]
 
 
 def test_mask_image_fills_its_axes(ticket: slth.Ticket) -> None:
@@ -255,7 +260,7 @@ def test_large_mask_is_cropped_at_blocks_and_outputs() -> None:
     picture = mask_picture(ticket)
     assert not picture.whole and picture.combine.shape[0] <= 96 and picture.combine.shape[1] <= 240
     source, mask, _ = ticket.layers[picture.layer]
-    block = mask.kept_neurons(source, 0) // source.block_width
+    block = np.sort(source.channels[mask.kept_neurons(source, 0)] % (source.input_blocks + 1))
     assert block[picture.starts[-1]] != block[picture.starts[-1] - 1]
     assert len(mask_figure(picture, "outputs")) < 100_000
     assert "rows (outputs)" in render(ticket, title="net")

@@ -215,7 +215,7 @@ def _layer(source: SourceLayer, mask: Mask, facts: LayerFacts) -> LayerSummary:
     sizes = base_set_sizes(source, facts.input_sign)
     return LayerSummary(
         name=facts.name,
-        order=source.order or UNIVARIATE_FIRST,
+        order=UNIVARIATE_FIRST if isinstance(source, BalancedSource) else source.order or UNIVARIATE_FIRST,
         input_sign=facts.input_sign.value,
         weights=facts.n_weights,
         base_set_size=float(sizes.mean()),

@@ -25,6 +25,7 @@ from slth.report.facts import (
     worked_example,
 )
 from slth.report.words import escaped, number, plain, plural
+from slth.source.balanced import BalancedSource
 from slth.source.candidates import CandidateSource
 from slth.source.kernels import KernelSource
 from slth.source.signed import ShiftedSource, SplitSource, TapSource
@@ -40,6 +41,10 @@ _BY_ORDER = {
     "": "The upper picture is its incoming weights: pruned down to a single one, so that the neuron reads one input "
     "alone, and the neurons form a block for every input. The lower picture is its outgoing weights: each row picks, "
     "block by block, the subset that adds up to a trained weight.",
+    BalancedSource.order: "The upper picture is its incoming weights: pruned down to a single one, so that the neuron "
+    "reads one input alone. Every input has a block of neurons; those that it has no use for, by the sign of their "
+    "weight, read an input that has too few, and stand in its block here. The lower picture is its outgoing weights: "
+    "each row picks, block by block, the subset that adds up to a trained weight.",
     KernelSource.order: "The upper picture is its incoming weights: in each row, block by block, the subset that adds "
     "up to a trained weight. The lower picture is its outgoing weights, pruned to the output that its block serves.",
     TapSource.order: "The upper picture is its incoming kernel: pruned down to one entry, so that the neuron reads one "
