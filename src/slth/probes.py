@@ -34,7 +34,7 @@ def n_probes(graph: Graph) -> int:
 
 def _multiplications(node: Node) -> int:
     """Of one layer on one input, about."""
-    shape = node.attributes["weight_shape"]
+    shape: tuple[int, ...] = node.attributes["weight_shape"]
     return math.prod(shape) * max(1, math.prod(map(abs, node.shape)) // shape[0])
 
 
