@@ -107,6 +107,15 @@ def test_a_program_that_is_for_one_batch_alone_stays_so(tmp_path: Path) -> None:
         torch.testing.assert_close(loaded.module(form)(x), evaluate(target, x), rtol=1e-2, atol=1e-2)
 
 
+def test_a_guess_that_is_wrong_for_other_batches_is_seen(tmp_path: Path) -> None:
+    """It fits batches of any size, but what is added would go on counting behind the second input."""
+    model = shake(Forward(lambda m, x: m.a(x) + torch.ones(2, 1).cumsum(0), a=nn.Linear(4, 4)), 0)
+    target = both(model, torch.rand(2, 4), False, tmp_path)
+    assert target.graph.batch == 2
+    x = torch.randn(4, 4)
+    torch.testing.assert_close(evaluate(target, x), torch.cat([model(x[:2]), model(x[2:])]))
+
+
 def test_several_values_of_one_call_and_several_outputs(tmp_path: Path) -> None:
     def forward(m: nn.Module, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
         a, b = m.a(x).chunk(2, 1)

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from slth.candidates import unfold
+from slth.certify.expand import unrolled
 from slth.certify.maps import AFFINE, on_one
 from slth.certify.propagation import OF_SEVERAL, ONE, RULES, Steps, propagated
 from slth.certify.state import State
@@ -42,6 +43,7 @@ def contributions(target: Target, realised: Mapping[str, RealisedLayer], domain:
     """
     states = propagated(target, realised, *domain.bounds(target.graph.input_shape))
     target, realised = unfold(target, realised)
+    target = unrolled(target)
     steps = Steps(target)
     with torch.no_grad():
         return {layer.name: _reached(steps, layer, realised, states) for layer in target}

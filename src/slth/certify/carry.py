@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -15,7 +16,17 @@ from slth.certify.maxpool import Winners
 from slth.certify.relaxation import Lines, Pair
 from slth.certify.state import State
 from slth.certify.sweep import Carried, concretised, to
+from slth.certify.tangent import Tangent, through_tangent
+from slth.certify.windows import cut
 from slth.network.graph import Node
+
+
+@dataclass(frozen=True)
+class Level:
+    """Where intervals say more of a value, and of a difference, than a linear form that may be far off; boolean."""
+
+    value: torch.Tensor
+    difference: torch.Tensor
 
 
 @dataclass
@@ -28,8 +39,10 @@ class Analysis:
         Intervals, the input's among them.
     pairs : dict of str to Pair
         Where more than these is known of the difference's sign.
-    joints, lines, winners, combinations, moves, means : dicts
+    joints, lines, winners, combinations, moves, means, tangents : dicts
         What objectives are carried back by; a node that is in none of them is where they end, bounded by intervals.
+    level : dict of str to Level
+        Entries at which they end though their node is in one of them.
     """
 
     states: dict[str, State] = field(default_factory=dict)
@@ -40,6 +53,8 @@ class Analysis:
     combinations: dict[str, Combination] = field(default_factory=dict)
     moves: dict[str, Move] = field(default_factory=dict)
     means: dict[str, Call] = field(default_factory=dict)
+    tangents: dict[str, Tangent] = field(default_factory=dict)
+    level: dict[str, Level] = field(default_factory=dict)
 
     def pair(self, name: str) -> Pair:
         """Bounds on a node's value and on its difference."""
@@ -51,7 +66,7 @@ class Analysis:
 
     def follows(self, node: Node) -> bool:
         """Whether objectives are carried back through a node."""
-        by_name = (self.joints, self.lines, self.winners, self.combinations, self.moves, self.means)
+        by_name = (self.joints, self.lines, self.winners, self.combinations, self.moves, self.means, self.tangents)
         return node.op in FIXED or any(node.name in known for known in by_name)
 
 
@@ -62,10 +77,14 @@ FIXED = frozenset({"reshape", "pad", "average_pool"})
 def carry(known: Analysis, node: Node, rows: Objective) -> Carried:
     """An objective at a node's output in terms of what it reads, or a constant."""
     name = node.name
+    if name in known.level:
+        rows = _ended(known, name, rows)
     if name in known.combinations:
         return _split(*through_combination(known.combinations[name], known.states[name], rows))
     if name in known.moves:
         return _split(*through_move(known.moves[name], known.states[name], rows))
+    if name in known.tangents:
+        return _split(*through_tangent(known.tangents[name], known.states[name], rows))
     if not node.sources or not known.follows(node):
         return concretised(known.pair(name), rows)
     state = known.states[node.source]
@@ -82,13 +101,25 @@ def carry(known: Analysis, node: Node, rows: Objective) -> Carried:
     return to(node.source, made)
 
 
+def _ended(known: Analysis, name: str, rows: Objective) -> Objective:
+    """Without the coefficients of entries that are bounded by intervals, which become a constant."""
+    level = known.level[name]
+    value, difference = cut(level.value, rows.window), cut(level.difference, rows.window)
+    own = None if rows.difference is None else rows.difference * difference
+    made = concretised(known.pair(name), replace(rows, value=rows.value * value, difference=own))
+    left = None if rows.difference is None else rows.difference * ~difference
+    return replace(rows, value=rows.value * ~value, difference=left, constant=made.constant, room=made.room)
+
+
 def _split(parts: list[tuple[str, Objective]], rest: Objective) -> Carried:
     return Carried(parts, rest.constant, rest.room)
 
 
 def finite(state: State) -> bool:
-    """Whether there are bounds on every value and every difference."""
-    return all(bool(torch.isfinite(part).all()) for part in (state.lower, state.upper, state.error))
+    """Whether all is bounded, values and differences; what a mask leaves out is -infinity in both networks."""
+    left_out = state.upper == -math.inf
+    values = torch.isfinite(state.lower) & torch.isfinite(state.upper)
+    return bool(((values | left_out) & torch.isfinite(state.error)).all())
 
 
 def without_copies(state: State) -> State:

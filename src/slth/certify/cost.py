@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 
 from slth.candidates import unfold
+from slth.certify.expand import expanded
 from slth.certify.maps import AFFINE
 from slth.copies import CopiedLayer
 from slth.network.graph import Node
@@ -28,6 +29,7 @@ def linear_seconds(target: Target, realised: Mapping[str, RealisedLayer]) -> flo
     and of maps through the part that it reads.
     """
     target, realised = unfold(target, realised)
+    target = expanded(target)
     graph = target.graph
     products = entries = 0.0
     for start in graph.nodes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -66,7 +67,7 @@ def move_of(call: Call, sources: Sequence[str], states: Sequence[State], layouts
     plain = call(
         [torch.zeros_like(state.lower) if part is None else part for state, part in zip(whole, fixed, strict=True)]
     )
-    if not bool(torch.isfinite(plain).all()):
+    if bool((torch.isnan(plain) | (plain == math.inf)).any()):
         return None
     pieces = []
     for number, (source, state, own) in enumerate(zip(sources, states, fixed, strict=True)):
@@ -76,7 +77,7 @@ def move_of(call: Call, sources: Sequence[str], states: Sequence[State], layouts
         given[number] = torch.arange(1.0, state.lower.numel() + 1, dtype=torch.float64).reshape(
             whole[number].lower.shape
         )
-        found = (call(given) - plain).flatten()
+        found = torch.where(torch.isinf(plain), 0.0, call(given) - plain).flatten()
         place = found.nonzero().flatten()
         entry = (found[place] - 1).long()
         repeats = int(torch.bincount(entry, minlength=1).max()) if len(entry) else 0
@@ -130,7 +131,13 @@ def through_move(made: Move, state: State, rows: Objective) -> tuple[list[tuple[
     repeats = max((piece.repeats for piece in made.pieces), default=0)
     constant, room = rows.constant, rows.room
     if bool((made.offset != 0).any()) or repeats > 1:
-        offset = cut(made.offset, window)
+        offset, left_out = cut(made.offset, window), torch.isinf(cut(made.offset, window))
+        if bool(left_out.any()):
+            # What is left out by a mask is -infinity, of which only a coefficient of 0 is any bound.
+            read = (rows.value != 0) if rows.difference is None else (rows.value != 0) | (rows.difference != 0)
+            lost = (read & left_out).flatten(1).any(dim=1)
+            room = torch.where(lost, math.inf, room)
+            offset, state = torch.where(left_out, 0.0, offset), _without(state, torch.isinf(made.offset))
         n_terms = rows.value[0].numel() + repeats + 8
         (size,) = sums(rows.value.abs(), cut(state.magnitude, window))
         (size_difference,) = sums(sizes_of(rows.difference), cut(state.error, window))
@@ -142,6 +149,10 @@ def through_move(made: Move, state: State, rows: Objective) -> tuple[list[tuple[
         own = rows.each(lambda part, piece=piece: _put_back(piece, part, window))  # type: ignore[misc]
         parts.append((piece.source, replace(own, constant=nothing, room=nothing, sizes=None)))
     return parts, replace(rows, constant=constant, room=room)
+
+
+def _without(state: State, left_out: torch.Tensor) -> State:
+    return state.each(lambda part: torch.where(left_out, 0.0, part))
 
 
 def _put_back(piece: Piece, part: torch.Tensor, window: object) -> torch.Tensor:

@@ -29,6 +29,7 @@ from slth.candidates import unfold
 from slth.certify.activation import jump_between
 from slth.certify.backward import Objective, one_each
 from slth.certify.carry import Analysis, carry, finite
+from slth.certify.expand import expanded
 from slth.certify.factors import Factors
 from slth.certify.follow import follow
 from slth.certify.functions import Call, through_function
@@ -36,7 +37,7 @@ from slth.certify.functions.moves import MOVES
 from slth.certify.joint import Joint, Maps
 from slth.certify.maps import AFFINE, on_one
 from slth.certify.maxpool import winners
-from slth.certify.propagation import OF_SEVERAL, ONE, propagated
+from slth.certify.propagation import OF_SEVERAL, ONE, of_parts
 from slth.certify.region import Region, inflate_signed
 from slth.certify.relaxation import SLOPES, Line, Lines, Pair, chords
 from slth.certify.shape import dropped, lifted
@@ -113,8 +114,9 @@ def network_error(
     """The part of one network: the target's (``which`` = "target"), or the ticket's in one of its forms."""
     if which not in ("target", *FORMS):
         raise ArgumentError("form", repr(which), ", ".join(FORMS))
-    states = propagated(target, realised, region.lower, region.upper) if known is None else known.states
     target, realised = unfold(target, realised)
+    target = expanded(target)
+    states = of_parts(target, realised, region.lower, region.upper) if known is None else known.states
     with torch.no_grad():
         evaluation = _Evaluation(target, realised, states, which)
         error = evaluation.run()
@@ -246,6 +248,8 @@ class _Evaluation:
         lower, upper = state.lower, state.upper
         if self.which != "target":
             moved = inflate(state.error, 2) + 4 * UNIT * state.magnitude
+            # What a mask leaves out is -infinity in both networks.
+            moved = torch.where(upper == -math.inf, 0.0, moved)
             lower, upper = lower - moved, upper + moved
         return State(lower, upper, torch.zeros_like(lower), state.nonnegative, state.nonpositive, exact=state.exact)
 

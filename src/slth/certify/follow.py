@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from slth.certify.carry import Analysis
+from dataclasses import replace
+
+import torch
+
+from slth.certify.carry import Analysis, Level
 from slth.certify.combination import Combination, Operand, of_product, of_sum, pair_of
 from slth.certify.fixed import linear_pair, move_of, moved_pair
 from slth.certify.functions import Call
 from slth.certify.functions.linear import LINEAR
 from slth.certify.functions.lines import lines_of
 from slth.certify.functions.moves import MOVES
+from slth.certify.functions.tangents import TANGENTS
 from slth.certify.relaxation import Pair, ends
 from slth.certify.state import State
+from slth.certify.tangent import tangent_of
 from slth.network.graph import Graph, Node
 
 _MOVING = MOVES | {"pad", "constant_pad_nd", "where", "masked_fill", "embedding"}
@@ -34,6 +40,12 @@ def follow(known: Analysis, graph: Graph, node: Node, after: State) -> None:
             known.moves[node.name] = made
             pairs = [known.pair(source) for source in node.sources]
             known.pairs[node.name] = moved_pair(call, pairs, sources, layouts, after)
+    elif call.name in TANGENTS:
+        pairs = [known.pair(source) for source in node.sources]
+        tangent = tangent_of(call, node.sources, sources, pairs, layouts, after)
+        if tangent is not None:
+            known.tangents[node.name] = tangent
+            _level(known, node, tangent.loose, tangent.loose_difference, after)
     elif len(sources) == 1 and call.name in LINEAR:
         if node.batched and layouts[0].batched and call.name != "cumsum":
             known.means[node.name] = call
@@ -44,6 +56,13 @@ def follow(known: Analysis, graph: Graph, node: Node, after: State) -> None:
         if lines is not None:
             known.lines[node.name] = lines
             known.pairs[node.name] = ends(lines, before, after)
+
+
+def _level(known: Analysis, node: Node, loose: torch.Tensor, loose_difference: torch.Tensor, after: State) -> None:
+    """Enter where a linear form is farther off than intervals are wide."""
+    made = Level(~(loose < (after.upper - after.lower) / 2), ~(loose_difference < after.error))
+    if bool((made.value | made.difference).any()):
+        known.level[node.name] = made
 
 
 def _combine(known: Analysis, graph: Graph, call: Call, after: State) -> bool:
@@ -70,7 +89,9 @@ def _combine(known: Analysis, graph: Graph, call: Call, after: State) -> bool:
     if made is None:
         return False
     known.combinations[call.node.name] = made
-    known.pairs[call.node.name] = pair_of(made, used, after)
+    pair = known.pairs[call.node.name] = pair_of(made, used, after)
+    error = torch.maximum(pair.below.abs(), pair.above.abs())
+    _level(known, call.node, made.loose, made.loose_difference, replace(after, error=error))
     return True
 
 

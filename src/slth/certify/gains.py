@@ -12,6 +12,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from slth.certify.expand import unrolled
 from slth.certify.maps import AFFINE, on_one
 from slth.certify.propagation import OF_SEVERAL, ONE, RULES, Steps, propagated
 from slth.certify.state import State
@@ -39,7 +40,7 @@ def unit_gains(target: Target, domain: Domain) -> tuple[dict[str, float], dict[s
     """
     box = domain.bounds(target.graph.input_shape)
     states = propagated(target, {layer.name: _exact(layer) for layer in target}, *box)
-    steps = Steps(target)
+    steps = Steps(unrolled(target))
     with torch.no_grad():
         return {layer.name: _gain(steps, layer, states) for layer in target}, states
 

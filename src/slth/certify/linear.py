@@ -29,6 +29,7 @@ from slth.certify.affine import affine_and_rounding
 from slth.certify.backward import Objective, both_ways, one_each, through_weights
 from slth.certify.carry import Analysis, carry, finite, without_copies
 from slth.certify.copied import copied
+from slth.certify.expand import expanded
 from slth.certify.factors import Factors
 from slth.certify.follow import follow
 from slth.certify.joint import Joint, Maps, join, maps_of
@@ -63,7 +64,8 @@ class LinearBounds:
     """
 
     def __init__(self, target: Target, realised: Mapping[str, RealisedLayer]) -> None:
-        self.target, self._given = unfold(target, realised)
+        target, self._given = unfold(target, realised)
+        self.target = expanded(target)
         self.realised = dict(self._given)
         self.layers = {layer.name: layer for layer in self.target}
         self.nodes = {node.name: node for node in self.target.graph}

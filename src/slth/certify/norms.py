@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from slth.candidates import unfold
+from slth.certify.expand import unrolled
 from slth.certify.factors import Factors
 from slth.certify.propagation import Steps, errors_behind, given, held, unbounded
 from slth.certify.region import Region
@@ -69,7 +70,8 @@ def norm_bound(
     factors : dict of str to Factors, optional
         Where to keep what of a layer does not depend on the region.
     """
-    target, realised = unfold(target, realised)
+    whole, (target, realised) = target, unfold(target, realised)
+    target = unrolled(target)
     lower, upper = region.lower, region.upper
     uses, steps = held(target, realised, lower, upper), Steps(target, factors)
     intervals = {INPUT: given(target.graph, lower, upper)}
@@ -84,7 +86,7 @@ def norm_bound(
             ]
             known[node.name] = _at_least(steps(node, balls, uses.get(node.name)), after)
     components = known[target.graph.nodes[-1].name].error
-    return NormBounds(components, errors_behind(target, known), unbounded(target, known))
+    return NormBounds(components, errors_behind(whole, known), unbounded(whole, known))
 
 
 def _ball(state: State, reach: float) -> State:

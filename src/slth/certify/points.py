@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import torch
 
 from slth.candidates import unfold
+from slth.certify.expand import unrolled
 from slth.certify.factors import Factors
 from slth.certify.functions import Call, through_function
 from slth.certify.maps import AFFINE, on_batch
@@ -87,6 +88,7 @@ def evaluate(target: Target, realised: Mapping[str, RealisedLayer], inputs: torc
     :func:`exactly_known` says whether it can be done.
     """
     target, realised = unfold(target, realised)
+    target = unrolled(target)
     size = target.graph.batch
     if not size or len(inputs) == size:
         return _Evaluation(target, realised).run(inputs)

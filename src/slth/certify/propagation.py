@@ -11,6 +11,7 @@ from slth.candidates import unfold
 from slth.certify import activation
 from slth.certify.affine import affine
 from slth.certify.copied import by_copy, copied
+from slth.certify.expand import unrolled
 from slth.certify.factors import Factors
 from slth.certify.functions import RULES as FUNCTIONS
 from slth.certify.functions import Call, through_function
@@ -96,7 +97,7 @@ def unbounded(target: Target, states: Mapping[str, State]) -> tuple[str, ...]:
         if states[node.name].bounded or not all(states[source].bounded for source in node.sources):
             continue
         name = node.attributes.get("function", node.op)
-        has_rule = node.op in RULES or node.op in AFFINE or node.op == "embedding" or name in FUNCTIONS
+        has_rule = node.op in (*RULES, *AFFINE, "embedding", "recurrent") or name in FUNCTIONS
         what = "over this domain no bound is found" if has_rule else "no bound is known"
         before = [
             layer.name for layer in target if all(states[use.name].bounded for use in target.graph.uses(layer.name))
@@ -121,6 +122,17 @@ def propagated(
     With ``factors``, for many calls, what of a layer does not depend on the inputs is kept there.
     """
     target, realised = unfold(target, realised)
+    return of_parts(unrolled(target), realised, lower, upper, factors)
+
+
+def of_parts(
+    target: Target,
+    realised: Mapping[str, RealisedLayer],
+    lower: torch.Tensor,
+    upper: torch.Tensor,
+    factors: dict[str, Factors] | None = None,
+) -> dict[str, State]:
+    """The same, of a target that is written out already, in the units of the ticket."""
     steps = Steps(target, factors)
     uses = held(target, realised, lower, upper)
     states = {INPUT: given(target.graph, lower, upper)}

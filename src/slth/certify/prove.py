@@ -15,9 +15,11 @@ from slth.certify.bounds import Bounder, check_method, check_norm
 from slth.certify.bounds import norm as norm_of
 from slth.certify.carry import Analysis
 from slth.certify.certificate import ARITHMETIC, QUANTILES, Certificate, rounded_up
+from slth.certify.cost import linear_seconds
 from slth.certify.float32 import float32_error
 from slth.certify.labels import Classes
-from slth.certify.points import evaluate, exactly_known
+from slth.certify.points import Outputs, evaluate, exactly_known, joined
+from slth.certify.propagation import propagated, unbounded
 from slth.certify.region import Ball, Region
 from slth.certify.regions import Around, InputSet, parse
 from slth.certify.search import RESTARTS, STEPS, Found, Progress, search_regions, silent, size_of
@@ -33,6 +35,8 @@ _AT_ONCE = 256
 """Inputs that are evaluated together (chosen)."""
 FLOAT32_REGIONS = 32
 """Of more regions nothing is proved of float32, which would take as long again (chosen)."""
+PATIENCE_SECONDS = 60.0
+"""A relaxation that is not asked for is not made if it would take longer (chosen)."""
 _RESTARTS, _STEPS = 4, 20
 """Of the search in each region, where there are several (chosen)."""
 
@@ -192,12 +196,7 @@ def prove(subject: Subject, inputs: InputSet, regions: list[Region], wanted: Wan
     classes = _classes(bounder, inputs, regions, sign, on_progress) if wanted.labels else None
     is_points = isinstance(inputs, Around) and inputs.radius == 0.0
     if is_points and wanted.method == "linear" and exactly_known(subject.hidden, subject.realised, sign):
-        points = torch.stack([region.lower for region in regions])
-        found = [row for chunk in _evaluated(subject, points, on_progress) for row in chunk]
-        errors = torch.tensor([norm_of(row, wanted.norm) for row in found], dtype=torch.float64)
-        note = "each input by itself: the difference as evaluated, and a bound on its rounding"
-        single = _float32(subject, regions, {}, on_progress)
-        return Proof(errors, torch.stack(found).amax(dim=0), {}, (note,), single, classes)
+        return _at_points(subject, bounder, regions, wanted, classes, on_progress)
     all_errors, components, layers, notes = [], None, dict[str, float](), dict[str, None]()
     analyses: dict[int, Analysis | None] = {}
     for number, region in enumerate(regions):
@@ -216,6 +215,40 @@ def prove(subject: Subject, inputs: InputSet, regions: list[Region], wanted: Wan
     errors = torch.tensor(all_errors, dtype=torch.float64)
     single = _float32(subject, regions, analyses, on_progress)
     return Proof(errors, components, layers, tuple(notes), single, classes)
+
+
+def _at_points(
+    subject: Subject,
+    bounder: Bounder,
+    regions: list[Region],
+    wanted: Wanted,
+    classes: Classes | None,
+    on_progress: Progress,
+) -> Proof:
+    """Inputs by themselves: both networks evaluated. Where the bound on the rounding is larger than what differs, some
+    inputs are bounded by the relaxation, too.
+    """
+    points = torch.stack([region.lower for region in regions])
+    made = joined(list(_evaluated(subject, points, on_progress)))
+    found, apart = made.components, (made.ticket.value - made.target.value).abs()
+    notes = {"each input by itself: the difference as evaluated, and a bound on its rounding": None}
+    errors = [norm_of(row, wanted.norm) for row in found]
+    loose = [number for number, row in enumerate(apart) if errors[number] > 2 * norm_of(row, wanted.norm)]
+    worst = sorted(loose, key=lambda number: -errors[number])[:FLOAT32_REGIONS]
+    analyses: dict[int, Analysis | None] = {}
+    if worst and linear_seconds(subject.hidden, subject.realised) <= PATIENCE_SECONDS:
+        for done, number in enumerate(worst):
+            bounds, analyses[number] = bounder.analysed(regions[number])
+            found[number] = torch.minimum(found[number], bounds.components)
+            errors[number] = min(errors[number], norm_of(bounds.components, wanted.norm))
+            notes |= dict.fromkeys(bounds.notes)
+            on_progress("proof", done + 1, len(worst))
+    elif worst and math.isinf(errors[worst[0]]):
+        one = regions[worst[0]]
+        states = propagated(subject.hidden, subject.realised, one.lower, one.upper)
+        notes |= dict.fromkeys(unbounded(subject.hidden, states))
+    single = _float32(subject, regions, analyses, on_progress)
+    return Proof(torch.tensor(errors, dtype=torch.float64), found.amax(dim=0), {}, tuple(notes), single, classes)
 
 
 def _float32(
@@ -254,10 +287,10 @@ def _counts(classes: Classes, data: Data | None) -> dict[str, int | None]:
     return classes.count(labels if labels is not None and len(labels) == len(classes.same) else None).to_json()
 
 
-def _evaluated(subject: Subject, points: torch.Tensor, on_progress: Progress) -> Iterator[torch.Tensor]:
+def _evaluated(subject: Subject, points: torch.Tensor, on_progress: Progress) -> Iterator[Outputs]:
     done = 0
     for chunk in points.split(_AT_ONCE):
-        yield evaluate(subject.hidden, subject.realised, chunk).components
+        yield evaluate(subject.hidden, subject.realised, chunk)
         done += len(chunk)
         on_progress("inputs", done, len(points))
 

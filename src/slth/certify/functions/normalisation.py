@@ -48,8 +48,8 @@ def normalised(state: Rows, eps: float, centred: bool, unit: float) -> State:
     reach = inflate(centre.abs() + half + error, 8)
     largest = reach.amax(dim=-1, keepdim=True)
     a = 4 * (n + 8) * unit
-    low, high = _scales(centre, half, eps, centred)
-    least, _ = _scales(centre, inflate(half + error, 4), eps, centred)
+    low, high = scales(centre, half, eps, centred)
+    least, _ = scales(centre, inflate(half + error, 4), eps, centred)
     if centred:
         others = inflate((error.sum(dim=-1, keepdim=True) - error).clamp(min=0), n) + 16 * (n + 8) * unit * error
         own = error * (1 - 1 / n) + others / n
@@ -70,7 +70,7 @@ def normalised(state: Rows, eps: float, centred: bool, unit: float) -> State:
     return outward(bottom, top, rounding, torch.minimum(moved, 2 * size)).sound()
 
 
-def _scales(centre: torch.Tensor, half: torch.Tensor, eps: float, centred: bool) -> tuple[torch.Tensor, torch.Tensor]:
+def scales(centre: torch.Tensor, half: torch.Tensor, eps: float, centred: bool) -> tuple[torch.Tensor, torch.Tensor]:
     """Least and largest s, (..., 1), rounded outward."""
     n = centre.shape[-1]
     room = 16 * (n + 8) * 2.0**-52
@@ -100,6 +100,20 @@ def _centred(state: Rows, n: int) -> tuple[torch.Tensor, torch.Tensor]:
     return low, high
 
 
+def rows_of(call: Call, shape: torch.Size) -> tuple[tuple[int, ...], float, bool] | None:
+    """In which shape (..., n) entries belong together, eps, and whether their mean is subtracted."""
+    eps = call.number("eps")
+    if call.name in ("layer_norm", "native_layer_norm", "rms_norm"):
+        ahead, centred = shape[: len(shape) - len(call.arguments["normalized_shape"])], call.name != "rms_norm"
+        # Without an eps of its own RMSNorm has that of the number type.
+        own = 1e-5 if centred else 2.0**-52
+        return (*ahead, math.prod(shape[len(ahead) :])), own if eps is None else eps, centred
+    groups = int(call.arguments["num_groups"]) if call.name == "group_norm" else shape[1]
+    if call.name == "instance_norm" and not call.arguments.get("use_input_stats"):
+        return None
+    return (shape[0], groups, shape[1] // groups * math.prod(shape[2:])), 1e-5 if eps is None else eps, True
+
+
 def _apply(state: State, rows: torch.Size | tuple[int, ...], eps: float, centred: bool, unit: float) -> State:
     """Of a tensor whose entries are normalised in the given shape, (..., n)."""
     parts = (getattr(state, part).reshape(rows) for part in ("lower", "upper", "error"))
@@ -121,56 +135,23 @@ def _scaled(call: Call, states: Sequence[State], made: State, shape: tuple[int, 
     return made
 
 
-def layer_norm(call: Call, states: Sequence[State]) -> State | None:
-    """Over the last axes."""
-    return _over_last(call, states, centred=True)
-
-
-def rms_norm(call: Call, states: Sequence[State]) -> State | None:
-    """Over the last axes; without an eps of its own float64's."""
-    return _over_last(call, states, centred=False)
-
-
-def _over_last(call: Call, states: Sequence[State], centred: bool) -> State | None:
+def normalisation(call: Call, states: Sequence[State]) -> State | None:
+    """Over the last axes, or over positions and maybe channels in groups; with factors if there are any."""
     index = call.source("input")
     if index is None or call.output > 0:
         return None
-    state, eps = states[index], call.number("eps")
-    axes = len(call.arguments["normalized_shape"])
-    ahead = state.lower.shape[: state.lower.dim() - axes]
-    rows = (*ahead, math.prod(state.lower.shape[len(ahead) :]))
-    made = _apply(state, rows, 2.0**-52 if eps is None else eps, centred, call.unit)
-    return _scaled(call, states, made, tuple(state.lower.shape[len(ahead) :]))
-
-
-def group_norm(call: Call, states: Sequence[State]) -> State | None:
-    """Over channels in groups, and all positions."""
-    index = call.source("input")
-    if index is None:
-        return None
     state = states[index]
-    batch, channels, *rest = state.lower.shape
-    groups, eps = int(call.arguments["num_groups"]), call.number("eps")
-    rows = (batch, groups, channels // groups * math.prod(rest))
-    made = _apply(state, rows, 1e-5 if eps is None else eps, True, call.unit)
-    return _scaled(call, states, made, (channels, *[1] * len(rest)))
-
-
-def instance_norm(call: Call, states: Sequence[State]) -> State | None:
-    """Over all positions of each channel, by the input's own numbers."""
-    index = call.source("input")
-    if index is None or not call.arguments.get("use_input_stats"):
+    layout = rows_of(call, state.lower.shape)
+    if layout is None:
         return None
-    state, eps = states[index], call.number("eps")
-    batch, channels, *rest = state.lower.shape
-    made = _apply(state, (batch, channels, math.prod(rest)), 1e-5 if eps is None else eps, True, call.unit)
-    return _scaled(call, states, made, (channels, *[1] * len(rest)))
+    rows, eps, centred = layout
+    shape = (state.lower.shape[1], *[1] * (state.lower.dim() - 2))
+    if call.name.endswith("layer_norm") or call.name == "rms_norm":
+        shape = tuple(call.arguments["normalized_shape"])
+    return _scaled(call, states, _apply(state, rows, eps, centred, call.unit), shape)
 
 
-RULES: dict[str, Rule] = {
-    **dict.fromkeys(("layer_norm", "native_layer_norm"), layer_norm),
-    "rms_norm": rms_norm,
-    "group_norm": group_norm,
-    "instance_norm": instance_norm,
-}
+RULES: dict[str, Rule] = dict.fromkeys(
+    ("layer_norm", "native_layer_norm", "rms_norm", "group_norm", "instance_norm"), normalisation
+)
 """By function."""

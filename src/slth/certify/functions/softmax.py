@@ -38,7 +38,7 @@ def softmax(call: Call, states: Sequence[State]) -> State | None:
 def probabilities(state: State, dim: int, unit: float) -> State:
     """Of logits, along an axis of whole tensors; -infinity is a probability of 0."""
     error = inflate(state.error, 2)
-    low, high = _ends(state.lower, state.upper, dim)
+    low, high = ends(state.lower, state.upper, dim)
     below, above = (
         state.lower - error - 4 * UNIT * state.lower.abs(),
         state.upper + error + 4 * UNIT * state.upper.abs(),
@@ -46,11 +46,12 @@ def probabilities(state: State, dim: int, unit: float) -> State:
     # Where an entry is left out, it is in both networks.
     out = (state.upper == -math.inf) & torch.isfinite(state.error)
     below, above = (torch.where(out, -math.inf, part) for part in (below, above))
-    least, most = _ends(below, above, dim)
+    least, most = ends(below, above, dim)
     n = state.lower.shape[dim]
     reach = torch.where(out, 0.0, torch.maximum(below.abs(), above.abs()))
-    # exp(x - max): a difference that is rounded, its exponential, a sum of n and a quotient.
-    rounding = (n + 64) * unit * (1 + 2 * reach.amax(dim=dim, keepdim=True)) * most + TINY
+    # exp(x - max): a difference that is rounded, its exponential, a sum of n (in blocks, of which each may be rescaled
+    # when a larger maximum is met) and a quotient.
+    rounding = (2 * n + 64) * unit * (1 + 2 * reach.amax(dim=dim, keepdim=True)) * most + TINY
     q = torch.where((least <= 0.5) & (most >= 0.5), 0.25, torch.maximum(least * (1 - least), most * (1 - most)))
     shift = inflate(error + _largest_of_others(error, dim), 2)
     moved = shift * (q + 8 * UNIT)
@@ -61,7 +62,7 @@ def probabilities(state: State, dim: int, unit: float) -> State:
     return State(made.lower.clamp(min=0), made.upper.clamp(max=1 + 64 * unit), made.error, True, False)
 
 
-def _ends(low: torch.Tensor, high: torch.Tensor, dim: int) -> tuple[torch.Tensor, torch.Tensor]:
+def ends(low: torch.Tensor, high: torch.Tensor, dim: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Least and largest probability: the entry at one end, all others at the other; moved outward by rounding.
 
     That is the logistic function of the entry less log sum exp of the others, so that nothing underflows on the way.
