@@ -237,9 +237,7 @@ def _calls(node: Mapping[str, Any], values: Values, parameters: Mapping[str, tor
         raise refuse(where, parts[-1])
     space, own = parts[2], parts[3]
     op = own if space in ("aten", "prims", "slth") else f"{space}::{own}"
-    arguments: Mapping[str, Any] = {
-        entry["name"]: _argument(entry["arg"], values, where) for entry in node["inputs"]
-    }
+    arguments: Mapping[str, Any] = {entry["name"]: _argument(entry["arg"], values, where) for entry in node["inputs"]}
     first, several = names[0], len(names) > 1 or "as_tensors" in node["outputs"][0]
     shape, dtype = values.shape(first), values.dtype(first)
     if not several or op in FIRST_ALONE:

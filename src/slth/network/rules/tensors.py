@@ -8,7 +8,24 @@ from slth.network.calls import ITEM, Reference
 from slth.network.rules.base import Call, Draft, Rule, Value
 
 SEVERAL = frozenset(
-    ["split", "split_with_sizes", "chunk", "unbind", "tensor_split", "var_mean", "std_mean", "topk", "sort", "max", "min", "native_layer_norm", "native_group_norm", "meshgrid", "max_pool2d_with_indices", "_native_batch_norm_legit_no_training"]
+    [
+        "split",
+        "split_with_sizes",
+        "chunk",
+        "unbind",
+        "tensor_split",
+        "var_mean",
+        "std_mean",
+        "topk",
+        "sort",
+        "max",
+        "min",
+        "native_layer_norm",
+        "native_group_norm",
+        "meshgrid",
+        "max_pool2d_with_indices",
+        "_native_batch_norm_legit_no_training",
+    ]
 )
 """Kept functions with several outputs."""
 
