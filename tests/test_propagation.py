@@ -22,7 +22,7 @@ from slth.certify.propagation import RULES, Bound, propagate
 from slth.certify.state import State, inflate
 from slth.domain import Domain
 from slth.network.graph import Node, Sign
-from slth.network.operators import OPERATORS, WEIGHT_OPERATORS
+from slth.network.operators import OPERATORS
 from slth.network.target import Target
 from slth.network.trace import trace
 from slth.realise import RealisedLayer, realise
