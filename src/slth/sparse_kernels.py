@@ -95,7 +95,7 @@ class SparseKernels(torch.nn.Module):
             yield start, min(start + step, n_neurons)
 
     def _between(self, places: torch.Tensor, start: int, stop: int, entries: int) -> tuple[int, int]:
-        """Which of some ascending places lie in a part; if all of them do, as in the only part, without a look at them."""
+        """Which of some ascending places lie in a part; of the only part all, without a look at them."""
         if stop - start >= self.groups * self.width:
             return 0, len(places)
         edges = torch.tensor([start, stop], device=places.device) * entries
