@@ -147,17 +147,29 @@ def test_a_learnt_slope_is_a_constant_of_the_architecture() -> None:
     assert not any("prelu" in key for key in target_module(target).state_dict())
 
 
-def test_a_learnt_slope_that_a_layer_computes_is_refused() -> None:
+def test_a_slope_computed_of_parameters_is_one_number() -> None:
     class Computed(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.slope = nn.Parameter(torch.tensor([0.5]))
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return functional.prelu(x, self.slope * 2)
+            return functional.prelu(x, self.slope * 0.5)
 
-    with pytest.raises(UnsupportedError, match="mul"):
-        trace(perceptron(Computed()), torch.zeros(1, 4))
+    assert trace(perceptron(Computed()), torch.zeros(1, 4)).graph.nodes[1].attributes["slope"] == 0.25
+
+
+def test_a_slope_computed_of_a_whole_batch_is_of_batches_of_one_size() -> None:
+    class Computed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.slope = nn.Linear(6, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return functional.prelu(x, self.slope(x).mean().reshape(1))
+
+    target = trace(perceptron(Computed()), torch.zeros(1, 4))
+    assert target.graph.batch == 1
 
 
 LINEAR = {"name": "l", "op": "linear", "source": "input", "attributes": {"weight_shape": [2, 3], "bias": True}}

@@ -40,8 +40,8 @@ def test_a_plan_says_what_each_layer_needs() -> None:
     assert [layer.name for layer in made.layers] == ["0", "3", "6"]
     assert [layer.groups for layer in made.layers] == [2, 1, 1]
     assert [layer.input_sign for layer in made.layers] == [Sign.NONNEGATIVE] * 3
-    # Of two, six and 24 channels, each with biases besides: blocks to exchange neurons between.
-    assert [layer.block_width for layer in made.layers] == [24 + 10, 24 + 4, 24]
+    # Of two, six and 24 channels, the first and the last with biases: few blocks have little to exchange.
+    assert [layer.block_width for layer in made.layers] == [24 + 10, 24 + 6, 24]
     for layer, layer_plan in zip(TARGET, made.layers, strict=True):
         parts = [layer.weight_array().ravel()] + ([] if layer.bias is None else [layer.bias_array()])
         assert layer_plan.scale == choose_scale(np.abs(np.concatenate(parts)), 12, every=True)

@@ -19,6 +19,8 @@ logger = logging.getLogger(__name__)
 
 _MANY = 10_000_000
 """Weights from which on a network is tried on two inputs instead of three (chosen)."""
+_SMALL, _FEW = 100_000, 8
+"""A network of fewer weights is tried on so many (chosen)."""
 _STEP = 0.6180339887498949
 """Of a sequence that fills an interval evenly (chosen)."""
 
@@ -103,7 +105,8 @@ def check(target: Target, model: torch.nn.Module | None = None, example: torch.T
         return
     if model is None and examples_are_apart(graph):
         return
-    n = graph.batch or (2 if target.n_weights > _MANY and (example is None or len(example) != 2) else 3)
+    few = 2 if target.n_weights > _MANY and (example is None or len(example) != 2) else 3
+    n = graph.batch or (_FEW if target.n_weights < _SMALL else few)
     x = trial_inputs(graph, n, example)
     x = x if example is not None or not x.is_floating_point() else x.to(target.dtype)
     theirs = None if model is None or example is None else _run(model, x.to(example.device))
@@ -119,7 +122,8 @@ def check(target: Target, model: torch.nn.Module | None = None, example: torch.T
     if theirs is not None:
         _refuse_other(target, model, x, difference(found, theirs), theirs[0].dtype)
     if len(x) > 1 and not examples_are_apart(graph):
-        _refuse_mixing(found, _of(ours, x[:1].expand_as(x)))
+        for one in range(len(x) if target.n_weights < _SMALL else 1):
+            _refuse_mixing(one, found, _of(ours, x[one : one + 1].expand_as(x)))
 
 
 _TOLERANCES = {torch.float64: 1e-6, torch.float32: 1e-3, torch.float16: 0.05, torch.bfloat16: 0.3}
@@ -160,9 +164,10 @@ def _refuse_other(
         )
 
 
-def _refuse_mixing(found: list[torch.Tensor], alike: list[torch.Tensor]) -> None:
-    """Refuse a network whose outputs of a first input are others where the others of its batch are."""
-    if difference([part[:1] for part in found], [part[:1] for part in alike]) > _TOLERANCES[torch.float32]:
+def _refuse_mixing(one: int, found: list[torch.Tensor], alike: list[torch.Tensor]) -> None:
+    """Refuse a network whose outputs of one input are others where the others of its batch are."""
+    mine, alone = ([part[one : one + 1] for part in parts] for parts in (found, alike))
+    if difference(mine, alone) > _TOLERANCES[torch.float32]:
         raise UnsupportedError(
             "network",
             "outputs of one input that depend on the others of its batch",

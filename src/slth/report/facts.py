@@ -403,7 +403,7 @@ def probe_comparison(ticket: Ticket) -> Outputs | None:
 
     stored = ticket.probe_outputs
     wanted = min(N_OUTPUTS, math.prod(ticket.graph.output_shape))
-    if stored.ndim != 2 or stored.shape[1] != wanted or not np.isfinite(stored).all():
+    if stored.ndim != 2 or not len(stored) or stored.shape[1] != wanted or not np.isfinite(stored).all():
         return None
     shown = min(len(stored), n_probes(ticket.graph))
     inputs = probe_inputs(ticket.graph, ticket.spec.seed, *probe_range(ticket.domain), shown)
