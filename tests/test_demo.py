@@ -13,7 +13,7 @@ import torch
 import slth as package
 from command_line import Result, assert_refused, files_in, program, slth
 from slth import demo
-from slth.learn.perceptron import split_data
+from slth.learn.datasets import split_data
 from slth.network.load import TargetReference
 
 

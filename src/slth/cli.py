@@ -11,12 +11,14 @@ from pathlib import Path
 
 import typer
 
-from slth.commands import bench, calibrate, certify, demo, export, find, plan, show, train, verify
+from slth.commands import bench, calibrate, certify, demo, export, find, learn, plan, reproduce, show, train, verify
 
 OPTIONS = frozenset(
     {"base_set_size", "tolerance", "objective", "initialisation", "seed", "domain", "construction", "threads"}
     | {"eps", "delta", "theorem", "epochs", "hidden", "radius", "norm", "method", "labels", "mean", "std", "include"}
     | {"exclude", "source_activation", "form", "dtype"}
+    | {"rounds", "fraction", "count", "scope", "after", "rewind_step", "learning_rate", "batch_size", "optimiser"}
+    | {"weight_decay", "momentum", "device"}
 )
 """Arguments of the Python functions whose name on the command line is the same with dashes."""
 
@@ -28,8 +30,9 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for command in (find, verify, certify, show, export, demo, train, calibrate, plan):
+for command in (find, verify, certify, show, export, demo, train, calibrate, plan, reproduce):
     app.command()(getattr(command, command.__name__.rpartition(".")[2]))
+app.add_typer(learn.learn, name="learn")
 app.add_typer(bench.bench, name="bench")
 
 
@@ -54,7 +57,7 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from slth.errors import SlthError
 
-    debug = "--debug" in sys.argv[1:]
+    debug, goodbye = "--debug" in sys.argv[1:], "stopped; nothing was written"
     # Where a stream is closed, Python has None for it.
     sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115
     sys.stderr = sys.stderr or Path(os.devnull).open("w")  # noqa: SIM115
@@ -79,7 +82,9 @@ def main() -> None:
         else:
             _say(f"error: {where}: {error.format_message()}{_given(error)} (see {where} --help)")
         status = 2
-    except (KeyboardInterrupt, typer.Abort):
+    except (KeyboardInterrupt, typer.Abort) as error:
+        stopped = error if isinstance(error, KeyboardInterrupt) else error.__cause__
+        goodbye = str(stopped or "") or goodbye
         status = 130
     except BrokenPipeError:
         _drop_output()
@@ -97,7 +102,7 @@ def main() -> None:
         _say(f"error: unexpected {type(error).__name__}: {error} (please report it; slth --debug ... tells more)")
         status = 2
     if status == 130:
-        _say("stopped; nothing was written")
+        _say(goodbye)
         # Nothing is left to tidy up, and taking torch down takes half a second.
         sys.stderr.flush()
         os._exit(130)

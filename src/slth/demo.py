@@ -15,7 +15,8 @@ from slth.attempt import Progress
 from slth.certify.verify import Verification, verify
 from slth.errors import OutputError
 from slth.files import check_writable, write_atomically
-from slth.learn.perceptron import split_data, train_perceptron
+from slth.learn.datasets import split_data
+from slth.learn.perceptron import train_perceptron
 from slth.network.load import TargetReference
 from slth.pipeline import find_ticket
 from slth.report.page import render

@@ -57,6 +57,18 @@ class DataError(SlthError):
     """A data set that cannot be read or does not fit the network."""
 
 
+class CheckpointError(SlthError):
+    """A checkpoint that is truncated, altered or none."""
+
+
+class TrainingError(SlthError):
+    """Training that diverged."""
+
+
+class InformationLostError(SlthError):
+    """What is to be recovered cannot be told from what is given."""
+
+
 class OutputError(SlthError):
     """A place where a result cannot be written."""
 

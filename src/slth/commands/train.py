@@ -38,7 +38,8 @@ def train(
         raise ArgumentError("--hidden", hidden, "positive whole numbers between commas", "--hidden 300,100")
     from safetensors.torch import save
 
-    from slth.learn.perceptron import split_data, train_perceptron
+    from slth.learn.datasets import split_data
+    from slth.learn.perceptron import train_perceptron
 
     train_part, test_part = split_data(data)
     with progress_bar(not quiet) as bar:

@@ -6,12 +6,11 @@ import itertools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
-from slth.data import Data, held_out, load_data, load_digits
-from slth.errors import ArgumentError, DataError
+from slth.data import Data
+from slth.errors import ArgumentError
 from slth.threads import fitting_threads
 
 BATCH = 128
@@ -28,37 +27,7 @@ class TrainedPerceptron:
     seconds: float
 
 
-def split_data(reference: str) -> tuple[Data, Data]:
-    """Training and test part of ``"digits"`` (scikit-learn's), a folder of IDX files, or an ``.npz``.
-
-    Digits and ``.npz`` files hold no split of their own: every fifth input is a test input.
-
-    Raises
-    ------
-    DataError
-        If the data cannot be read or has no labels.
-    """
-    if reference == "digits":
-        return _hold_out(Data.build(*load_digits()))
-    path = Path(reference)
-    if path.is_dir():
-        return load_data(path, "train"), load_data(path, "test")
-    return _hold_out(load_data(path))
-
-
-def _hold_out(data: Data) -> tuple[Data, Data]:
-    if data.labels is None:
-        raise DataError(data.where, "inputs without labels", "an array y of labels")
-    test = torch.from_numpy(held_out(len(data.inputs)))
-    if not bool(test.any()):
-        raise DataError(data.where, f"{len(test)} inputs", "at least 5, as every fifth is a test input")
-    return (
-        Data(data.inputs[~test], data.labels[~test], data.where),
-        Data(data.inputs[test], data.labels[test], data.where),
-    )
-
-
-def train_perceptron(
+def trainperceptron(
     train: Data,
     test: Data,
     hidden: Sequence[int] = (300, 100),
@@ -96,7 +65,7 @@ def train_perceptron(
     n_classes = int(y.max()) + 1
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        network = _perceptron([x.shape[1], *hidden, n_classes])
+        network = perceptron([x.shape[1], *hidden, n_classes])
         with fitting_threads(sum(parameter.numel() for parameter in network.parameters())):
             _descend(network, x, y, epochs, on_progress)
     network.eval()
@@ -125,7 +94,8 @@ def _descend(
                 on_progress(epoch * n_batches + number + 1, total)
 
 
-def _perceptron(widths: Sequence[int]) -> torch.nn.Sequential:
+def perceptron(widths: Sequence[int]) -> torch.nn.Sequential:
+    """A ReLU perceptron with torch's initial weights, from the widths of input, hidden layers and output."""
     layers: list[torch.nn.Module] = []
     for number, (inputs, outputs) in enumerate(itertools.pairwise(widths)):
         layers += ([torch.nn.ReLU()] if number else []) + [torch.nn.Linear(inputs, outputs)]

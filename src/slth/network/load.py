@@ -37,6 +37,9 @@ _EXAMPLES = (torch.Tensor, tuple, list, Mapping)
 STATE_KEYS = ("state_dict", "model_state_dict", "model")
 """Where a checkpoint usually keeps its state dict."""
 
+BESIDE = "slth/"
+"""What names begin with of tensors that ``slth learn`` keeps beside a state dict: masks, the rewinding point."""
+
 
 @dataclass(frozen=True)
 class TargetReference:
@@ -162,7 +165,7 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
         from safetensors.torch import load_file
 
         try:
-            return dict(load_file(path))
+            return {name: tensor for name, tensor in load_file(path).items() if not name.startswith(BESIDE)}
         except (SafetensorError, OSError, ValueError, KeyError) as error:
             raise TargetError(
                 str(path), f"a damaged safetensors file ({error})", "a complete file", "copying it again"

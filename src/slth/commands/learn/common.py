@@ -1,0 +1,51 @@
+"""What the commands of ``slth learn`` share: data, device, checkpoints, and how they stop."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from slth.commands.options import check_seed, set_threads
+from slth.errors import ArgumentError
+from slth.files import check_writable
+
+Output = Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="The .safetensors file to write.")]
+DataOption = Annotated[
+    str, typer.Option("--data", metavar="DATA", help="digits, folder of IDX or .npy, .npz, or PKG.MOD:FN.")
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on from OUT.checkpoint, if there is one.")]
+Device = Annotated[str | None, typer.Option(metavar="NAME", help="cpu or cuda. Default: cuda if there is one.")]
+Seed = Annotated[int, typer.Option(metavar="S", help="Of all that is random.")]
+
+
+def prepare(output: Path, data: str, seed: int, threads: int | None) -> Path:
+    """Check before any work what can be checked; returns where the checkpoint goes.
+
+    Raises
+    ------
+    SlthError
+        If a place cannot be written, or a number is out of range.
+    """
+    if output.suffix != ".safetensors":
+        raise ArgumentError("--output", str(output), "a name ending in .safetensors", f"{output.stem}.safetensors")
+    check_seed(seed)
+    checkpoint = output.with_name(f"{output.name}.checkpoint")
+    for place in (output, checkpoint):
+        check_writable(place, (Path(data),))
+    set_threads(threads)
+    return checkpoint
+
+
+@contextlib.contextmanager
+def stoppable(checkpoint: Path) -> Iterator[None]:
+    """Say after Ctrl-C how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        if checkpoint.exists():
+            raise KeyboardInterrupt(f"stopped; --resume goes on from {checkpoint}") from error
+        raise
