@@ -25,7 +25,7 @@ ORDER = [
     "calibration",
     "ticket",
     "constructions",
-    *("signed_layers", "sparse_kernels", "copy_layers", "candidate_layers", "runtime", "probes"),
+    *("signed_layers", "sparse_kernels", "copy_layers", "plain_layers", "candidate_layers", "runtime", "probes"),
     "certify",
     *("budget", "attempt", "refine", "pipeline"),
     *("artifact", "pretrained", "export"),
@@ -36,6 +36,7 @@ ORDER = [
     "report",
     *("demo", "warm"),
     "bench",
+    "reproduce",
     "commands",
     "cli",
 ]
@@ -47,7 +48,7 @@ DOORS = {("ticket", "artifact"), ("ticket", "runtime"), ("ticket", "export")}
 FORBIDDEN = {
     "certify": {"plan", "subsetsum", "constructions", "attempt", "refine", "pipeline", "artifact", "bounds"},
     "neurons": {"network", "plan", "subsetsum", "constructions", "pipeline", "certify", "learn"},
-    "learn": {"constructions", "subsetsum", "source", "plan"},
+    "learn": {"constructions", "subsetsum", "plan"},
     "source": {"network", "domain", "plan", "bounds", "ticket"},
     "subsetsum": {"network", "domain", "plan", "source", "ticket"},
     "bounds": {"network", "source", "subsetsum"},

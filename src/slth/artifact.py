@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from slth.activations import Activation
 from slth.activations import parse as parse_activation
 from slth.activations.own import Description, named, recall, storable
-from slth.constructions import CONSTRUCTIONS, Construction
+from slth.constructions import LAYOUTS, Layout
 from slth.container import Format, peek, require, sha256_text
 from slth.errors import ArgumentError, TicketError
 from slth.mask import Mask
@@ -23,7 +23,7 @@ from slth.network.graph import Graph, Node, Sign
 from slth.network.operators import WEIGHT_OPERATORS, Own
 from slth.network.pooling_layers import FIXED, POOLING, pooled
 from slth.network.selection import EVERYTHING, Selection
-from slth.plan import LARGEST_SEED, OBJECTIVES
+from slth.plan import LARGEST_SEED
 from slth.probes import FEWEST_PROBES, N_OUTPUTS, N_PROBES
 from slth.source.initialised import NAMES, from_json
 from slth.source.law import Distribution
@@ -137,10 +137,10 @@ def _ticket(header: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Ticket:
         recall(stored)
     target_graph, extra_depth = Graph.from_json(header["graph"]), header.get("extra_depth", 0)
     pooling = header.get("pooling", FIXED)
-    require(header["construction"] in CONSTRUCTIONS, "construction", repr(header["construction"]), "a known name")
-    graph = _pooled(target_graph, pooling, CONSTRUCTIONS[header["construction"]])
-    graph = _deepened(graph, extra_depth, CONSTRUCTIONS[header["construction"]])
-    spec = _spec(header["source"], graph, CONSTRUCTIONS[header["construction"]])
+    require(header["construction"] in LAYOUTS, "construction", repr(header["construction"]), "a known name")
+    graph = _pooled(target_graph, pooling, LAYOUTS[header["construction"]])
+    graph = _deepened(graph, extra_depth, LAYOUTS[header["construction"]])
+    spec = _spec(header["source"], graph, LAYOUTS[header["construction"]])
     facts = tuple(_facts(entry) for entry in header["layers"])
     nodes = graph.weighted
     require(len(facts) == len(nodes), "layers", f"{len(facts)} layers", f"{len(nodes)}, as in the graph")
@@ -154,7 +154,7 @@ def _ticket(header: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Ticket:
     masks = tuple(_mask(header["construction"], source, index, tensors) for index, source in enumerate(spec.layers))
     for mask, entry in zip(masks, facts, strict=True):
         require(mask.serves(entry.input_sign), f"layer {entry.name!r}", entry.input_sign.value, "its mask's sign")
-    CONSTRUCTIONS[header["construction"]].check_masks(graph, spec.layers, masks)
+    LAYOUTS[header["construction"]].check_masks(graph, spec.layers, masks)
     probes = tensors["probe_outputs"]
     expected = (N_PROBES, min(N_OUTPUTS, math.prod(graph.output_shape)))
     fits = probes.dtype == np.float32 and probes.ndim == 2 and probes.shape[1] == expected[1]
@@ -165,10 +165,11 @@ def _ticket(header: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Ticket:
     require(fits, "tolerance", repr(tolerance), "null or a number above 0")
     fits = domain is None or (len(domain) == 2 and all(map(_is_number, domain)) and domain[0] <= domain[1])
     require(fits, "domain", repr(domain), "null or a lower and an upper bound")
-    largest = CONSTRUCTIONS[header["construction"]].largest_size
+    largest = LAYOUTS[header["construction"]].largest_size
     fits = type(size) is int and 1 <= size <= largest
     require(fits, "base_set_size", repr(size), f"1 to {largest}")
-    require(header["objective"] in OBJECTIVES, "objective", repr(header["objective"]), "a known name")
+    known = header["objective"] in LAYOUTS[header["construction"]].objectives
+    require(known, "objective", repr(header["objective"]), "a known name")
     require(header["target_dtype"] in ("float32", "float64"), "target_dtype", repr(header["target_dtype"]), "a float")
     return Ticket(
         graph=target_graph,
@@ -212,7 +213,7 @@ def _is_number(value: Any) -> bool:
     return type(value) in (int, float) and math.isfinite(value)
 
 
-def _pooled(graph: Graph, pooling: Any, construction: Construction) -> Graph:
+def _pooled(graph: Graph, pooling: Any, construction: Layout) -> Graph:
     """The graph without average pooling where the construction has weights in its place."""
     ways = POOLING if "pooling" in construction.settings else (FIXED,)
     fits = isinstance(pooling, str) and pooling in ways
@@ -220,7 +221,7 @@ def _pooled(graph: Graph, pooling: Any, construction: Construction) -> Graph:
     return pooled(graph, pooling)
 
 
-def _deepened(graph: Graph, extra_depth: Any, construction: Construction) -> Graph:
+def _deepened(graph: Graph, extra_depth: Any, construction: Layout) -> Graph:
     """The graph whose layers the source hides; deeper than the target's where the construction allows it."""
     largest = LARGEST_EXTRA_DEPTH if "extra_depth" in construction.settings else 0
     fits = type(extra_depth) is int and 0 <= extra_depth <= largest
@@ -228,7 +229,7 @@ def _deepened(graph: Graph, extra_depth: Any, construction: Construction) -> Gra
     return deepened(graph, extra_depth)
 
 
-def _spec(value: dict[str, Any], graph: Graph, construction: Construction) -> SourceSpec:
+def _spec(value: dict[str, Any], graph: Graph, construction: Layout) -> SourceSpec:
     seed = value["seed"]
     require(type(seed) is int and 0 <= seed <= LARGEST_SEED, "seed", repr(seed), "a whole number of 64 bits")
     require(value["generator"] == GENERATOR, "generator", repr(value["generator"]), GENERATOR)
@@ -245,7 +246,7 @@ def _spec(value: dict[str, Any], graph: Graph, construction: Construction) -> So
 
 
 def _source_layer(
-    construction: Construction, seed: int, index: int, node: Node, entry: dict[str, Any], spec: dict[str, Any]
+    construction: Layout, seed: int, index: int, node: Node, entry: dict[str, Any], spec: dict[str, Any]
 ) -> SourceLayer:
     width, scale = entry["block_width"], float(entry["scale"])
     where = f"source layer {index}"
@@ -285,7 +286,7 @@ def _own_fields(where: str, kind: type[SourceLayer], entry: dict[str, Any]) -> d
         raise TicketError(where, error.got, error.need) from error
 
 
-def _activation(text: Any, construction: Construction) -> Activation:
+def _activation(text: Any, construction: Layout) -> Activation:
     require(isinstance(text, str), "activation", repr(text), "the text form of an activation")
     activation = parse_activation(text)
     known = construction.any_activation or activation.name == "relu"
@@ -329,7 +330,7 @@ def _mask(construction: str, source: SourceLayer, index: int, tensors: dict[str,
     start = f"layers.{index}."
     own = {name.removeprefix(start): tensor for name, tensor in tensors.items() if name.startswith(start)}
     try:
-        return CONSTRUCTIONS[construction].mask_layout(source).read(source, own)
+        return LAYOUTS[construction].mask_layout(source).read(source, own)
     except TicketError as error:
         raise TicketError(f"mask of layer {index}", error.got, error.need, error.remedy) from error
 

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slth.activations import Activation
-from slth.mask import BIAS, KernelMask, Mask, UnivariateMask, univariate
+from slth.mask import BIAS, KernelMask, Mask, PlainMask, UnivariateMask, univariate
 from slth.network.graph import Sign
+from slth.source.plain import PlainSource
 from slth.source.signed import ShiftedSource, SplitSource
 from slth.source.spec import SourceLayer
 
@@ -158,6 +159,8 @@ def realise(source: SourceLayer, mask: Mask) -> RealisedLayer:
     """
     if isinstance(mask, KernelMask):
         return _realise_kernels(source, mask)
+    if isinstance(source, PlainSource) and isinstance(mask, PlainMask):
+        return _realise_plain(source, mask)
     mask = univariate(mask)
     shape = (source.outputs, source.inputs_per_group, source.taps)
     slopes, sizes = (np.zeros((2, *shape)) for _ in range(2))
@@ -198,6 +201,15 @@ def realise(source: SourceLayer, mask: Mask) -> RealisedLayer:
     return RealisedLayer(
         slopes[0], slopes[1], biases if some else None, sizes.max(axis=0), bias_sizes if some else None, n_terms, bend
     )
+
+
+def _realise_plain(source: PlainSource, mask: PlainMask) -> RealisedLayer:
+    """The kept weights themselves."""
+    weight, bias = source.split(mask.pruned(source).astype(np.float64))
+    flags, bias_flags = source.split(mask.flags(source))
+    counts = flags.sum(axis=(1, 2)) + (0 if bias_flags is None else bias_flags)
+    n_terms = max(1, int(counts.max()))
+    return RealisedLayer(weight, weight, bias, np.abs(weight), None if bias is None else np.abs(bias), n_terms)
 
 
 def _realise_kernels(source: SourceLayer, mask: KernelMask) -> RealisedLayer:
@@ -241,7 +253,8 @@ def survivors_digest(source: SourceLayer, mask: Mask) -> str:
     """SHA-256 of the surviving source weights as little-endian float32.
 
     First the kept neurons' incoming weights (or biases) in ascending order, then the kept combining weights output by
-    output, within it neuron by neuron and tap by tap; of kernels a neuron's weights tap by tap, the bias last.
+    output, within it neuron by neuron and tap by tap; of kernels a neuron's weights tap by tap, the bias last. Of a
+    source in the network's own shape the kept weights, then the kept biases.
     """
     sha = hashlib.sha256()
     for values in mask.survivors(source):

@@ -14,7 +14,18 @@ from slth.candidates import has_candidates, own_graph
 from slth.copies import CopiedLayer, is_copied, realise_all, widened
 from slth.copy_layers import SparseCopies, kept_weights, masked_copies, prune_layer
 from slth.errors import ArgumentError
-from slth.mask import BIAS, BlockMask, CandidateMask, CopyMask, KernelMask, Mask, OutputMask, UnivariateMask, univariate
+from slth.mask import (
+    BIAS,
+    BlockMask,
+    CandidateMask,
+    CopyMask,
+    KernelMask,
+    Mask,
+    OutputMask,
+    PlainMask,
+    UnivariateMask,
+    univariate,
+)
 from slth.memory import memory_bytes
 from slth.network.graph import Graph, Node, Sign
 from slth.network.module import Network, filled
@@ -23,9 +34,11 @@ from slth.network.module import joined as joined
 from slth.network.module import target_module as target_module
 from slth.network.operators import WEIGHT_OPERATORS
 from slth.network.operators.shape import Padding
+from slth.plain_layers import SparsePlain, masked_plain
 from slth.realise import RealisedLayer
 from slth.signed_layers import SparseTaps, before_kernels
 from slth.source.copies import CopySource
+from slth.source.plain import PlainSource
 from slth.source.spec import SourceLayer
 from slth.sparse_kernels import SparseKernels
 from slth.ticket import Ticket
@@ -162,6 +175,8 @@ def sparse_layer(node: Node, source: SourceLayer, mask: Mask, dtype: torch.dtype
     """What survives of one target layer's two source layers."""
     if isinstance(source, CopySource) and isinstance(mask, CopyMask):
         return SparseCopies(node, source, mask, dtype)
+    if isinstance(source, PlainSource) and isinstance(mask, PlainMask):
+        return SparsePlain(node, source, mask, dtype)
     if isinstance(mask, KernelMask):
         return SparseKernels(node, source, mask, dtype)
     if source.kernel_first and isinstance(mask, BlockMask):
@@ -276,6 +291,8 @@ def _masked(node: Node, source: SourceLayer, mask: Mask, dtype: torch.dtype) -> 
         return masked_copies(node, source, mask, dtype)
     if isinstance(mask, OutputMask):
         return masked_outputs(node, source, mask, dtype)
+    if isinstance(source, PlainSource) and isinstance(mask, PlainMask):
+        return masked_plain(node, source, mask, dtype)
     flags = mask.dense(source) if isinstance(mask, KernelMask) else _dense(source, univariate(mask))
     if source.kernel_first:
         width = (source.n_neurons, source.reads_per_group, *source.kernel)

@@ -22,6 +22,7 @@ from slth.source.balanced import BRANCHES, BalancedSource
 from slth.source.candidates import OutputSource
 from slth.source.copies import CopySource
 from slth.source.kernels import KernelSource
+from slth.source.plain import PlainSource
 from slth.source.signed import ShiftedSource, SplitSource, TapSource
 from slth.source.spec import BlockSource, SourceLayer
 from slth.ticket import LayerFacts, Ticket
@@ -258,14 +259,15 @@ def base_set_sizes(source: SourceLayer, sign: Sign) -> NDArray[np.int64]:
     Where the activation has one slope, one base set serves both signs, and all of its block is usable. With kernels
     first there is one of every weight and bias. With the looks-linear initialisation every mirrored pair is one usable
     element, and so is every copy of an input. Where neurons serve one weight each, the number of neurons that the
-    source has for each; of the output layer of depth three, the number of candidates.
+    source has for each; of the output layer of depth three, the number of candidates; of a
+    source in the network's own shape 1.
     """
     if isinstance(source, KernelSource):
         branch, ranges = source.branch(sign.branches), source.ranges(1 << 22)
         return np.concatenate([source.base_sets(*outputs, branch)[1].sum(axis=2).ravel() for outputs in ranges])
     if isinstance(source, CopySource):
         return np.full(source.inputs_per_group, source.block_width, np.int64)
-    if isinstance(source, OutputSource):
+    if isinstance(source, OutputSource | PlainSource):
         return np.array([source.block_width])
     if not isinstance(source, BlockSource):
         return np.array([source.neurons_per_group // slots_per_group(source)])

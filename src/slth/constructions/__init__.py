@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from slth.constructions.base import Construction
 from slth.constructions.conv import Conv
+from slth.constructions.direct import Direct
 from slth.constructions.golden_ratio import GoldenRatio
+from slth.constructions.layout import Layout
 from slth.constructions.one_for_one import OneForOne
 from slth.constructions.pairs import Pairs
 from slth.constructions.two_for_one import TwoForOne
@@ -12,5 +14,9 @@ from slth.constructions.two_for_one import TwoForOne
 CONSTRUCTIONS: dict[str, Construction] = {
     construction.name: construction for construction in (TwoForOne(), OneForOne(), Pairs(), GoldenRatio(), Conv())
 }
+"""By which tickets are found for targets."""
 
-__all__ = ["CONSTRUCTIONS", "Construction"]
+LAYOUTS: dict[str, Layout] = {**CONSTRUCTIONS, Direct.name: Direct()}
+"""Every kind of ticket that a file may hold."""
+
+__all__ = ["CONSTRUCTIONS", "LAYOUTS", "Construction", "Layout"]

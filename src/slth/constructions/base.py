@@ -5,15 +5,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from slth.constructions.layout import Layout
 from slth.constructions.transfer import transferred
 from slth.mask import Mask
-from slth.network.graph import Graph, Sign
+from slth.network.graph import Sign
 from slth.network.operators import WEIGHT_OPERATORS
 from slth.network.target import Target, WeightLayer
 from slth.plan import NO_SETTINGS, Goal, LayerPlan, Plan, Size, Wishes
@@ -51,40 +51,19 @@ class Work:
     report: Callable[[int, int], None]
 
 
-class Construction(ABC):
-    """A published way to find a target layer inside random source layers.
+class Construction(Layout, ABC):
+    """A published way to find a target layer inside random source layers; its name is one on the command line too.
 
     Attributes
     ----------
-    name : str
-        On the command line and in the file.
-    source_type, mask_type : type
-        Layout of the source and of the mask.
-    default_size, largest_size : int
+    default_size : int
         Of the base sets.
-    initialisations : tuple of str
-        Laws of the source that it knows.
-    even_width : bool
-        Whether blocks have an even number of neurons.
-    any_activation, any_law : bool
-        Whether the source may have another activation than ReLU between its layers, or another law than it prescribes.
-    settings : mapping of str to object
-        What it alone knows, with the defaults.
     keeps_tolerance : bool
         Whether every weight is within the tolerance that its source is made for, but for a probability of delta.
     """
 
-    name: str
-    source_type: type[SourceLayer]
-    mask_type: type[Mask]
     default_size: int
-    largest_size: int
-    initialisations: tuple[str, ...]
-    even_width: bool = False
-    any_activation: bool = False
-    any_law: bool = False
     keeps_tolerance: bool = False
-    settings: Mapping[str, Any] = MappingProxyType({})
 
     def hidden(self, target: Target, settings: Mapping[str, Any]) -> Target:
         """The network that the source hides: the target, or one that computes the same."""
@@ -124,17 +103,9 @@ class Construction(ABC):
         """Source weights of a layer with base sets of a size."""
         return size * self.element_cost(layer, sign, wishes.settings)
 
-    def layout(self, order: str) -> type[SourceLayer]:
-        """The source's type by the order of its two layers, for constructions that have both orders."""
-        return self.source_type
-
     def order(self, layer: WeightLayer, sign: Sign, settings: Mapping[str, Any]) -> str:
         """The order for a layer of whose input so much is known."""
         return self.source_type.order
-
-    def mask_layout(self, source: SourceLayer) -> type[Mask]:
-        """The mask's type that fits a source layer."""
-        return self.mask_type
 
     def source_layer(self, plan: Plan, layer_plan: LayerPlan, layer: WeightLayer, seed: int, index: int) -> SourceLayer:
         """Shape and law of the source layers for one target layer; knows the target's shape and nothing more."""
@@ -194,26 +165,6 @@ class Construction(ABC):
             transferred(size, source.drawn_scales, wishes.activation)
             for size, source in zip(sizes, sources, strict=True)
         ]
-
-    def connect(self, graph: Graph, sources: tuple[SourceLayer, ...]) -> tuple[SourceLayer, ...]:
-        """The source's layers as they are where each knows of the others; made one by one they know their own shape.
-
-        Raises
-        ------
-        ArgumentError
-            If they do not fit together.
-        """
-        return sources
-
-    def check_masks(  # noqa: B027 - most constructions have nothing to say
-        self, graph: Graph, sources: Sequence[SourceLayer], masks: Sequence[Mask]
-    ) -> None:
-        """Refuse masks that fit their layers one by one and not the construction.
-
-        Raises
-        ------
-        TicketError
-        """
 
     def find_layers(
         self,

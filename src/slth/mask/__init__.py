@@ -5,6 +5,7 @@ from slth.mask.blocks import BlockMask
 from slth.mask.candidates import CandidateMask, OutputMask
 from slth.mask.copies import CopyMask
 from slth.mask.kernels import EitherSignMask, KernelMask
+from slth.mask.plain import PlainMask
 from slth.mask.slots import SlotMask
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "KernelMask",
     "Mask",
     "OutputMask",
+    "PlainMask",
     "SlotMask",
     "UnivariateMask",
     "univariate",
