@@ -1,0 +1,225 @@
+"""Experiments: hundreds of independent trials of one setting, in batches that fit the memory, resumable."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from slth.errors import ArgumentError
+from slth.learn.checkpoint import EVERY_SECONDS, Checkpoints, Saved
+from slth.learn.descent import Descent, OnProgress, State, descend, first_state
+from slth.learn.teachers import Teachers, draw_samples, draw_students, draw_teachers, random_starts
+
+MEMORY_BYTES = 1 << 30
+"""Of the inputs that are held at a time (chosen)."""
+
+SUCCESS = 1e-4
+"""A trial succeeds if its relative error ends below it (section 5.1)."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What every trial of an experiment draws anew (section 5.1).
+
+    Attributes
+    ----------
+    neurons, inputs : int
+        K and d.
+    kept : int or tuple of int
+        r*: inputs of a teacher's neuron, of all or of each.
+    samples : int
+        N.
+    student_kept : int or tuple of int, optional
+        r: inputs of a student's neuron; the teacher's by default.
+    noise : float
+        σ / E_y.
+    radius : float
+        λ: relative distance of the start.
+    inside : bool
+        Starts are uniform in the ball of that radius instead of on its sphere.
+    binary : bool
+        Labels 0 and 1 of a teacher of sigmoids.
+    """
+
+    neurons: int = 3
+    inputs: int = 50
+    kept: int | tuple[int, ...] = 10
+    samples: int = 1000
+    student_kept: int | tuple[int, ...] | None = None
+    noise: float = 0.0
+    radius: float = 0.5
+    inside: bool = False
+    binary: bool = False
+
+    def teachers(self, trials: int, seed: int, first_trial: int = 0) -> Teachers:
+        """The teachers of some trials."""
+        kind = "sigmoid" if self.binary else "relu"
+        return draw_teachers(
+            trials, self.neurons, self.inputs, self.kept, seed, first_trial=first_trial, activation=kind
+        )
+
+    def students(self, teachers: Teachers) -> Tensor:
+        """Their students' masks."""
+        return draw_students(teachers, self.kept if self.student_kept is None else self.student_kept)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the trials came to.
+
+    Attributes
+    ----------
+    teachers : Teachers
+    masks : (trial, neuron, input) bool
+    state : State
+        With weights, errors and all else after the last step.
+    seconds : float
+        Of the descent and of drawing data, parts before an interruption included.
+    """
+
+    teachers: Teachers
+    masks: Tensor
+    state: State
+    seconds: float
+
+    @property
+    def errors(self) -> Tensor:
+        """(trial,) ‖W - W*‖_F / ‖W*‖_F at the end, neurons not matched anew."""
+        return self.state.final_errors
+
+    @property
+    def successes(self) -> Tensor:
+        """(trial,) Whether the error is below 1e-4."""
+        return self.errors < SUCCESS
+
+
+def run_trials(
+    setting: Setting,
+    trials: int,
+    how: Descent | None = None,
+    *,
+    seed: int = 0,
+    first_trial: int = 0,
+    device: str = "cpu",
+    threads: int | None = None,
+    engine: str | None = None,
+    memory_bytes: int = MEMORY_BYTES,
+    checkpoint: Path | None = None,
+    every_seconds: float = EVERY_SECONDS,
+    on_progress: OnProgress | None = None,
+) -> Outcome:
+    """Draw, and descend in, so many independent trials.
+
+    Parameters
+    ----------
+    setting : Setting
+    trials : int
+    how : Descent, optional
+        Loss and activation are the setting's.
+    seed, first_trial : int
+        Trial t of a seed is the same whatever the batch, the device, and the number of threads; only the arithmetic of
+        another device or engine rounds differently.
+    device, threads, engine
+        As of :func:`slth.learn.descent.descend`.
+    memory_bytes : int
+        Of inputs at a time; more trials are done one part after another.
+    checkpoint : path, optional
+        A file that keeps the state. If it is there, the run goes on from it, to the same result.
+    every_seconds : float
+        Between two writings of it.
+    on_progress : callable, optional
+        Called with the steps done and the most there can be.
+
+    Raises
+    ------
+    ArgumentError
+        If a number is out of range.
+    CheckpointError, MismatchError
+        If the checkpoint is damaged, or of another run.
+    """
+    how = _fit(how or Descent(), setting)
+    how.check()
+    teachers = setting.teachers(trials, seed, first_trial)
+    masks = setting.students(teachers)
+    starts = random_starts(teachers, masks, setting.radius, inside=setting.inside)
+    settings = {**asdict(setting), **asdict(how), "trials": trials, "seed": seed, "first_trial": first_trial}
+    del settings["iterations"]
+    keeper = Checkpoints(checkpoint, {**settings, "device": device, "engine": engine or "own"}, every_seconds)
+    saved = keeper.load()
+    if saved is None:
+        state = first_state(masks, starts, teachers.weights, how.iterations)
+    else:
+        state = State.from_tensors(saved.tensors, how.iterations)
+    begin = time.perf_counter() - (0.0 if saved is None else saved.seconds)
+
+    def kept() -> Saved:
+        return Saved(int(state.steps.max()), state.tensors())
+
+    for part in _parts(setting, trials, memory_bytes):
+        section = state.select(part)
+        if bool((section.status == 0).any()):
+            _descend_part(
+                setting, how, teachers, masks, section, part, (device, threads, engine), keeper, kept,
+                _of_all(on_progress, part, trials, how.iterations),
+            )  # fmt: skip
+    keeper.save(kept())
+    return Outcome(teachers, masks, state, time.perf_counter() - begin)
+
+
+def _fit(how: Descent, setting: Setting) -> Descent:
+    """The descent with the loss and activation of the setting's labels."""
+    names = {"loss": "cross-entropy", "activation": "sigmoid"} if setting.binary else {}
+    return Descent(**{**asdict(how), **names})
+
+
+def _parts(setting: Setting, trials: int, memory_bytes: int) -> Sequence[slice]:
+    """Trials whose inputs, once as drawn and once in blocks, fit the memory together; at least one."""
+    if memory_bytes < 1:
+        raise ArgumentError("memory_bytes", str(memory_bytes), "a positive number")
+    each = 2 * 8 * setting.samples * setting.inputs
+    size = max(1, memory_bytes // each)
+    return [slice(first, min(first + size, trials)) for first in range(0, trials, size)]
+
+
+def _descend_part(
+    setting: Setting,
+    how: Descent,
+    teachers: Teachers,
+    masks: Tensor,
+    section: State,
+    part: slice,
+    where: tuple[str, int | None, str | None],
+    keeper: Checkpoints,
+    kept: Any,
+    on_progress: OnProgress | None,
+) -> None:
+    """Some trials to their end; their state is a view of the whole one."""
+    own = setting.teachers(part.stop - part.start, teachers.seed, teachers.first_trial + part.start)
+    samples = draw_samples(own, setting.samples, setting.noise, binary=setting.binary)
+    device, threads, engine = where
+    descend(
+        samples,
+        masks[part],
+        section.weights,
+        how,
+        truth=own.weights,
+        state=section,
+        device=device,
+        threads=threads,
+        engine=engine,
+        on_progress=on_progress,
+        on_state=lambda state: keeper.offer(int(state.steps.max()), kept),
+    )
+
+
+def _of_all(on_progress: OnProgress | None, part: slice, trials: int, iterations: int) -> OnProgress | None:
+    """Progress of a part as progress of the whole."""
+    if on_progress is None:
+        return None
+    before = part.start * iterations
+    return lambda done, total: on_progress(before + done, trials * iterations)
