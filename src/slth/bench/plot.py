@@ -10,8 +10,8 @@ from typing import Any
 from slth.bench.contenders import BASELINE
 from slth.bench.measure import Line
 from slth.bench.report import Report
+from slth.report.plots import STYLE
 
-_INK, _MUTED, _GRID = "#1d2126", "#5b636d", "#e3e5e8"
 _COLOURS = {
     BASELINE: "#1f6fb2",
     "torch": "#5aa9e6",
@@ -26,30 +26,6 @@ _COLOURS = {
     "gurobi": "#5b636d",
 }
 _OTHERS = ("#2a9d9d", "#8a8f00", "#b05a7a")
-_STYLE: dict[str, Any] = {
-    "font.family": "sans-serif",
-    "font.size": 9.5,
-    "text.color": _INK,
-    "text.parse_math": False,
-    "axes.edgecolor": _GRID,
-    "axes.labelcolor": _MUTED,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlelocation": "left",
-    "axes.titlesize": 11,
-    "axes.titleweight": "semibold",
-    "grid.color": _GRID,
-    "grid.linewidth": 0.7,
-    "xtick.color": _MUTED,
-    "ytick.color": _MUTED,
-    "xtick.major.size": 0,
-    "ytick.major.size": 0,
-    "ytick.minor.size": 0,
-    "figure.facecolor": "white",
-    "savefig.facecolor": "white",
-}
 _PANEL_INCHES, _HEIGHT_INCHES, _LABEL_INCHES = 3.3, 5.2, 1.05
 _LABEL_GAP = 0.042
 """Of the axes' height, between the middles of two labels."""
@@ -72,7 +48,7 @@ def draw(report: Report) -> bytes:
         for objective in report.settings.objectives
     ]
     panels = [(objective, lines) for objective, lines in panels if lines]
-    style: Any = _STYLE
+    style: Any = STYLE
     with matplotlib.rc_context(style):
         width = (_PANEL_INCHES + _LABEL_INCHES) * max(1, len(panels)) + 0.6
         figure = Figure(figsize=(width, _HEIGHT_INCHES), layout="constrained")

@@ -1,0 +1,33 @@
+"""Figures in one style, as PNG and SVG; the same rows give the same bytes."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from slth.report.plots import COLOURS, STYLE
+from slth.reproduce.experiment import Row
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_INCHES = (8.4, 4.4)
+
+
+def draw(drawn: Callable[[Figure, Sequence[Row]], None], rows: Sequence[Row]) -> dict[str, bytes]:
+    """The bytes of a figure by file ending."""
+    import matplotlib
+    from cycler import cycler
+    from matplotlib.figure import Figure
+
+    style: Any = {**STYLE, "axes.prop_cycle": cycler(color=COLOURS), "svg.hashsalt": "slth", "legend.frameon": False}
+    with matplotlib.rc_context(style):
+        figure = Figure(figsize=_INCHES, layout="constrained")
+        drawn(figure, rows)
+        found = {}
+        for ending, metadata in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):
+            content = io.BytesIO()
+            figure.savefig(content, format=ending, dpi=150, metadata=metadata)
+            found[ending] = content.getvalue()
+    return found

@@ -1,0 +1,92 @@
+"""One HTML page of all results in a folder: verdicts first, then every experiment with its figure and its table."""
+
+from __future__ import annotations
+
+import base64
+import html
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from slth.files import write_atomically
+from slth.report.frame import cards, foot, head, table
+from slth.report.words import escaped, number, plural
+from slth.reproduce.comparison import Verdict
+from slth.reproduce.registry import EXPERIMENTS
+from slth.reproduce.store import finished
+
+_CLASSES = {Verdict.REPRODUCED.value: "good", Verdict.DIFFERS.value: "bad", Verdict.NOT_COMPARABLE.value: ""}
+_COLUMNS = ("quantity", "paper", "ours", "interval", "verdict", "")
+
+
+def write(root: Path) -> Path:
+    """Write ``report.html`` of all finished experiments in a folder; returns its path."""
+    results = {result["name"]: (result, path) for result, path in finished(root)}
+    names = [name for name in EXPERIMENTS if name in results] + sorted(set(results) - set(EXPERIMENTS))
+    path = root / "report.html"
+    write_atomically(path, render([results[name] for name in names]).encode())
+    return path
+
+
+def render(results: list[tuple[dict[str, Any], Path]]) -> str:
+    """The page as HTML; it loads nothing from the network."""
+    from slth import __version__
+
+    counts = Counter(entry["verdict"] for result, _ in results for entry in result["comparisons"])
+    lead = f"{plural(len(results), 'table')} and figures of the papers, run here, each number beside the paper's."
+    facts = [(verdict.value, f"{counts[verdict.value]:,}") for verdict in Verdict]
+    facts.append(("seconds", number(sum(float(result["seconds"]) for result, _ in results))))
+    opening = (
+        '<header><p class="kicker">slth reproduce</p><h1>The papers, reproduced</h1>'
+        f'<p class="lead">{lead}</p></header>'
+    )
+    body = "".join(_section(result, path) for result, path in results)
+    return head("The papers, reproduced") + opening + cards(facts) + _contents(results) + body + foot(__version__)
+
+
+def _contents(results: list[tuple[dict[str, Any], Path]]) -> str:
+    rows = []
+    for result, _ in results:
+        verdicts = Counter(entry["verdict"] for entry in result["comparisons"])
+        link = f'<a href="#{html.escape(_anchor(result["name"]))}">{escaped(result["name"])}</a>'
+        rows.append([link, *(str(verdicts[verdict.value] or "") for verdict in Verdict), f"{result['seconds']:g}"])
+    listed = table(("experiment", *(verdict.value for verdict in Verdict), "seconds"), rows)
+    return f'<section><h2>All experiments</h2><div class="panel">{listed}</div></section>'
+
+
+def _section(result: dict[str, Any], path: Path) -> str:
+    facts = f"scale {result['scale']}, seed {result['seed']}, {result['seconds']:g} s, {result['date']}"
+    figure = path / "figure.png"
+    picture = ""
+    if figure.is_file():
+        content = base64.b64encode(figure.read_bytes()).decode()
+        shows = html.escape(result["shows"])
+        picture = f'<img style="width:100%;height:auto" alt="{shows}" src="data:image/png;base64,{content}">'
+    return (
+        f'<section id="{html.escape(_anchor(result["name"]))}"><h2>{escaped(result["name"])}</h2>'
+        f'<p>{html.escape(result["shows"])}</p><div class="panel">{picture}{_table(result["comparisons"])}'
+        f'<p class="note">{html.escape(facts)}; {html.escape(result["machine"])}</p></div></section>'
+    )
+
+
+def _table(comparisons: list[dict[str, Any]]) -> str:
+    return table(_COLUMNS, [_row(entry) for entry in comparisons])
+
+
+def _row(entry: dict[str, Any]) -> list[str]:
+    spread = ""
+    if entry["interval"]:
+        spread = f"{number(entry['low'])} to {number(entry['high'])} ({html.escape(entry['interval'])})"
+    verdict = f'<span class="{_CLASSES[entry["verdict"]]}">{html.escape(entry["verdict"])}</span>'
+    return [
+        html.escape(entry["quantity"]),
+        html.escape(entry["paper"]),
+        number(entry["ours"], 4),
+        spread,
+        verdict,
+        f'<span style="white-space:normal">{html.escape(entry["note"])}</span>',
+    ]
+
+
+def _anchor(name: str) -> str:
+    return name.replace("/", "-")

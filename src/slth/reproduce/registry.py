@@ -1,0 +1,28 @@
+"""All experiments by name."""
+
+from __future__ import annotations
+
+import difflib
+
+from slth.errors import ArgumentError
+from slth.reproduce import dacunha, orseau
+from slth.reproduce.experiment import Experiment
+
+EXPERIMENTS: dict[str, Experiment] = {
+    experiment.name: experiment for module in (orseau, dacunha) for experiment in module.EXPERIMENTS
+}
+"""In the order in which the papers appeared; Pensia et al. and what goes beyond them last."""
+
+
+def find(name: str) -> Experiment:
+    """The experiment of a name.
+
+    Raises
+    ------
+    ArgumentError
+        If there is none; it names the nearest.
+    """
+    if name in EXPERIMENTS:
+        return EXPERIMENTS[name]
+    near = difflib.get_close_matches(name, EXPERIMENTS, 1, 0.0)
+    raise ArgumentError("name", repr(name), "an experiment of the list that slth reproduce prints", f"{near[0]}")

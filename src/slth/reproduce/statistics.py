@@ -1,0 +1,29 @@
+"""Intervals around what was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import stats
+
+
+def median_and_range(values: Sequence[float]) -> tuple[float, tuple[float, float]]:
+    """The median, and the smallest and the largest value."""
+    return float(np.median(values)), (float(np.min(values)), float(np.max(values)))
+
+
+def mean_and_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, tuple[float, float]]:
+    """The mean and its interval by Student's t; of one value, or equal ones, the value itself."""
+    mean = float(np.mean(values))
+    error = float(stats.sem(values)) if len(values) > 1 else 0.0
+    if not error:
+        return mean, (mean, mean)
+    half = error * float(stats.t.ppf((1 + confidence) / 2, len(values) - 1))
+    return mean, (mean - half, mean + half)
+
+
+def share_and_interval(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, tuple[float, float]]:
+    """A share and its exact (Clopper-Pearson) interval."""
+    found = stats.binomtest(successes, trials).proportion_ci(confidence)
+    return successes / trials, (float(found.low), float(found.high))

@@ -1,0 +1,193 @@
+"""Experiments: what a run leaves behind, that it goes on where it stopped, and what is refused."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import SHARED
+from slth.errors import ArgumentError, DataError, OutputError
+from slth.reproduce import page
+from slth.reproduce.comparison import Comparison, Verdict, at_most, compare
+from slth.reproduce.experiment import SCALES, Experiment, Row, Scale
+from slth.reproduce.perform import reproduce
+from slth.reproduce.registry import EXPERIMENTS, find
+from slth.reproduce.run import Run
+from slth.reproduce.sources import DATA, locate
+
+TINY: dict[str, Mapping[str, Any]] = {
+    "orseau/examples": {},
+    "orseau/fig-2": {"draws": 2, "samples": 8, "singles": 50},
+    "dacunha/fig-3": {"n": [5, 8], "draws": 2, "images": 3},
+    "dacunha/fig-4": {"n": [5, 8], "draws": 2, "images": 3},
+}
+"""Of every experiment, settings with which it takes a second."""
+
+
+def test_every_experiment_has_a_tiny_form() -> None:
+    assert set(TINY) == set(EXPERIMENTS)
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_every_experiment_leaves_data_table_pictures_and_configuration(name: str, tmp_path: Path) -> None:
+    experiment = EXPERIMENTS[name]
+    if experiment.data and not (SHARED / "data").is_dir():
+        pytest.skip("no real data")
+    given = {"data": SHARED / "data", "settings": TINY[name]}
+    report = reproduce(name, tmp_path, **given)
+    rows = list(csv.DictReader((report.path / "data.csv").open()))
+    table = list(csv.DictReader((report.path / "table.csv").open()))
+    assert rows and len(table) == len(report.result["comparisons"])
+    assert {entry["verdict"] for entry in table} <= {verdict.value for verdict in Verdict}
+    for entry in report.result["comparisons"]:
+        assert entry["quantity"] and entry["low"] <= entry["ours"] <= entry["high"]
+        # What differs says by how much, what cannot be compared why.
+        assert entry["verdict"] == "reproduced" or entry["note"]
+    for ending in ("png", "svg") if experiment.draw else ():
+        assert (report.path / f"figure.{ending}").stat().st_size > 5000
+    kept = json.loads((report.path / "configuration.json").read_text())
+    assert kept["configuration"]["seed"] == 0 and kept["configuration"]["settings"] == report.result["settings"]
+    again = reproduce(name, tmp_path, **given)
+    assert again.cached and again.result == report.result
+    other = reproduce(name, tmp_path / "other", **given)
+    for file in ("data.csv", "figure.png", "figure.svg"):
+        ours, theirs = (each.path / file for each in (report, other))
+        if file == "data.csv":
+            drop = lambda path: [  # noqa: E731
+                {key: value for key, value in row.items() if key != "seconds"} for row in csv.DictReader(path.open())
+            ]
+            assert drop(ours) == drop(theirs)
+        elif experiment.draw:
+            assert ours.read_bytes() == theirs.read_bytes()
+
+
+def counting(calls: list[Any], fail_at: int | None = None) -> Experiment:
+    """Four parts of one row each; may stop in one of them."""
+
+    def rows(run: Run) -> list[Row]:
+        def part(key: Any) -> list[Row]:
+            if key == fail_at:
+                raise KeyboardInterrupt
+            calls.append(key)
+            return [{"k": key, "value": key * run.settings["factor"] + run.seed}]
+
+        return run.each(range(4), part)
+
+    def compared(rows: Sequence[Row], settings: Mapping[str, Any]) -> list[Comparison]:
+        return [compare("sum", 6.0, float(sum(int(row["value"] or 0) for row in rows)), reason="of the factor")]
+
+    scales = {scale: Scale(0.01, {"factor": 1}) for scale in SCALES}
+    return Experiment("test/counting", "Counts.", scales, rows, compared)
+
+
+@pytest.fixture
+def put(monkeypatch: pytest.MonkeyPatch) -> Callable[[Experiment], None]:
+    """Adds an experiment to the list."""
+    return lambda experiment: monkeypatch.setitem(EXPERIMENTS, experiment.name, experiment)
+
+
+def test_an_interrupted_run_goes_on_where_it_was(tmp_path: Path, put: Callable[[Experiment], None]) -> None:
+    calls: list[Any] = []
+    put(counting(calls, fail_at=2))
+    with pytest.raises(KeyboardInterrupt):
+        reproduce("test/counting", tmp_path)
+    assert calls == [0, 1] and not (tmp_path / "test" / "counting" / "result.json").exists()
+    whole: list[Any] = []
+    put(counting(whole))
+    seen: list[tuple[int, int]] = []
+    report = reproduce("test/counting", tmp_path, progress=lambda _, done, total: seen.append((done, total)))
+    assert whole == [2, 3] and not report.cached and seen == [(k, 4) for k in range(5)]
+    assert report.result["comparisons"][0]["verdict"] == "reproduced"
+
+
+def test_results_of_another_configuration_stay_as_they_are(tmp_path: Path, put: Callable[[Experiment], None]) -> None:
+    put(counting([]))
+    first = reproduce("test/counting", tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    for changed in ({"seed": 1}, {"settings": {"factor": 2}}, {"scale": "paper"}):
+        with pytest.raises(OutputError, match="another configuration"):
+            reproduce("test/counting", tmp_path, **changed)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    second = reproduce("test/counting", tmp_path, settings={"factor": 2}, again=True)
+    assert second.path == first.path and second.result["comparisons"][0]["verdict"] == "differs"
+    assert "2 times the paper's: of the factor" in second.result["comparisons"][0]["note"]
+
+
+def test_a_folder_with_other_files_is_left_alone(tmp_path: Path, put: Callable[[Experiment], None]) -> None:
+    put(counting([]))
+    (tmp_path / "test" / "counting").mkdir(parents=True)
+    (tmp_path / "test" / "counting" / "thesis.tex").write_text("mine")
+    with pytest.raises(OutputError, match="other files"):
+        reproduce("test/counting", tmp_path)
+    assert [path.name for path in tmp_path.rglob("*.*")] == ["thesis.tex"]
+
+
+@pytest.mark.parametrize(("name", "near"), [("dacunha/fig3", "dacunha/fig-3"), ("orseau", "orseau/fig-2")])
+def test_the_nearest_name_is_suggested(name: str, near: str) -> None:
+    with pytest.raises(ArgumentError, match=near):
+        find(name)
+
+
+def test_scales_and_settings_that_do_not_exist_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match="quick or paper"):
+        reproduce("orseau/examples", tmp_path, scale="huge")
+    with pytest.raises(ArgumentError, match="width"):
+        reproduce("orseau/examples", tmp_path, settings={"widths": 3})
+    assert not list(tmp_path.iterdir())
+
+
+def test_missing_data_are_named_before_anything_is_written(tmp_path: Path) -> None:
+    with pytest.raises(DataError) as caught:
+        reproduce("dacunha/fig-3", tmp_path / "out", data=tmp_path)
+    said = str(caught.value)
+    assert str(tmp_path) in said and "train-images-idx3-ubyte" in said and "https://" in said and "--data" in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_data_are_found_where_the_variable_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLTH_DATA", str(tmp_path))
+    (tmp_path / "mnist").mkdir()
+    for names in DATA["mnist"].files:
+        (tmp_path / names[-1]).write_bytes(b"")
+    assert locate("mnist") == tmp_path / "mnist"
+    with pytest.raises(DataError):
+        locate("mnist", tmp_path / "elsewhere")
+
+
+def test_the_page_shows_every_number_and_loads_nothing(tmp_path: Path) -> None:
+    reproduce("orseau/examples", tmp_path)
+    reproduce("orseau/fig-2", tmp_path, settings=TINY["orseau/fig-2"])
+    text = page.write(tmp_path).read_text()
+    for name in ("orseau/examples", "orseau/fig-2"):
+        assert name in text
+    assert text.count("<img") == 1 and not re.search(r'(src|href)="(?!data:|#)', text)
+    for verdict in Verdict:
+        assert verdict.value in text
+
+
+@pytest.mark.parametrize(
+    ("paper", "ours", "margin", "interval", "verdict"),
+    [
+        (1.0, 1.0, 0.0, None, "reproduced"),
+        (1.0, 1.1, 0.05, None, "differs"),
+        (1.0, 1.1, 0.2, None, "reproduced"),
+        (1.0, 1.1, 0.0, (0.9, 1.2), "reproduced"),
+        (1.0, 1.1, 0.0, (1.05, 1.2), "differs"),
+        (1.0, float("nan"), 1.0, None, "differs"),
+    ],
+)
+def test_verdicts(paper: float, ours: float, margin: float, interval: tuple[float, float] | None, verdict: str) -> None:
+    assert compare("q", paper, ours, margin=margin, interval=interval).verdict.value == verdict
+
+
+def test_at_most_is_one_sided() -> None:
+    assert at_most("q", 1.0, 0.1).verdict is Verdict.REPRODUCED
+    worse = at_most("q", 1.0, 5.0, reason="bad luck")
+    assert worse.verdict is Verdict.DIFFERS and worse.note == "5 times the paper's: bad luck"
+    assert at_most("q", 1.0, float("nan")).verdict is Verdict.DIFFERS
