@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from slth.errors import ArgumentError
 
-PURPOSES = ("support", "weights", "inputs", "noise", "start", "labels", "hessian")
+PURPOSES = ("support", "weights", "inputs", "noise", "start", "labels", "hessian", "tensor")
 """What a trial draws; each from a stream of its own, so that more of one changes nothing of another."""
 
 _PURPOSE_BITS = 4
