@@ -149,7 +149,7 @@ def from_arrays(arrays: Mapping[str, Any], where: str) -> Dataset:
         If some are missing or do not fit.
     """
     if set(arrays) >= set(NAMES):
-        return Dataset.build(*(arrays[name] for name in NAMES), where=where)
+        return Dataset.build(*[arrays[name] for name in NAMES], where)
     if {"x", "y"} <= set(arrays):
         return Dataset.of(*_hold_out(Data.build(arrays["x"], arrays["y"], where)))
     raise DataError(where, f"arrays {', '.join(sorted(map(str, arrays))) or 'of no name'}", _NEED)

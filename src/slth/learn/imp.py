@@ -21,6 +21,7 @@ from slth.learn.pruning import (
     apply_masks,
     check_amount,
     check_masks,
+    check_survivors,
     density,
     full_masks,
     plain_copy,
@@ -39,6 +40,7 @@ from slth.learn.training import (
     load_state,
     machine,
 )
+from slth.network.inputs import input_dtype
 from slth.threads import fitting_threads
 
 After = Literal["rewind", "finetune", "reinitialise"]
@@ -215,7 +217,7 @@ def imp(
             model = perceptron([flat, *hidden, data.n_classes])
     network, masks = plain_copy(model)
     network.to(where)
-    train, test = examples(data, where, input_shape)
+    train, test = examples(data, where, input_shape, input_dtype(network))
     check_fit(network, train, data.n_classes, data.where)
     with fitting_threads(sum(parameter.numel() for parameter in network.parameters())):
         identity = {"method": "imp", **settings.settings(), **machine(where)}
@@ -249,15 +251,13 @@ class _Run:
         self.rewind: dict[str, torch.Tensor] = {}
         self.rounds: list[ImpRound] = []
         self.done = 0
-        steps = settings.recipe.epochs * -(-len(train) // settings.recipe.batch_size)
+        steps = settings.recipe.steps(len(train))[1]
         if settings.rewind_step >= steps:
             got = f"{settings.rewind_step:,}"
             raise ArgumentError("rewind_step", got, f"a step before the end of a training, which has {steps:,}")
         self.n_rounds = 1 if settings.one_shot else settings.rounds
         self.total = steps + self.n_rounds * (steps - settings.rewind_step)
-        # Which layer would be left empty is known for counts and for rounds of each layer before any work.
-        if settings.scope == "layer":
-            prune_smallest(self.weights, self.prunable_masks, settings.amount, "layer", settings.rounds)
+        check_survivors(self.prunable_masks, settings.amount, settings.scope, settings.rounds)
 
     @property
     def prunable_masks(self) -> Masks:

@@ -27,7 +27,7 @@ class TrainedPerceptron:
     seconds: float
 
 
-def trainperceptron(
+def train_perceptron(
     train: Data,
     test: Data,
     hidden: Sequence[int] = (300, 100),

@@ -128,7 +128,7 @@ def prune_smallest(
             if bool(own.isnan().any()):
                 raise ArgumentError(f"layer {name!r}", "a weight that is NaN", "numbers")
         kept = n_left(len(magnitudes), amount, rounds)
-        if kept < len(names):
+        if kept < 1:
             raise _no_survivors(names[0], scope, masks[names[0]].numel())
         pruned = _smallest(magnitudes, len(magnitudes) - kept)
         for name, index, gone in zip(names, left, pruned.split([len(index) for index in left]), strict=True):
@@ -138,6 +138,28 @@ def prune_smallest(
                 raise _no_survivors(name, scope, mask.numel())
             result[name] = mask
     return result
+
+
+def check_survivors(masks: Mapping[str, torch.Tensor], amount: float | int, scope: Scope, rounds: int) -> None:
+    """See before any work whether so many rounds would leave too little, as far as that is known.
+
+    Raises
+    ------
+    ArgumentError
+        If a tensor would keep nothing (named), or fewer weights than there are tensors would be left.
+    """
+    sizes = {name: int(mask.sum()) for name, mask in masks.items()}
+    if scope == "layer":
+        for name, size in sizes.items():
+            if n_left(size, amount, rounds) < 1:
+                raise _no_survivors(name, scope, masks[name].numel())
+    elif n_left(sum(sizes.values()), amount, rounds) < len(sizes):
+        left = max(0, n_left(sum(sizes.values()), amount, rounds))
+        got = f"{amount:,} a round, which leaves {left} of {sum(sizes.values()):,} weights after {rounds} rounds"
+        what = "count" if isinstance(amount, int) else "fraction"
+        raise ArgumentError(
+            what, got, f"at least one for each of {len(sizes)} layers", "fewer rounds, or a smaller one"
+        )
 
 
 def _smallest(values: torch.Tensor, count: int) -> torch.Tensor:

@@ -26,6 +26,8 @@ WINDOW = 20
 """Steps whose mean loss says whether training diverges (chosen)."""
 BLOW_UP = 10.0
 """Training has diverged once that mean is so many times the first loss or that of equal probabilities (chosen)."""
+PASSES, FEWEST_STEPS = 8, 1500
+"""Passes over the data by default, more where that would be fewer steps (chosen)."""
 _EVALUATED = 2000
 
 
@@ -35,8 +37,8 @@ class Recipe:
 
     Attributes
     ----------
-    epochs : int
-        Passes over the training part; the last batch of each may be smaller.
+    epochs : int, optional
+        Passes over the training part, whose last batch may be smaller; by default 8, or as many as 1,500 steps take.
     batch_size : int
         Inputs a step.
     optimiser : str or callable
@@ -49,7 +51,7 @@ class Recipe:
         Of the optimiser; momentum is ``sgd``'s alone.
     """
 
-    epochs: int = 8
+    epochs: int | None = None
     batch_size: int = 128
     optimiser: str | OptimiserFactory = "adam"
     learning_rate: float = 3e-3
@@ -65,7 +67,7 @@ class Recipe:
         ArgumentError
             If a number is out of range or a name unknown.
         """
-        if self.epochs < 1:
+        if self.epochs is not None and self.epochs < 1:
             raise ArgumentError("epochs", str(self.epochs), "at least 1")
         if self.batch_size < 1:
             raise ArgumentError("batch_size", str(self.batch_size), "at least 1")
@@ -79,6 +81,12 @@ class Recipe:
             raise ArgumentError("schedule", repr(self.schedule), f"one of {', '.join(SCHEDULES)}")
         if not callable(self.optimiser) and self.optimiser not in OPTIMISERS:
             raise ArgumentError("optimiser", repr(self.optimiser), f"one of {', '.join(OPTIMISERS)}")
+
+    def steps(self, n: int) -> tuple[int, int]:
+        """Steps a pass over so many examples, and steps in all."""
+        one_pass = -(-n // self.batch_size)
+        epochs = max(PASSES, -(-FEWEST_STEPS // one_pass)) if self.epochs is None else self.epochs
+        return one_pass, epochs * one_pass
 
     def rate(self, step: int, total: int) -> float:
         """The learning rate's share at a step of so many."""
@@ -236,8 +244,7 @@ class Training:
         self.device = part.inputs.device
         self.step = first_step
         self.loss = loss or torch.nn.functional.cross_entropy
-        self.steps_an_epoch = -(-len(part) // recipe.batch_size)
-        self.total = recipe.epochs * self.steps_an_epoch
+        self.steps_an_epoch, self.total = recipe.steps(len(part))
         named = {name: one for name, one in network.named_parameters() if one.requires_grad}
         if not named:
             raise ArgumentError("model", "a network without parameters to train", "at least one")
@@ -344,11 +351,10 @@ class Training:
         """Go on from what :meth:`state` gave after ``step`` steps; between calls of :meth:`run`."""
         load_state(self.network, under("network", tensors))
         for number, parameter in enumerate(self.parameters):
-            kept = under(f"optimiser/{number}", tensors)
-            # Step counters stay where the optimiser wants them, on the CPU or the device, all else lies beside weights.
+            # Step counters stay where the optimiser wants them; all else lies beside the weights.
             state: dict[str, Any] = {
-                name: value.clone() if value.dim() == 0 and not _fused(self.optimiser) else value.to(self.device)
-                for name, value in kept.items()
+                name: value.to("cpu" if name == "step" and not _fused(self.optimiser) else self.device, copy=True)
+                for name, value in under(f"optimiser/{number}", tensors).items()
             }
             state |= {name: value.item() for name, value in under(f"numbers/{number}", tensors).items()}
             if state:
