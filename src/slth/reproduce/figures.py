@@ -21,7 +21,9 @@ def draw(drawn: Callable[[Figure, Sequence[Row]], None], rows: Sequence[Row]) ->
     from cycler import cycler
     from matplotlib.figure import Figure
 
-    style: Any = {**STYLE, "axes.prop_cycle": cycler(color=COLOURS), "svg.hashsalt": "slth", "legend.frameon": False}
+    own = {"axes.prop_cycle": cycler(color=COLOURS), "svg.hashsalt": "slth", "legend.frameon": False}
+    # Powers of ten on logarithmic axes are formulas.
+    style: Any = STYLE | own | {"text.parse_math": True}
     with matplotlib.rc_context(style):
         figure = Figure(figsize=_INCHES, layout="constrained")
         drawn(figure, rows)

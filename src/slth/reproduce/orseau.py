@@ -169,7 +169,7 @@ def _draw_figure_2(figure: Figure, rows: Sequence[Row]) -> None:
         points = [row for row in rows if row["law"] == law and "x" in row]
         axes.plot([row["x"] for row in points], [row["gap"] for row in points], ".", markersize=3)
         axes.set_yscale("log")
-        axes.set_title(_LAWS[law])
+        axes.set_title(_LAWS[law], fontsize=9)
     for axes in panels[:, 0]:
         axes.set_ylabel("difference of neighbours")
 

@@ -16,7 +16,8 @@ from slth.reproduce.registry import EXPERIMENTS
 from slth.reproduce.store import finished
 
 _CLASSES = {Verdict.REPRODUCED.value: "good", Verdict.DIFFERS.value: "bad", Verdict.NOT_COMPARABLE.value: ""}
-_COLUMNS = ("quantity", "paper", "ours", "interval", "verdict", "")
+_WRAPPED = "white-space:normal;display:inline-block;min-width:15em"
+_COLUMNS = ("quantity", "paper", "ours", "interval", "verdict")
 
 
 def write(root: Path) -> Path:
@@ -70,21 +71,25 @@ def _section(result: dict[str, Any], path: Path) -> str:
 
 
 def _table(comparisons: list[dict[str, Any]]) -> str:
-    return table(_COLUMNS, [_row(entry) for entry in comparisons])
+    """The table, and below it each note once."""
+    notes = list(dict.fromkeys(entry["note"] for entry in comparisons if entry["note"]))
+    below = "".join(f"<li>{html.escape(note)}</li>" for note in notes)
+    listed = f'<ol class="note">{below}</ol>' if notes else ""
+    return table(_COLUMNS, [_row(entry, notes) for entry in comparisons]) + listed
 
 
-def _row(entry: dict[str, Any]) -> list[str]:
+def _row(entry: dict[str, Any], notes: list[str]) -> list[str]:
     spread = ""
     if entry["interval"]:
-        spread = f"{number(entry['low'])} to {number(entry['high'])} ({html.escape(entry['interval'])})"
+        spread = f"{number(entry['low'])} to {number(entry['high'])}<br><small>{html.escape(entry['interval'])}</small>"
     verdict = f'<span class="{_CLASSES[entry["verdict"]]}">{html.escape(entry["verdict"])}</span>'
+    mark = f"<sup>{notes.index(entry['note']) + 1}</sup>" if entry["note"] else ""
     return [
         html.escape(entry["quantity"]),
         html.escape(entry["paper"]),
         number(entry["ours"], 4),
         spread,
-        verdict,
-        f'<span style="white-space:normal">{html.escape(entry["note"])}</span>',
+        verdict + mark,
     ]
 
 
