@@ -14,6 +14,7 @@ from slth.activations import Activation
 from slth.activations import parse as parse_activation
 from slth.activations.own import Description, named, recall, storable
 from slth.constructions import LAYOUTS, Layout
+from slth.constructions.direct import Direct
 from slth.container import Format, peek, require, sha256_text
 from slth.errors import ArgumentError, TicketError
 from slth.mask import Mask
@@ -76,6 +77,11 @@ def selection_in(path: str | Path) -> Selection:
         return Selection.from_json(peek(path)["selection"])
     except (KeyError, TypeError, ValueError):
         return EVERYTHING
+
+
+def is_plain_file(path: str | Path) -> bool:
+    """Whether a file says that it has no target: see :func:`slth.plain_layers.is_plain`."""
+    return peek(path).get("construction") == Direct.name
 
 
 def from_bytes(content: bytes) -> Ticket:

@@ -24,6 +24,7 @@ from slth.domain import Domain
 from slth.errors import ArgumentError
 from slth.network.graph import Graph, Sign
 from slth.network.target import Target, WeightLayer
+from slth.plain_layers import own_network
 from slth.probes import target_probe_outputs
 from slth.realise import RealisedLayer, survivors_digest
 from slth.threads import fitting_threads
@@ -124,7 +125,7 @@ def _stated(bound: float | None) -> float | None:
 
 def verify(
     ticket: Ticket,
-    model: torch.nn.Module | Target,
+    model: torch.nn.Module | Target | None,
     domain: Any = None,
     *,
     data: Data | tuple[Any, Any] | None = None,
@@ -142,8 +143,9 @@ def verify(
     Parameters
     ----------
     ticket : Ticket
-    model : torch.nn.Module or Target
-        The target that the ticket claims to be.
+    model : torch.nn.Module, Target or None
+        The target that the ticket claims to be. None for one that has none, a mask over a random network of its own
+        shape: the network that seed and mask give, which must be the one that the file says it is.
     domain : pair of numbers or of tensors, optional
         Box for the proof and the search; without one nothing is proved about outputs.
     data : Data or (inputs, labels or None), optional
@@ -164,11 +166,16 @@ def verify(
     MismatchError
         If the ticket was made for another target.
     ArgumentError
-        If the domain does not fit or ``eps`` is not a positive number.
+        If there is no target and the ticket was made for one, the domain does not fit, or ``eps`` is not a positive
+        number.
     """
     begin = time.perf_counter()
     box = Domain.parse(domain)
     _check_eps(eps, box)
+    own, model = model is None, own_network(ticket) if model is None else model
+    claimed = ticket.target_digest
+    if own and isinstance(model, Target):
+        ticket = replace(ticket, target_digest=model.digest())
     subject = prepare(ticket, model, example_input, on_progress)
     target, hidden, realised = subject.target, subject.hidden, subject.realised
     if data is not None and not isinstance(data, Data):
@@ -179,6 +186,8 @@ def verify(
     bound = _bound(subject, box, method, on_progress) if box.bounded else None
     layers, reasons = _check_layers(ticket, hidden, compared(hidden, realised), bound)
     reasons += _check_probes(ticket, target)
+    if own and claimed != ticket.target_digest:
+        reasons.append(f"claims the digest {claimed[:16]} of a network that is {ticket.target_digest[:16]}")
     if box.bounded:
         reasons += _check_domain(ticket, box)
     ours, theirs = subject.networks(box.sign)

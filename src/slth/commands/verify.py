@@ -63,7 +63,7 @@ def verify(
     """Recompute what a ticket claims from file and target alone.
 
     Exit 0: it holds, 1: it does not, 2: misuse."""
-    from slth.artifact import load, selection_in
+    from slth.artifact import is_plain_file, load, selection_in
     from slth.neurons.file import is_neurons
 
     import_own(own)
@@ -78,12 +78,16 @@ def verify(
         raise ArgumentError("--mean", "one of --mean, --std and --certificate without the others", "all three")
     check_seed(seed)
     set_threads(threads)
-    # The target first: its code may register activations that the ticket names.
-    examined = load_target(target, model, weights, activation, input_shape, selection_in(ticket))
+    examined, alone = None, target is None and model is None and weights is None
+    if not alone or not is_plain_file(ticket):
+        # The target first: its code may register activations that the ticket names.
+        examined = load_target(target, model, weights, activation, input_shape, selection_in(ticket))
     loaded = load(ticket)
     if certificate is not None:
+        from slth.plain_layers import own_network
+
         scaling = None if mean is None or std is None else Scaling(mean, std)
-        return _check_again(certificate, loaded, examined, data, scaling, seed, json, quiet)
+        return _check_again(certificate, loaded, examined or own_network(loaded), data, scaling, seed, json, quiet)
     from slth.certify.verify import verify as check
     from slth.data import load_data
 
@@ -95,7 +99,7 @@ def verify(
     if json:
         print_json(result.to_json())
     elif not quiet:
-        print_table(_table(result), _lines(result))
+        print_table(_table(result), _lines(result, examined is None))
     return 0 if result.holds else 1
 
 
@@ -151,8 +155,11 @@ def _table(result: Verification) -> Table:
     return table
 
 
-def _lines(result: Verification) -> list[str]:
+def _lines(result: Verification, alone: bool) -> list[str]:
+    """What was found; ``alone`` says that there is no target beside the ticket's own network."""
     lines = []
+    if alone:
+        lines.append("no target: every kept weight was compared with the source's, made anew from the seed")
     if result.certified_error == math.inf:
         lines.append(f"certified: nothing about the outputs over {result.domain}, as the notes say")
     elif result.certified_error is not None:
@@ -161,16 +168,18 @@ def _lines(result: Verification) -> list[str]:
         )
         if result.assumed:
             lines[-1] += f", if what was registered of {', '.join(result.assumed)} is true"
-    else:
+    elif not alone:
         lines.append("certified: nothing (a proof needs --domain)")
-    if result.observed_error is not None:
+    if result.observed_error is not None and not alone:
         lines.append(f"observed: the largest difference found is {result.observed_error:.4g}")
         if result.ratio is not None:
             lines[-1] += f"; the bound is {times(result.ratio)} times that"
     lines += [f"note: {note}" for note in result.notes]
     if result.n_outside:
         lines.append(f"note: {result.n_outside:,} of {result.n_data:,} inputs lie outside the domain")
-    if result.accuracy_target is not None:
+    if alone and result.accuracy_ticket is not None:
+        lines.append(f"accuracy: {result.accuracy_ticket:.2f} %")
+    elif result.accuracy_target is not None:
         lines.append(f"accuracy: target {result.accuracy_target:.2f} %, ticket {result.accuracy_ticket:.2f} %")
     lines += [f"does not hold: {reason}" for reason in result.reasons]
     return lines + ([f"holds ({result.seconds:.1f} s)"] if result.holds else [])

@@ -40,15 +40,8 @@ def draw_source(target: Target, seed: int, weights: str, density: float) -> Sour
     """A random network of a target's architecture, from the seed alone; the target's weights have no part in it.
 
     Signed constants are +-sqrt(2 / (density * fan_in)) (Ramanujan et al. 2020, section 4.5: the variance of what
-    is left is Kaiming's); the other laws are Kaiming's (He et al. 2015).
-
-    Raises
-    ------
-    ArgumentError
-        For an unknown law.
+    is left is Kaiming's); the other laws are Kaiming's (He et al. 2015). ``weights`` is one of :data:`WEIGHTS`.
     """
-    if weights not in WEIGHTS:
-        raise ArgumentError("weights", repr(weights), " or ".join(WEIGHTS), f"--weights {WEIGHTS[0]}")
     laws: dict[str, Distribution] = dict(zip(WEIGHTS, (BINARY, LATENT, KaimingUniform()), strict=True))
     layers = []
     for index, node in enumerate(target.graph.weighted):
@@ -163,7 +156,7 @@ class ScoredNetwork:
     """
 
     def __init__(self, target: Target, spec: SourceSpec, method: str, density: float | None, seed: int) -> None:
-        _check(spec, method, density)
+        check_method(method, WEIGHTS[0] if spec.layers[0].law == BINARY else spec.layers[0].law.label, density)
         self.target, self.spec, self.method = target, spec, method
         generator = torch.Generator().manual_seed(seed)
         sources = dict(zip((node.name for node in target.graph.weighted), spec.layers, strict=True))
@@ -215,16 +208,24 @@ class ScoredNetwork:
         return replace(ticket, target_digest=network.digest(), probe_outputs=outputs)
 
 
-def _check(spec: SourceSpec, method: str, density: float | None) -> None:
+def check_method(method: str, weights: str, density: float | None) -> None:
+    """Refuse what does not go together.
+
+    Raises
+    ------
+    ArgumentError
+        For an unknown method or law, a density out of range, or multi-prize with weights that are no signs.
+    """
     if method not in METHODS:
-        raise ArgumentError("method", repr(method), " or ".join(METHODS), "--method edge-popup")
+        raise ArgumentError("method", repr(method), " or ".join(METHODS), f"--method {METHODS[0]}")
+    if weights not in WEIGHTS:
+        raise ArgumentError("weights", repr(weights), " or ".join(WEIGHTS), f"--weights {WEIGHTS[0]}")
     if density is None and method != "bernoulli":
         raise ArgumentError("density", "none", f"the kept fraction, with {method}", "--density 0.5")
     if density is not None and not 0.0 < density <= 1.0:
         raise ArgumentError("density", f"{density:g}", "the kept fraction, above 0 and up to 1", "--density 0.5")
-    if method == "multi-prize" and spec.layers[0].law != BINARY:
-        got = f"{spec.layers[0].law.label} weights"
-        raise ArgumentError("weights", got, "signs, with multi-prize", "--weights signed-constant")
+    if method == "multi-prize" and weights != WEIGHTS[0]:
+        raise ArgumentError("weights", weights, "signs, with multi-prize", f"--weights {WEIGHTS[0]}")
 
 
 def _chooser(method: str, n: int, density: float | None, generator: torch.Generator) -> Chooser:

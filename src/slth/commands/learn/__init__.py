@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import typer
 
+from slth.commands.learn.agd import agd
+from slth.commands.learn.edge_popup import edge_popup
 from slth.commands.learn.imp import imp
 
 learn = typer.Typer(
@@ -12,3 +14,5 @@ learn = typer.Typer(
     rich_markup_mode=None,
 )
 learn.command("imp")(imp)
+learn.command("edge-popup")(edge_popup)
+learn.command("agd")(agd)

@@ -22,16 +22,16 @@ Device = Annotated[str | None, typer.Option(metavar="NAME", help="cpu or cuda. D
 Seed = Annotated[int, typer.Option(metavar="S", help="Of all that is random.")]
 
 
-def prepare(output: Path, data: str, seed: int, threads: int | None) -> Path:
-    """Check before any work what can be checked; returns where the checkpoint goes.
+def prepare(output: Path, data: str, seed: int, threads: int | None, suffix: str | None = ".safetensors") -> Path:
+    """Check before any work what can be checked, any suffix where None is asked for; returns the checkpoint's place.
 
     Raises
     ------
     SlthError
         If a place cannot be written, or a number is out of range.
     """
-    if output.suffix != ".safetensors":
-        raise ArgumentError("--output", str(output), "a name ending in .safetensors", f"{output.stem}.safetensors")
+    if suffix is not None and output.suffix != suffix:
+        raise ArgumentError("--output", str(output), f"a name ending in {suffix}", f"{output.stem}{suffix}")
     check_seed(seed)
     checkpoint = output.with_name(f"{output.name}.checkpoint")
     for place in (output, checkpoint):

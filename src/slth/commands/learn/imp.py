@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -70,7 +73,7 @@ def imp(
     )
     settings.check()
     widths = _widths(hidden)
-    network = None if model is None else _make(model, seed)
+    network = None if model is None else partial(_make, model)
     with stoppable(checkpoint), progress_bar(not quiet) as bar:
         result = prune(
             network,
@@ -94,15 +97,14 @@ def imp(
         print_table(_table(result), [f"{line} in {output}"])
 
 
-def _make(reference: str, seed: int) -> torch.nn.Module:
-    """The module of ``package.module:function``, its initial weights drawn from the seed."""
+def _make(reference: str) -> torch.nn.Module:
+    """The module that ``package.module:function`` returns."""
     import torch
 
-    from slth.learn.training import derive
     from slth.network.load import call_factory
 
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive(seed, "weights"))
+    # A factory may print; standard output belongs to the result.
+    with contextlib.redirect_stdout(sys.stderr):
         network, _ = call_factory(reference)
     if not isinstance(network, torch.nn.Module):
         raise ArgumentError("--model", f"{reference}, which gave a program", "a function that returns a module")
