@@ -149,7 +149,8 @@ def from_arrays(arrays: Mapping[str, Any], where: str) -> Dataset:
         If some are missing or do not fit.
     """
     if set(arrays) >= set(NAMES):
-        return Dataset.build(*[arrays[name] for name in NAMES], where)
+        x_train, y_train, x_test, y_test = (arrays[name] for name in NAMES)
+        return Dataset.build(x_train, y_train, x_test, y_test, where)
     if {"x", "y"} <= set(arrays):
         return Dataset.of(*_hold_out(Data.build(arrays["x"], arrays["y"], where)))
     raise DataError(where, f"arrays {', '.join(sorted(map(str, arrays))) or 'of no name'}", _NEED)

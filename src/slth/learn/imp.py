@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -160,7 +161,7 @@ class ImpResult:
 
 
 def imp(
-    model: torch.nn.Module | None,
+    model: torch.nn.Module | Callable[[], torch.nn.Module] | None,
     data: Dataset,
     settings: ImpSettings | None = None,
     *,
@@ -178,9 +179,10 @@ def imp(
 
     Parameters
     ----------
-    model : Module or None
+    model : Module, callable or None
         Any module that maps inputs to one output a class; it is copied, and its weights are the initialisation. Masks
-        of :mod:`torch.nn.utils.prune` that it has are where pruning begins. None is a ReLU perceptron.
+        of :mod:`torch.nn.utils.prune` that it has are where pruning begins. A function is called to make one, torch's
+        generator seeded. None is a ReLU perceptron.
     data : Dataset
         :func:`slth.learn.datasets.load_dataset` reads one.
     settings : ImpSettings, optional
@@ -212,9 +214,11 @@ def imp(
     if model is None:
         flat = torch.Size(data.input_shape).numel()
         input_shape = (flat,)
+        model = partial(perceptron, [flat, *hidden, data.n_classes])
+    if not isinstance(model, torch.nn.Module):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive(settings.seed, "weights"))
-            model = perceptron([flat, *hidden, data.n_classes])
+            model = model()
     network, masks = plain_copy(model)
     network.to(where)
     train, test = examples(data, where, input_shape, input_dtype(network))
