@@ -18,7 +18,8 @@ OPTIONS = frozenset(
     | {"eps", "delta", "theorem", "epochs", "hidden", "radius", "norm", "method", "labels", "mean", "std", "include"}
     | {"exclude", "source_activation", "form", "dtype"}
     | {"rounds", "fraction", "count", "scope", "after", "rewind_step", "learning_rate", "batch_size", "optimiser"}
-    | {"weight_decay", "momentum", "device"}
+    | {"weight_decay", "momentum", "device", "step_size", "iterations", "folds", "noise", "student_kept", "kept"}
+    | {"neurons", "samples", "trials"}
 )
 """Arguments of the Python functions whose name on the command line is the same with dashes."""
 

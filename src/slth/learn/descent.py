@@ -307,6 +307,4 @@ def refuse_divergence(state: State, how: Descent, first_trial: int = 0) -> None:
         step = int(state.steps[trial])
         loss, first = float(state.losses[trial, step]), float(state.losses[trial, 0])
         got = f"{how.step_size:g}, with which trial {first_trial + trial} diverged: loss {loss:.3g} at step {step}"
-        raise ArgumentError(
-            "step_size", f"{got}, {first:.3g} at first", "a smaller step", f"step_size {how.step_size / 10:g}"
-        )
+        raise ArgumentError("step_size", f"{got}, {first:.3g} at first", "a smaller step", f"{how.step_size / 10:g}")

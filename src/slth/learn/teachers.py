@@ -183,7 +183,7 @@ def sizes(name: str, kept: int | Sequence[int], neurons: int, inputs: int) -> li
         raise ArgumentError(name, f"{len(each)} numbers", f"one, or one for each of the {neurons} neurons")
     for value in each:
         if not 1 <= value <= inputs:
-            raise ArgumentError(name, str(value), f"a number from 1 to the {inputs} inputs", f"{name} {inputs}")
+            raise ArgumentError(name, str(value), f"a number from 1 to the {inputs} inputs", str(inputs))
     return each
 
 
@@ -205,7 +205,7 @@ def draw_students(teachers: Teachers, kept: int | Sequence[int]) -> Tensor:
     for value, needed in zip(each, least, strict=True):
         if value < needed:
             got = f"{value} inputs of a neuron whose teacher reads {needed}"
-            raise ArgumentError("student_kept", got, "a superset of the teacher's support", f"student_kept {needed}")
+            raise ArgumentError("student_kept", got, "a superset of the teacher's support", str(needed))
     kept_ranks = torch.arange(n_inputs) < torch.tensor(each)[:, None]
     masks = torch.zeros_like(teachers.supports)
     return masks.scatter_(2, teachers.order, kept_ranks.expand_as(masks))

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
+import torch
 from torch import Tensor
 
 from slth.errors import ArgumentError
 from slth.learn.checkpoint import EVERY_SECONDS, Checkpoints, Saved
-from slth.learn.descent import Descent, OnProgress, State, descend, first_state
+from slth.learn.descent import Descent, OnProgress, State, descend, first_state, refuse_divergence
+from slth.learn.hessian import MOST_STEPS, Extremes, hessian_extremes
 from slth.learn.teachers import Teachers, draw_samples, draw_students, draw_teachers, random_starts
 
 MEMORY_BYTES = 1 << 30
@@ -110,7 +111,9 @@ def run_trials(
     engine: str | None = None,
     memory_bytes: int = MEMORY_BYTES,
     checkpoint: Path | None = None,
+    resume: bool = False,
     every_seconds: float = EVERY_SECONDS,
+    allow_divergence: bool = False,
     on_progress: OnProgress | None = None,
 ) -> Outcome:
     """Draw, and descend in, so many independent trials.
@@ -129,16 +132,21 @@ def run_trials(
     memory_bytes : int
         Of inputs at a time; more trials are done one part after another.
     checkpoint : path, optional
-        A file that keeps the state. If it is there, the run goes on from it, to the same result.
+        A file that keeps the state, now and then and at the end.
+    resume : bool
+        Go on from it if it is there, to the result of a run that was never interrupted. More iterations than it was
+        begun with continue it.
     every_seconds : float
         Between two writings of it.
+    allow_divergence : bool
+        Count trials that diverge; otherwise the first one ends the run.
     on_progress : callable, optional
         Called with the steps done and the most there can be.
 
     Raises
     ------
     ArgumentError
-        If a number is out of range.
+        If a number is out of range, or the step size such that a trial diverges: with the step and the loss.
     CheckpointError, MismatchError
         If the checkpoint is damaged, or of another run.
     """
@@ -150,7 +158,7 @@ def run_trials(
     settings = {**asdict(setting), **asdict(how), "trials": trials, "seed": seed, "first_trial": first_trial}
     del settings["iterations"]
     keeper = Checkpoints(checkpoint, {**settings, "device": device, "engine": engine or "own"}, every_seconds)
-    saved = keeper.load()
+    saved = keeper.load() if resume else None
     if saved is None:
         state = first_state(masks, starts, teachers.weights, how.iterations)
     else:
@@ -160,11 +168,16 @@ def run_trials(
     def kept() -> Saved:
         return Saved(int(state.steps.max()), state.tensors())
 
+    def look(section: State, part: slice) -> None:
+        if not allow_divergence:
+            refuse_divergence(section, how, first_trial + part.start)
+        keeper.offer(int(state.steps.max()), kept)
+
     for part in _parts(setting, trials, memory_bytes):
         section = state.select(part)
         if bool((section.status == 0).any()):
             _descend_part(
-                setting, how, teachers, masks, section, part, (device, threads, engine), keeper, kept,
+                setting, how, teachers, masks, section, part, (device, threads, engine), look,
                 _of_all(on_progress, part, trials, how.iterations),
             )  # fmt: skip
     keeper.save(kept())
@@ -177,11 +190,11 @@ def _fit(how: Descent, setting: Setting) -> Descent:
     return Descent(**{**asdict(how), **names})
 
 
-def _parts(setting: Setting, trials: int, memory_bytes: int) -> Sequence[slice]:
+def _parts(setting: Setting, trials: int, memory_bytes: int, besides: int = 0) -> Sequence[slice]:
     """Trials whose inputs, once as drawn and once in blocks, fit the memory together; at least one."""
     if memory_bytes < 1:
         raise ArgumentError("memory_bytes", str(memory_bytes), "a positive number")
-    each = 2 * 8 * setting.samples * setting.inputs
+    each = 2 * 8 * setting.samples * setting.inputs + besides
     size = max(1, memory_bytes // each)
     return [slice(first, min(first + size, trials)) for first in range(0, trials, size)]
 
@@ -194,8 +207,7 @@ def _descend_part(
     section: State,
     part: slice,
     where: tuple[str, int | None, str | None],
-    keeper: Checkpoints,
-    kept: Any,
+    look: Callable[[State, slice], None],
     on_progress: OnProgress | None,
 ) -> None:
     """Some trials to their end; their state is a view of the whole one."""
@@ -213,7 +225,7 @@ def _descend_part(
         threads=threads,
         engine=engine,
         on_progress=on_progress,
-        on_state=lambda state: keeper.offer(int(state.steps.max()), kept),
+        on_state=lambda state: look(state, part),
     )
 
 
@@ -223,3 +235,31 @@ def _of_all(on_progress: OnProgress | None, part: slice, trials: int, iterations
         return None
     before = part.start * iterations
     return lambda done, total: on_progress(before + done, trials * iterations)
+
+
+def curvature_at_teachers(
+    setting: Setting, outcome: Outcome, *, device: str = "cpu", memory_bytes: int = MEMORY_BYTES
+) -> Extremes:
+    """Extreme eigenvalues of every trial's empirical Hessian at W* (square loss, ReLU).
+
+    Theorem 1 has them between Θ((1 - ε_0 - ε_1) / K²) and Θ(1 / K).
+
+    Parameters
+    ----------
+    setting : Setting
+        The outcome's.
+    outcome : Outcome
+    device : str
+    memory_bytes : int
+        Of inputs and Krylov bases at a time.
+    """
+    teachers, found = outcome.teachers, []
+    steps = min(MOST_STEPS, int(outcome.masks.sum(dim=(1, 2)).max()))
+    bases = 8 * steps * setting.neurons * setting.inputs
+    for part in _parts(setting, teachers.n_trials, memory_bytes, bases):
+        own = setting.teachers(part.stop - part.start, teachers.seed, teachers.first_trial + part.start)
+        samples = draw_samples(own, setting.samples, setting.noise, binary=setting.binary)
+        found.append(hessian_extremes(own.weights, samples.inputs, outcome.masks[part], device=device))
+    names = ("smallest", "largest", "smallest_residual", "largest_residual")
+    joined = [torch.cat([getattr(each, name) for each in found]) for name in names]
+    return Extremes(*joined, products=max(each.products for each in found))
