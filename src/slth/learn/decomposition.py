@@ -90,7 +90,8 @@ def decompose_order(
         metric = metric.to(torch.float64).expand(*batch, *metric.shape[-2:]).reshape(-1, *metric.shape[-2:])
         values = torch.linalg.eigvalsh(metric)
         definite = values[:, 0] > values[:, -1] / _SINGULAR
-        components[definite] = _rotate(flat[definite], metric[definite])
+        if bool(definite.any()):
+            components[definite] = _rotate(flat[definite], metric[definite])
     methods = ["rotations"] * len(flat)
     rest = (~definite).nonzero()[:, 0]
     if len(rest):
