@@ -22,10 +22,14 @@ from slth.reproduce.run import Run
 from slth.reproduce.sources import DATA, locate
 
 TINY: dict[str, Mapping[str, Any]] = {
+    "malach/widths": {"width": [5, 10], "eps": [0.1, 0.01]},
+    "malach/pairs": {"lemmas": [(0.3, 0.1)], "weights": 20, "draws": 2},
+    "malach/neurons": {"blocks": [10, 40], "points": 20, "draws": 2},
     "orseau/examples": {},
     "orseau/fig-2": {"draws": 2, "samples": 8, "singles": 50},
     "dacunha/fig-3": {"n": [5, 8], "draws": 2, "images": 3},
     "dacunha/fig-4": {"n": [5, 8], "draws": 2, "images": 3},
+    "pensia/table": {"hidden": 2, "epochs": 1, "variables": 10, "draws": 1},
 }
 """Of every experiment, settings with which it takes a second."""
 
