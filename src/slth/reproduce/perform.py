@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -85,7 +86,8 @@ def reproduce(
     unknown = sorted(set(settings or ()) - set(chosen))
     if unknown:
         raise ArgumentError("settings", repr(unknown[0]), f"names out of {', '.join(chosen)}", "another name")
-    chosen |= settings or {}
+    # As they will be read again: no tuples.
+    chosen = json.loads(json.dumps(chosen | dict(settings or {})))
     folder = Folder(Path(output), _configuration(experiment, scale, chosen, seed, places))
     there = folder.open(again)
     if there is not None:
