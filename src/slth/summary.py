@@ -139,6 +139,11 @@ class TicketSummary:
         return next((int(layer.base_set_size) for layer in self.layers if layer.order == OutputSource.order), 0)
 
     @property
+    def learnt(self) -> bool:
+        """Whether it is a mask over a random network of its own shape, found by training scores."""
+        return all(layer.order == PlainSource.order for layer in self.layers)
+
+    @property
     def copied(self) -> bool:
         """Whether layers read copies of one another's outputs."""
         return any(layer.order == CopySource.order for layer in self.layers)

@@ -114,6 +114,18 @@ _ENDLESS = {
 """Orders of :mod:`slth.source.endless` in words."""
 
 
+def search_lines(summary: TicketSummary) -> list[str]:
+    """From which random network, and how the mask was found."""
+    if summary.learnt:
+        how = f"which weights to keep was learnt by {summary.objective}; no weight was trained"
+        return [f"seed {summary.seed}, a random network of the network's own shape", how]
+    tolerance = "no tolerance" if summary.tolerance is None else f"tolerance {summary.tolerance:g}"
+    return [
+        f"seed {summary.seed}, {summary.construction}, {summary.initialisation} initialisation",
+        f"objective {summary.objective}, base sets of {summary.base_set_size}, {tolerance}",
+    ]
+
+
 def order_lines(summary: TicketSummary) -> list[str]:
     """What order layers have, and why, if not the construction's own; what copies there are; extra depth."""
     lines = [_ENDLESS[order] for order in sorted({layer.order for layer in summary.layers} & _ENDLESS.keys())]
@@ -231,6 +243,8 @@ def ticket_table(summary: TicketSummary, whole: bool = True) -> Table:
 
     table = Table(box=box.SIMPLE_HEAD, show_footer=True, pad_edge=False)
     table.add_column("layer", "total")
+    if summary.learnt:
+        return _learnt_table(table, summary, whole)
     columns = {
         "weights": f"{sum(layer.weights for layer in summary.layers):,}",
         "base set": str(summary.base_set_size),
@@ -257,4 +271,22 @@ def ticket_table(summary: TicketSummary, whole: bool = True) -> Table:
         ]
         rows.append(row)
     add_rows(table, rows, [layer.max_weight_error for layer in summary.layers], whole)
+    return table
+
+
+def _learnt_table(table: Table, summary: TicketSummary, whole: bool) -> Table:
+    """Of a mask over a network's own shape: how much of each layer is kept."""
+    from rich.markup import escape
+
+    for name, total in (
+        ("random weights", f"{summary.source_weights:,}"),
+        ("kept", f"{summary.kept_weights:,}"),
+        ("density", f"{summary.density:.2%}"),
+    ):
+        table.add_column(name, total, justify="right")
+    rows = [
+        [escape(layer.name), f"{layer.source_weights:,}", f"{layer.kept_weights:,}", f"{layer.density:.2%}"]
+        for layer in summary.layers
+    ]
+    add_rows(table, rows, [-layer.density for layer in summary.layers], whole)
     return table

@@ -9,7 +9,15 @@ import typer
 
 from slth.commands.neurons import show_neurons
 from slth.commands.options import Import, Json, Quiet, import_own
-from slth.commands.screen import law_lines, order_lines, parameter_table, print_json, print_table, ticket_table
+from slth.commands.screen import (
+    law_lines,
+    order_lines,
+    parameter_table,
+    print_json,
+    print_table,
+    search_lines,
+    ticket_table,
+)
 from slth.network.accounts import KEPT, UNUSED
 
 MOST_KEPT = 12
@@ -47,17 +55,17 @@ def show(
     if json:
         print_json({**summary.to_json(), "html": None if html is None else str(html)})
     elif not quiet:
-        tolerance = "no tolerance" if summary.tolerance is None else f"tolerance {summary.tolerance:g}"
         lines = [
-            f"seed {summary.seed}, {summary.construction}, {summary.initialisation} initialisation",
-            f"objective {summary.objective}, base sets of {summary.base_set_size}, {tolerance}",
-            f"target {summary.target_digest[:16]}, {n_bytes:,} bytes" + ("" if html is None else f", page in {html}"),
+            *search_lines(summary),
+            f"{'network' if summary.learnt else 'target'} {summary.target_digest[:16]}, {n_bytes:,} bytes"
+            + ("" if html is None else f", page in {html}"),
             *law_lines(summary),
             *order_lines(summary),
         ]
         kept = [account for account in summary.parameters.accounts if account.state in (KEPT, UNUSED)]
         listed = list(summary.parameters.accounts) if parameters else kept[:MOST_KEPT]
-        print_table(ticket_table(summary, all_layers), lines, summary.parameters.line)
+        whole = summary.learnt and summary.parameters.share == 1.0
+        print_table(ticket_table(summary, all_layers), lines, "" if whole else summary.parameters.line)
         if listed:
             more = len(kept) - len(listed)
             rest = [] if parameters or not more else [f"{more:,} more (--parameters)"]

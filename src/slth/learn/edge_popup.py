@@ -25,7 +25,7 @@ from slth.ticket import Ticket
 HALF = 0.5
 EPOCHS, BATCH, LEAST_STEPS = 6, 256, 600
 """Passes over the training part, inputs a step, and steps below which there are more passes (chosen)."""
-RATES = {"edge-popup": 1.0, "multi-prize": 1.0, "bernoulli": 50.0}
+RATES = {"edge-popup": 1.0, "multi-prize": 5.0, "bernoulli": 500.0}
 """Learning rates of scores, by method (chosen: by trial on MNIST). Scores are far from 0 only where gradients are."""
 
 
