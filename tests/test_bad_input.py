@@ -420,7 +420,7 @@ FACTORIES = [
     (":small", "package.module:function"),
     ("no_such_module:small", "no_such_module"),
     ("zoo_of_nets:no_such_function", "no_such_function"),
-    ("zoo_of_nets.py:small", "zoo_of_nets.py"),
+    ("nets_of_zoo.py:small", "nets_of_zoo.py", "no such file"),
     ("zoo_of_nets:raises", "RuntimeError: no such checkpoint"),
     ("zoo_of_nets:leaves", "SystemExit"),
     ("zoo_of_nets:number", "int"),
@@ -430,7 +430,7 @@ FACTORIES = [
     ("zoo_of_nets:pair_without_batch", "(12,)", "unsqueeze(0)"),
     ("zoo_of_nets:two_inputs", "'y'", "a constant of the target"),
     ("zoo_of_nets:uneven", "another row for every example"),
-    ("zoo_of_nets:branch", "torch.export", "depends on data"),
+    ("zoo_of_nets:branch", "torch.export", "a branch or loop that goes by the values of the input"),
     ("zoo_of_nets:only_relu", "without a weight layer"),
     ("zoo_of_nets:not_finite", "layer '2', bias", "-inf at index (3,)"),
 ]

@@ -92,7 +92,7 @@ class Data:
         right = 0
         with torch.no_grad():
             for x, y in zip(inputs.split(_BATCH), self.labels.split(_BATCH), strict=True):
-                outputs = network(x).flatten(1)
+                outputs = network(x).reshape(len(x), -1)
                 if int(y.max()) >= outputs.shape[1]:
                     got = f"the label {int(y.max())} for a network of {outputs.shape[1]} outputs"
                     raise DataError(self.where, got, "labels from 0 up to below the number of outputs")

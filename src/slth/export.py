@@ -24,6 +24,7 @@ from slth.errors import ArgumentError, ExportError
 from slth.files import check_writable, write_atomically
 from slth.network.module import Network, joined
 from slth.network.onnx_file import INSTALL, require_onnx
+from slth.network.operators.shape import flattened
 from slth.pretrained import CONFIG, DTYPES, WEIGHTS, folder_contents, from_pretrained, rebuilt
 from slth.probes import probe_inputs, probe_range
 from slth.runtime import FORMS
@@ -212,7 +213,7 @@ def _stacked(outputs: Any) -> torch.Tensor:
         return outputs
     if len(outputs) == 1:
         return _stacked(outputs[0])
-    return torch.cat([output.flatten(1) for output in outputs], 1)
+    return torch.cat([flattened(output) for output in outputs], 1)
 
 
 # Programs

@@ -12,9 +12,10 @@ from slth.container import content_digest
 from slth.copies import realise_all
 from slth.domain import Domain
 from slth.errors import ArgumentError, MismatchError
-from slth.network.graph import Node, Sign
+from slth.network.differences import difference
+from slth.network.graph import Sign
 from slth.network.module import Network
-from slth.network.operators import WEIGHT_OPERATORS, Own
+from slth.network.operators import Own
 from slth.network.target import Target
 from slth.realise import RealisedLayer
 from slth.runtime import folded_module, joined, module, target_module
@@ -150,23 +151,14 @@ def _named_alike(ticket: Ticket, target: Target) -> Target:
         If it is not the target that the ticket was made for.
     """
     if ticket.graph.structure() != target.graph.structure():
-        got = f"a target of {len(target.layers)} weight layers, {target.n_weights:,} weights, input "
-        got += f"{target.graph.input_shape}"
-        n_layers = len(ticket.graph.weighted)
-        need = f"the ticket's: {n_layers} layers, "
-        need += f"{ticket.n_target_weights:,} weights, input "
-        need += f"{ticket.graph.input_shape}"
-        for own, other in zip(ticket.graph, target.graph, strict=False):
-            if _called(own) != _called(other):
-                got, need = f"{got}, {_called(other)}", f"{need}, {_called(own)}"
-                break
-        raise MismatchError("target", got, need, "the target that it was found for")
+        got, need = difference(target.graph, ticket.graph)
+        raise MismatchError("target", got, f"{need}: the ticket's", "the target that it was found for")
     if ticket.target_digest != target.digest():
         raise MismatchError(
             "target",
             f"weights with digest {target.digest()[:16]}",
             f"{ticket.target_digest[:16]}, for which the ticket was made",
-            "the target that it was found for, in the same precision",
+            "the target that it was found for, in the same precision; a factory must give the same weights each time",
         )
     nodes = ticket.graph.weighted
     layers = tuple(replace(layer, node=node) for layer, node in zip(target.layers, nodes, strict=True))
@@ -177,11 +169,6 @@ def _named_alike(ticket: Ticket, target: Target) -> Target:
 def _kept(target: Target) -> list[torch.Tensor]:
     """Tensors that are kept as they are, in the order of the graph."""
     return [target.kept[node.name] for node in target.graph if node.op == "kept"]
-
-
-def _called(node: Node) -> str:
-    attributes = {} if node.op in WEIGHT_OPERATORS else node.attributes
-    return " ".join([node.op, *(f"{key}={value}" for key, value in attributes.items())])
 
 
 def _own_names(ticket: Ticket, target: Target) -> set[str]:

@@ -18,6 +18,7 @@ from slth.errors import SlthError, TargetError, UnsupportedError
 from slth.network.batches import read
 from slth.network.calls import FIRST_ALONE, ITEM, Call, Reference, usual
 from slth.network.draft import Traced
+from slth.network.refusals import unfixed
 from slth.network.remedies import place, refuse
 from slth.network.selection import EVERYTHING, Selection
 from slth.network.sizes import by_batch, parse, prime_batch
@@ -156,9 +157,7 @@ class Values:
         except ValueError as error:
             if isinstance(error, SlthError):
                 raise
-            got = f"a size {text} that goes by other axes than the batch's, or by the values of the input"
-            need = "sizes that are fixed, but for the batch"
-            raise UnsupportedError(f"{self.path}, {where}", got, need, "exporting it with fixed sizes") from error
+            raise unfixed(f"{self.path}, {where}", text) from error
 
     def shape(self, name: str) -> list[int]:
         """Of a tensor."""

@@ -110,6 +110,8 @@ def references(value: Any) -> Iterator[Reference]:
 
 _NEW = {f"new_{kind}": kind for kind in ("zeros", "ones", "full")}
 """New tensors that take nothing but their number type from another."""
+_CREATED = frozenset({"zeros", "ones", "full", "eye", "linspace", "arange", "scalar_tensor"})
+"""New tensors that have torch's default number type where none is said, which must be that of the network."""
 
 
 def usual(op: str, arguments: Mapping[str, Any], dtype: torch.dtype | None) -> tuple[str, Mapping[str, Any]]:
@@ -120,6 +122,8 @@ def usual(op: str, arguments: Mapping[str, Any], dtype: torch.dtype | None) -> t
     if op in _NEW:
         own = {key: arguments[key] for key in ("size", "fill_value") if key in arguments}
         return _NEW[op], {**own, "dtype": arguments.get("dtype") or dtype}
+    if op in _CREATED and arguments.get("dtype") is None and dtype in (torch.float32, torch.float64):
+        return op, {**arguments, "dtype": dtype}
     if op not in _NORMALISED:
         return op, arguments
     if op == "native_layer_norm":

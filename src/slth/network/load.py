@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import itertools
 import re
 import stat
@@ -18,8 +17,9 @@ from typing import Any
 import torch
 
 from slth.activations import ACTIVATIONS, Activation, parse
-from slth.errors import ArgumentError, TargetError
+from slth.errors import ArgumentError, SlthError, TargetError
 from slth.files import reason
+from slth.imports import import_object
 from slth.network.archive import read_archive
 from slth.network.calls import Call, Reference
 from slth.network.draft import Draft, Traced
@@ -313,26 +313,26 @@ def call_factory(reference: str) -> tuple[torch.nn.Module | torch.export.Exporte
     ArgumentError
         If the module cannot be imported, has no such function, or the function fails or returns something else.
     """
-    module_name, _, function_name = reference.partition(":")
-    need = "package.module:function, where the function takes no argument and returns a torch.nn.Module"
+    module_name, _, function_name = reference.rpartition(":")
+    need = "package.module:function or FILE.py:function, which takes no argument and returns a torch.nn.Module"
     if not module_name or not function_name:
         raise ArgumentError("--model", reference, need)
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
     try:
-        result: Any = importlib.import_module(module_name)
-        for part in function_name.split("."):
-            result = getattr(result, part)
+        result = import_object(reference, "--model", need)
         result = result if isinstance(result, _NETWORKS) else result()
+    except SlthError:
+        raise
     except (Exception, SystemExit) as error:
         raise ArgumentError("--model", f"{reference} ({type(error).__name__}: {error})", need) from error
     example = None
     if isinstance(result, tuple) and len(result) >= 2:
         result, example, *others = result
         example = (example, *others) if others else example
-    if not isinstance(result, _NETWORKS) or not (example is None or isinstance(example, _EXAMPLES)):
+    if not isinstance(result, _NETWORKS):
         raise ArgumentError("--model", f"{reference}, which gave an object of type {type(result).__name__}", need)
+    if not (example is None or isinstance(example, _EXAMPLES)):
+        got = f"{reference}, which gave a module and as its input an object of type {type(example).__name__}"
+        raise ArgumentError("--model", got, "a tensor as input", "torch.as_tensor(...)")
     return result, example
 
 

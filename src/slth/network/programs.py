@@ -12,6 +12,7 @@ import torch
 from slth.errors import UnsupportedError
 from slth.network.calls import FIRST_ALONE, ITEM, Call, Reference, usual
 from slth.network.draft import Traced
+from slth.network.refusals import unfixed
 from slth.network.remedies import place, refuse
 from slth.network.sizes import by_batch, prime_batch
 
@@ -45,10 +46,7 @@ class BatchSize:
             return value
         expression = value.node.expr
         if expression.free_symbols - {self.symbol}:
-            got = f"a size {expression} that goes by other axes than the batch's, or by the values of the input"
-            raise UnsupportedError(
-                where, got, "sizes that are fixed, but for the batch", "exporting it with fixed sizes"
-            )
+            raise unfixed(where, str(expression))
         if not isinstance(value, torch.SymInt):
             return (
                 bool(expression.subs({self.symbol: self.size}))
@@ -94,6 +92,8 @@ def read_program(program: Program, batch: int = 0, in_memory: bool = True) -> tu
         for spec, result in zip(signature.output_specs, results, strict=True)
         if spec.kind is torch.export.graph_signature.OutputKind.USER_OUTPUT and isinstance(result, torch.fx.Node)
     ]
+    if not outputs and inputs:
+        raise UnsupportedError("network", "a result without a tensor", "tensors as outputs", "returning them")
     if len(inputs) != 1 or not outputs:
         raise UnsupportedError(
             "network",

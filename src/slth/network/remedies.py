@@ -7,14 +7,16 @@ import re
 from slth.errors import UnsupportedError
 
 _RANDOM = "a network that gives the same each time in evaluation mode: no noise, and dropout off"
-_BY_VALUES = "a network whose sizes and branches do not depend on the values of its input"
+BY_VALUES = "a network whose sizes and branches do not depend on the values of its input"
+"""What is needed of control flow."""
+_PACKED = r"pack(ed|_padded)?_sequence"
 _FLOAT = "the network of real numbers that it was made of, before it was quantised"
 _ACTIVATION = "an activation that slth knows, or slth.activations.register(..., module=...) for your own"
 _REMEDIES: tuple[tuple[str, str], ...] = (
     (r"rand|normal|bernoulli|multinomial|poisson|dropout|exponential|cauchy|geometric|uniform", _RANDOM),
-    (r"cond|while_loop|map_impl|scan|nonzero|masked_select|unique|item|_local_scalar_dense|bincount|histc", _BY_VALUES),
+    (r"cond|while_loop|map_impl|scan|nonzero|masked_select|unique|item|_local_scalar_dense|bincount|histc", BY_VALUES),
     (r"quant|qconv|qlinear|int_repr", _FLOAT),
-    (r"packed_sequence", "sequences of equal lengths in one tensor, without pack_padded_sequence"),
+    (_PACKED, "sequences of equal lengths in one tensor, without pack_padded_sequence"),
     (r"sparse|_to_dense|coalesce", "dense tensors"),
     (r"set_grad_enabled|autocast", "a forward pass without torch.no_grad() and torch.autocast inside it"),
     (r"gamma|erfinv|bessel|special_|heaviside|xlogy|sinc|i0|polygamma|airy|zeta", _ACTIVATION),
@@ -26,6 +28,11 @@ _ELSE = "operations that slth covers (README, 'What can be a target'), or leavin
 def place(call: str, path: str, kind: str) -> str:
     """A traced call as its author knows it: the module that makes it, or the call's own name outside any."""
     return f"layer {path!r} ({kind.rpartition('.')[2]})" if path else f"layer {call!r}"
+
+
+def remedy_for(line: str) -> str:
+    """What to do about a line of code at which a trace ends; empty where nothing is known."""
+    return next((remedy for pattern, remedy in _REMEDIES if pattern == _PACKED and re.search(pattern, line)), "")
 
 
 def refuse(where: str, op: str) -> UnsupportedError:

@@ -97,7 +97,7 @@ class Target:
             for node in graph.weighted
         )
         if not layers:
-            raise TargetError("target", "a network without a weight layer", "at least one Linear or Conv layer")
+            raise TargetError("target", "a network without a weight layer", "a parameter on which the output depends")
         for layer in layers:
             for part, tensor in (("weight", layer.weight), ("bias", layer.bias)):
                 if tensor is not None:

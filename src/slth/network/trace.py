@@ -18,6 +18,7 @@ from slth.network.adapted import Example, adapted, giving_tensors, split
 from slth.network.batches import read
 from slth.network.own import own_activations_whole
 from slth.network.programs import Program, read_program
+from slth.network.refusals import untraceable
 from slth.network.selection import EVERYTHING, Selection
 from slth.network.sizes import prime_batch
 from slth.network.target import Target
@@ -55,6 +56,8 @@ def trace(model: torch.nn.Module, example_input: Example, selection: Selection =
     if first.dim() < 1 or (first.dim() < 2 and first.is_floating_point()):
         got = f"a tensor of shape {tuple(first.shape)}"
         raise ArgumentError("example_input", got, "a batch axis first", "example_input.unsqueeze(0)")
+    if not first.numel():
+        raise ArgumentError("example_input", f"a tensor of shape {tuple(first.shape)}", "at least one example in it")
     _refuse_without_numbers(model)
     with _evaluation_mode(model), adapted(model, first, others) as example:
         result = _try_run(model, example)
@@ -203,7 +206,9 @@ def _evaluation_mode(model: torch.nn.Module) -> Iterator[None]:
 def _try_run(model: torch.nn.Module, example_input: torch.Tensor) -> Any:
     """Run once before tracing: its error about shapes is shorter than the tracer's."""
     try:
-        with torch.no_grad():
+        with torch.no_grad(), warnings.catch_warnings():
+            # Advice on how to use the module, which its author has had.
+            warnings.simplefilter("ignore")
             return model(example_input)
     except SlthError:
         raise
@@ -239,10 +244,4 @@ def _export(model: Any, example_input: torch.Tensor) -> Program:
             return torch.export.export(model, (example_input,), strict=False)
     except Exception as error:
         logger.debug("torch.export failed", exc_info=True)
-        lines = [line for line in str(error).strip().splitlines() if line.strip()]
-        need, remedy = "a forward pass that can be traced", "exporting the part that can be traced"
-        if re.search("data-dependent|control flow|guard|Symbolic|TraceError", f"{type(error).__name__} {error}"):
-            need = "a forward pass without control flow that depends on data"
-            remedy = "rewriting the branch, or exporting the part that can be traced"
-        got = f"a module that torch.export cannot trace ({lines[0] if lines else type(error).__name__})"
-        raise UnsupportedError("target", got, need, remedy) from error
+        raise untraceable(error) from error

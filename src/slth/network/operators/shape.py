@@ -124,7 +124,12 @@ class Join(Operator):
 class _Join(torch.nn.Module):
     def forward(self, *outputs: torch.Tensor) -> torch.Tensor:
         """(batch, entries)."""
-        return torch.cat([output.flatten(1) for output in outputs], dim=1)
+        return torch.cat([flattened(output) for output in outputs], dim=1)
+
+
+def flattened(output: torch.Tensor) -> torch.Tensor:
+    """(batch, entries), also of an output that is one number for each input."""
+    return output[:, None] if output.dim() == 1 else output.flatten(1)
 
 
 class Padding(torch.nn.Module):
