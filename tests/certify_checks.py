@@ -14,7 +14,6 @@ from torch import nn
 
 import slth
 from slth.certify.bounds import METHODS, Bounder, Bounds
-from slth.certify.linear import LinearBounds
 from slth.certify.propagation import propagated
 from slth.certify.region import Box
 from slth.certify.relaxation import Pair
@@ -89,15 +88,17 @@ def check(subject: Subject, region: Box, x: torch.Tensor, linear: bool = True) -
     """Every method at every node; bounds on the output, from the loosest, each at least as tight as the one before."""
     ours, theirs = subject.networks(Domain.parse(subject.ticket.domain).sign)
     states = propagated(subject.hidden, subject.realised, region.lower, region.upper)
-    known = LinearBounds(subject.hidden, subject.realised).analyse(region) if linear else None
+    analysed = {
+        method: Bounder(subject.hidden, subject.realised, method).analysed(region)
+        for method in (METHODS if linear else METHODS[:2])
+    }
+    known = analysed["linear"][1] if linear else None
     for part in parts(subject, x):
         both = steps(ours, part), steps(theirs, part)
         check_nodes(states, {}, both)
         if known is not None:
             check_nodes(known.states, known.pairs, both)
-    found = {}
-    for method in METHODS if linear else METHODS[:2]:
-        found[method] = Bounder(subject.hidden, subject.realised, method)(region)
+    found = {method: bounds for method, (bounds, _) in analysed.items()}
     rows = [made.components for made in found.values()]
     assert all(bool((tighter <= looser).all()) for looser, tighter in itertools.pairwise(rows))
     if x.is_floating_point():

@@ -106,7 +106,9 @@ def _ended(known: Analysis, name: str, rows: Objective) -> Objective:
     level = known.level[name]
     value, difference = cut(level.value, rows.window), cut(level.difference, rows.window)
     own = None if rows.difference is None else rows.difference * difference
-    made = concretised(known.pair(name), replace(rows, value=rows.value * value, difference=own))
+    tangent = known.tangents.get(name)
+    sphere = None if tangent is None or rows.window is not None else tangent.sphere
+    made = concretised(known.pair(name), replace(rows, value=rows.value * value, difference=own), sphere)
     left = None if rows.difference is None else rows.difference * ~difference
     return replace(rows, value=rows.value * ~value, difference=left, constant=made.constant, room=made.room)
 

@@ -345,7 +345,7 @@ class _Evaluation:
         if values.exact is not None and not values.exact.is_floating_point():
             return torch.zeros_like(values.lower)
         name = node.attributes.get("function", node.op)
-        follow(self.known, self.graph, node, replace(values, error=apply(read, UNIT)))
+        follow(self.known, self.graph, Call(node), replace(values, error=apply(read, UNIT)))
         self.known.pairs.pop(node.name, None)
         if name in MOVES:
             return apply(read, UNIT)

@@ -22,14 +22,14 @@ from slth.network.graph import Graph, Node
 _MOVING = MOVES | {"pad", "constant_pad_nd", "where", "masked_fill", "embedding"}
 
 
-def follow(known: Analysis, graph: Graph, node: Node, after: State) -> None:
+def follow(known: Analysis, graph: Graph, call: Call, after: State) -> None:
     """Enter what a function is carried back by, and what that says of the difference.
 
     Of a network that works on batches of one size alone nothing is carried back.
     """
+    node = call.node
     if node.op not in ("function", "join") or graph.batch or after.exact is not None:
         return
-    call = Call(node)
     if _combine(known, graph, call, after):
         return
     sources = [known.states[source] for source in node.sources]

@@ -29,9 +29,12 @@ from slth.certify.affine import affine_and_rounding
 from slth.certify.backward import Objective, both_ways, one_each, through_weights
 from slth.certify.carry import Analysis, carry, finite, without_copies
 from slth.certify.copied import copied
+from slth.certify.directions import Forms, least_deviations
 from slth.certify.expand import expanded
 from slth.certify.factors import Factors
 from slth.certify.follow import follow
+from slth.certify.functions import Call
+from slth.certify.functions.normalisation import NORMALISATIONS
 from slth.certify.joint import Joint, Maps, join, maps_of
 from slth.certify.lookup import looked_up
 from slth.certify.maps import AFFINE, on_one
@@ -41,7 +44,7 @@ from slth.certify.region import Box, Region, inflate_signed
 from slth.certify.relaxation import Pair, ends, relax, within
 from slth.certify.state import UNIT, State
 from slth.certify.sweep import carried_back
-from slth.certify.windows import cut, tiles
+from slth.certify.windows import cut, filled, tiles
 from slth.copies import CopiedLayer
 from slth.network.graph import INPUT, Node
 from slth.network.operators import WEIGHT_OPERATORS
@@ -89,13 +92,14 @@ class LinearBounds:
         sources = [known.states[source] for source in node.sources] or [ONE]
         if node.op in WEIGHT_OPERATORS:
             return self._weighted(known, region, node, sources)
-        after = self.steps(node, sources if node.sources else [])
+        floor = self._floor(known, region, node, sources)
+        after = self.steps(node, sources if node.sources else [], floor=floor)
         if not all(map(finite, [*sources, after])):
             return after
         if node.op in RULES:
             self._relaxed(known, node, sources[0], after)
             return after
-        follow(known, self.target.graph, node, after)
+        follow(known, self.target.graph, Call(node, floor=floor), after)
         if self._bends(known, node):
             return self._tightened(known, region, node, after, without_copies(after))
         return after
@@ -136,13 +140,41 @@ class LinearBounds:
     def highest(self, known: Analysis, region: Region, node: Node | None, rows: Objective) -> torch.Tensor:
         """Upper bounds on objectives at a node, or at the input, (rows,)."""
         start = INPUT if node is None else node.name
-        end = carried_back(
-            self.target.graph.nodes, start, rows, lambda one, part: carry(known, one, part), known.states.__getitem__
-        )
+        end = self._carried(known, start, rows)
         best = region.highest(end.value, end.sizes, end.window)
         bound = inflate_signed(best + end.constant) + end.room * (1 + 16 * UNIT)
         # Where something overflowed there is no bound: of two infinities nothing is left that is a number.
         return bound.nan_to_num(nan=math.inf, posinf=math.inf, neginf=math.inf)
+
+    def _carried(self, known: Analysis, start: str, rows: Objective) -> Objective:
+        return carried_back(
+            self.target.graph.nodes, start, rows, lambda one, part: carry(known, one, part), known.states.__getitem__
+        )
+
+    def _floor(self, known: Analysis, region: Region, node: Node, sources: list[State]) -> torch.Tensor | None:
+        """The least deviations of what a node normalises; None of other nodes."""
+        function = node.attributes.get("function")
+        if function not in NORMALISATIONS or len(node.sources) != 1 or self.target.graph.batch:
+            return None
+        if not finite(sources[0]) or sources[0].copies is not None:
+            return None
+        pair, source = known.pair(node.source), self.nodes.get(node.source)
+
+        def forms() -> Forms:
+            made = [
+                self._carried(known, node.source, both_ways(one_each(pair.lower.shape, rows, None)[0]))
+                for rows in _chunks(pair.lower.numel(), max(1, ENTRIES_AT_ONCE // (2 * self._widest(known))))
+            ]
+            shape = known.states[INPUT].lower.shape
+            weights = [end.each(lambda part, end=end: filled(part, end.window, shape)).value.flatten(1) for end in made]
+            halves = [[part.chunk(2) for part in parts] for parts in (weights, [end.constant for end in made])]
+            weight, constant = (torch.cat([(up - down) / 2 for up, down in parts]) for parts in halves)
+            return Forms(weight, constant, region.lower, region.upper)
+
+        layout = self.target.graph.layout_of(node.source)
+        return least_deviations(
+            Call(node), layout.batched, pair, lambda rows: self.highest(known, region, source, rows), forms
+        )
 
     def _relaxed(self, known: Analysis, node: Node, before: State, after: State) -> None:
         pair = known.pair(node.source)
@@ -178,7 +210,7 @@ class LinearBounds:
         known.states[node.name] = after
         shape = after.lower.shape
         made = [torch.empty(shape, dtype=torch.float64) for _ in range(4)]
-        widest = max(after.lower.numel(), *(state.lower.numel() for state in known.states.values()))
+        widest = self._widest(known)
         for window in tiles(shape, _TILE) if self._is_map(node) else [None]:
             part = cut(after.lower, window).shape
             found = torch.empty(4, part.numel(), dtype=torch.float64)
@@ -195,6 +227,9 @@ class LinearBounds:
         top, bottom, above, below = made
         lower, upper = torch.maximum(after.lower, -bottom), torch.minimum(after.upper, top)
         return self._with(known, node, after, Pair(lower, upper, *within(-below, above, after.error)))
+
+    def _widest(self, known: Analysis) -> int:
+        return max(state.lower.numel() for state in known.states.values())
 
     def _is_map(self, node: Node) -> bool:
         """Whether entries of a node's outputs read parts of a map, so that those of a few positions go together."""

@@ -171,31 +171,37 @@ class Steps:
         self.layers = {layer.name: layer for layer in target}
         self.factors = {} if factors is None else factors
 
-    def __call__(self, node: Node, sources: Sequence[State], own: RealisedLayer | None = None) -> State:
-        """One step; ``own`` is the ticket's layer, for a node with weights."""
+    def __call__(
+        self,
+        node: Node,
+        sources: Sequence[State],
+        own: RealisedLayer | None = None,
+        floor: torch.Tensor | None = None,
+    ) -> State:
+        """One step; ``own`` is the ticket's layer, for a node with weights, ``floor`` as in a :class:`Call`."""
         if node.op in RULES:
             return by_copy(RULES[node.op], node, sources[0]).sound()
         if node.op not in WEIGHT_OPERATORS:
-            return self.without_weights(node, sources)
+            return self.without_weights(node, sources, floor)
         if own is None or node.op not in (*AFFINE, "embedding"):
             return self.nothing(node)
         return self._weighted(node, sources[0] if sources else ONE, own).sound()
 
-    def without_weights(self, node: Node, sources: Sequence[State]) -> State:
+    def without_weights(self, node: Node, sources: Sequence[State], floor: torch.Tensor | None = None) -> State:
         """A function of any number of values, or a kept tensor."""
         if node.op == "kept":
             return constant(self.kept[node.name])
         copies = {len(state.copies) for state in sources if state.copies is not None}
         if len(copies) != 1:
-            return self._function(node, [replace(state, copies=None) for state in sources])
+            return self._function(node, [replace(state, copies=None) for state in sources], floor)
         # In a sum the copies of both terms line up.
         return of_copies([self._function(node, _of_copy(sources, k)) for k in range(copies.pop())])
 
-    def _function(self, node: Node, sources: Sequence[State]) -> State:
+    def _function(self, node: Node, sources: Sequence[State], floor: torch.Tensor | None = None) -> State:
         layouts = [self.graph.layout_of(source) for source in node.sources]
         batch = self.graph.batch or 1
         whole = [lifted(state, layout, batch) for state, layout in zip(sources, layouts, strict=True)]
-        return dropped(through_function(Call(node, batch=batch), whole), node.layout)
+        return dropped(through_function(Call(node, batch=batch, floor=floor), whole), node.layout)
 
     def _weighted(self, node: Node, state: State, own: RealisedLayer) -> State:
         layer = self.layers[node.weights]

@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 import torch
 
 from slth.certify.backward import Objective, added_up, sizes_of, sums, underflow
+from slth.certify.functions.tangents import Sphere
 from slth.certify.relaxation import Pair
-from slth.certify.state import UNIT, State
+from slth.certify.state import TINY, UNIT, State
 from slth.certify.windows import Window, cropped, cut, filled
 from slth.network.graph import INPUT, Node
 
@@ -125,17 +126,36 @@ def _moved(rows: Objective, window: Window, shape: torch.Size) -> Objective:
     return replace(rows.each(move), sizes=sizes, window=window)
 
 
-def concretised(pair: Pair, rows: Objective) -> Carried:
-    """The largest value that bounds on a node's values leave an objective there: a constant."""
+def concretised(pair: Pair, rows: Objective, sphere: Sphere | None = None) -> Carried:
+    """The largest value that bounds on a node's values leave an objective there: a constant.
+
+    With a sphere, the lesser of the two for each of its groups.
+    """
     constant, total = rows.constant, torch.zeros_like(rows.room)
-    for part, low, high in ((rows.value, pair.lower, pair.upper), (rows.difference, pair.below, pair.above)):
+    ends = ((rows.value, pair.lower, pair.upper), (rows.difference, pair.below, pair.above))
+    for number, (part, low, high) in enumerate(ends):
         if part is None:
             continue
         low, high = cut(low, rows.window), cut(high, rows.window)
         best = torch.where(part > 0, part * high, part * low)
         # Where a coefficient is 0 it does not matter that nothing is known of what it multiplies.
         best = torch.where(part == 0, 0.0, best).flatten(1)
+        if sphere is not None:
+            grouped = best.reshape(len(best), -1, sphere.n)
+            total = total + best.abs().sum(dim=1)
+            best = torch.minimum(grouped.sum(dim=2), _on_sphere(sphere, part, number > 0))
         constant, total = constant + best.sum(dim=1), total + best.abs().sum(dim=1)
-    n_terms = 2 * rows.value[0].numel() + 8
+    n_terms = 4 * rows.value[0].numel() + 8
     off = 2 * (n_terms + 8) * UNIT * total + 4 * UNIT * constant.abs()
     return Carried((), constant, added_up(rows.room, off))
+
+
+def _on_sphere(sphere: Sphere, part: torch.Tensor, difference: bool) -> torch.Tensor:
+    """The largest values, (rows, groups), of coefficients times what a sphere bounds."""
+    groups = part.reshape(len(part), -1, sphere.n)
+    sizes = groups.abs().sum(dim=2)
+    if sphere.centred:
+        groups = groups - groups.mean(dim=2, keepdim=True)
+    length = groups.square().sum(dim=2).sqrt() + 8 * (sphere.n + 8) * UNIT * sizes + TINY**0.5 * sphere.n
+    radius, slack = (sphere.difference, 2 * sphere.slack) if difference else (sphere.value, sphere.slack)
+    return (length * radius + sizes * slack) * (1 + 8 * (sphere.n + 8) * UNIT)

@@ -20,7 +20,7 @@ import torch
 
 from slth.certify.backward import Objective, added_up, dot, room_of, sizes_of, sums
 from slth.certify.functions import Call
-from slth.certify.functions.tangents import TANGENTS, Argument
+from slth.certify.functions.tangents import TANGENTS, Argument, Sphere
 from slth.certify.relaxation import Pair
 from slth.certify.shape import lifted
 from slth.certify.state import UNIT, State
@@ -51,6 +51,7 @@ class Tangent:
     loose_difference: torch.Tensor
     size: torch.Tensor
     size_difference: torch.Tensor
+    sphere: Sphere | None = None
 
 
 def tangent_of(
@@ -85,6 +86,7 @@ def tangent_of(
         drop(made.loose_difference),
         drop(made.size),
         drop(made.size_difference),
+        made.sphere,
     )
 
 

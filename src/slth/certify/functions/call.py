@@ -28,11 +28,15 @@ class Call:
         Of rounding: twice the relative error of one operation, 2^-52 for float64.
     batch : int
         How many inputs there are.
+    floor : tensor or None
+        Lower bounds on the deviations of what a normalisation normalises, (*groups, 1), between any two of the values
+        of both networks and the middle of their bounds.
     """
 
     node: Node
     unit: float = UNIT
     batch: int = 1
+    floor: torch.Tensor | None = None
 
     @property
     def name(self) -> str:

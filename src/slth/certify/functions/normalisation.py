@@ -39,8 +39,8 @@ class Rows:
     error: torch.Tensor
 
 
-def normalised(state: Rows, eps: float, centred: bool, unit: float) -> State:
-    """Of the last axis; ``centred`` where the mean is subtracted."""
+def normalised(state: Rows, eps: float, centred: bool, unit: float, floor: torch.Tensor | None = None) -> State:
+    """Of the last axis; ``centred`` where the mean is subtracted, ``floor`` the least deviation where it is known."""
     n = state.lower.shape[-1]
     error = inflate(state.error, 2)
     centre = (state.lower + state.upper) / 2
@@ -48,8 +48,8 @@ def normalised(state: Rows, eps: float, centred: bool, unit: float) -> State:
     reach = inflate(centre.abs() + half + error, 8)
     largest = reach.amax(dim=-1, keepdim=True)
     a = 4 * (n + 8) * unit
-    low, high = scales(centre, half, eps, centred)
-    least, _ = scales(centre, inflate(half + error, 4), eps, centred)
+    low, high = scales(centre, half, eps, centred, floor)
+    least, _ = scales(centre, inflate(half + error, 4), eps, centred, floor)
     if centred:
         others = inflate((error.sum(dim=-1, keepdim=True) - error).clamp(min=0), n) + 16 * (n + 8) * unit * error
         own = error * (1 - 1 / n) + others / n
@@ -70,8 +70,10 @@ def normalised(state: Rows, eps: float, centred: bool, unit: float) -> State:
     return outward(bottom, top, rounding, torch.minimum(moved, 2 * size)).sound()
 
 
-def scales(centre: torch.Tensor, half: torch.Tensor, eps: float, centred: bool) -> tuple[torch.Tensor, torch.Tensor]:
-    """Least and largest s, (..., 1), rounded outward."""
+def scales(
+    centre: torch.Tensor, half: torch.Tensor, eps: float, centred: bool, floor: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Least and largest s, (..., 1), rounded outward; ``floor`` is a deviation that none is below."""
     n = centre.shape[-1]
     room = 16 * (n + 8) * 2.0**-52
     far = inflate(half.square().mean(dim=-1, keepdim=True), n + 8).sqrt()
@@ -83,6 +85,8 @@ def scales(centre: torch.Tensor, half: torch.Tensor, eps: float, centred: bool) 
         nearest = (centre.abs() - half).clamp(min=0)
         low, high = ((part.square().mean(dim=-1, keepdim=True)).sqrt() for part in (nearest, centre.abs() + half))
         low, high = low - room * size, high + room * size
+    if floor is not None:
+        low = torch.fmax(low, floor)
     shares = 1 - room, 1 + room
     least, most = (
         (part.clamp(min=0).square() + eps).sqrt() * share for part, share in zip((low, high), shares, strict=True)
@@ -114,10 +118,10 @@ def rows_of(call: Call, shape: torch.Size) -> tuple[tuple[int, ...], float, bool
     return (shape[0], groups, shape[1] // groups * math.prod(shape[2:])), 1e-5 if eps is None else eps, True
 
 
-def _apply(state: State, rows: torch.Size | tuple[int, ...], eps: float, centred: bool, unit: float) -> State:
+def _apply(state: State, rows: tuple[int, ...], eps: float, centred: bool, call: Call) -> State:
     """Of a tensor whose entries are normalised in the given shape, (..., n)."""
     parts = (getattr(state, part).reshape(rows) for part in ("lower", "upper", "error"))
-    made = normalised(Rows(*parts), eps, centred, unit)
+    made = normalised(Rows(*parts), eps, centred, call.unit, call.floor)
     shape = state.lower.shape
     return State(made.lower.reshape(shape), made.upper.reshape(shape), made.error.reshape(shape), False, False)
 
@@ -148,10 +152,9 @@ def normalisation(call: Call, states: Sequence[State]) -> State | None:
     shape = (state.lower.shape[1], *[1] * (state.lower.dim() - 2))
     if call.name.endswith("layer_norm") or call.name == "rms_norm":
         shape = tuple(call.arguments["normalized_shape"])
-    return _scaled(call, states, _apply(state, rows, eps, centred, call.unit), shape)
+    return _scaled(call, states, _apply(state, rows, eps, centred, call), shape)
 
 
-RULES: dict[str, Rule] = dict.fromkeys(
-    ("layer_norm", "native_layer_norm", "rms_norm", "group_norm", "instance_norm"), normalisation
-)
+NORMALISATIONS = ("layer_norm", "native_layer_norm", "rms_norm", "group_norm", "instance_norm")
+RULES: dict[str, Rule] = dict.fromkeys(NORMALISATIONS, normalisation)
 """By function."""

@@ -8,14 +8,17 @@ or h.
 
     |(J - J(c)) v|_i <= q_i |v_i| + sum over j of (p_i q_j + q_i (p_j + q_j)) |v_j|.
 
-**Normalisations** have J = g (1 - 11^T / n) - g y y^T / n with g = 1 / s (:mod:`normalisation`), without the mean where
-none is subtracted. With q_j the farthest that y_j moves, w what g moves and b_i = g q_i + w (|y_i| + q_i) what g y_i
-does,
-
-    |(J - J(c)) v|_i <= w (|v_i| + mean |v|) + |g y_i| mean(q_j |v_j|) + b_i mean((|y_j| + q_j) |v_j|).
-
 By the mean value theorem the function is off from its tangent by as much with v the half-widths of the values, and the
 difference with v the largest differences.
+
+**Normalisations** y = P x / s have J = (P - y y^T / n) / s (:mod:`normalisation`), P subtracting the mean where that is
+done. For directions u = P u and v = P v, with m_u = mean(y u),
+
+    D^2 y[u, v]_i = (-u_i m_v - v_i m_u + 3 y_i m_u m_v - y_i mean(u v)) / s^2,
+
+and as the entries of y have a root mean square of at most 1, |m_u| <= rms(u) and the form 3 m_u m_v - mean(u v) is at
+most 2 rms(u) rms(v). The function is off from its tangent by half of that in u = v = t - c, the difference by all of it
+in u = t + tau e - c and v = e. Besides, |y| <= sqrt(n), and as |J| <= 1 / s the difference is no longer than |P e| / s.
 """
 
 from __future__ import annotations
@@ -54,6 +57,29 @@ class Argument:
 
 
 @dataclass(frozen=True)
+class Sphere:
+    """Groups of entries that are bounded together: in the Euclidean norm, of the result's whole entries in order.
+
+    Attributes
+    ----------
+    n : int
+        Entries of a group.
+    centred : bool
+        Whether their mean is 0.
+    value, difference : tensors, (groups,)
+        Radii.
+    slack : tensor, (groups,)
+        What every entry of either network's may be off by besides, as it is evaluated.
+    """
+
+    n: int
+    centred: bool
+    value: torch.Tensor
+    difference: torch.Tensor
+    slack: torch.Tensor
+
+
+@dataclass(frozen=True)
 class Loose:
     """How far a function is from its tangent, rounding of the derivative and of the networks' evaluations included.
 
@@ -66,6 +92,7 @@ class Loose:
     size: torch.Tensor
     size_difference: torch.Tensor
     shifted: bool = False
+    sphere: Sphere | None = None
 
 
 Rule = Callable[[Call, Sequence[Argument]], Loose | None]
@@ -149,17 +176,24 @@ def normalisation(call: Call, arguments: Sequence[Argument]) -> Loose | None:
     rows, eps, centred = layout
     centre, half, error = (part.reshape(rows) for part in (x.centre, x.half, x.error))
     n, reach = centre.shape[-1], inflate(half + error, 4)
-    around = normalised(Rows(centre, centre, reach), eps, centred, UNIT)
-    least, most = scales(centre, reach, eps, centred)
+    around = normalised(Rows(centre, centre, reach), eps, centred, UNIT, call.floor)
+    least, _ = scales(centre, reach, eps, centred, call.floor)
     own = scales(centre, torch.zeros_like(reach), eps, centred)
-    g, y, q = 1 / own[0], inflate(torch.maximum(around.lower.abs(), around.upper.abs()), 2), around.error
-    w = inflate((1 / least - 1 / own[1]).clamp(min=0) + (1 / own[0] - 1 / most).clamp(min=0) + 8 * UNIT * g, 4)
-    b = inflate(g * q + w * (y + q), 8)
+    g, y = 1 / own[0], inflate(torch.maximum(around.lower.abs(), around.upper.abs()), 2)
+    # The farthest that entries of y move, and with it the largest that they are.
+    far = inflate(y + around.error, 2).clamp(max=math.sqrt(n) * (1 + 8 * UNIT))
     mean = 1.0 if centred else 0.0
 
-    def moved(v: torch.Tensor) -> torch.Tensor:
-        first = w * (v + mean * v.mean(dim=-1, keepdim=True)) + g * y * (q * v).mean(dim=-1, keepdim=True)
-        return inflate(first + b * ((y + q) * v).mean(dim=-1, keepdim=True), n + 16)
+    def spread(v: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Largest entries of P v, and their root mean square."""
+        others = (v.sum(dim=-1, keepdim=True) - v).clamp(min=0) + 4 * (n + 8) * UNIT * v
+        entries = inflate(v * (1 - mean / n) + mean * others / n, n + 16) + 4 * UNIT * v
+        return entries, inflate(inflate(v.square().mean(dim=-1, keepdim=True), n + 8).sqrt(), 8)
+
+    def bent(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+        """The second derivative in two directions."""
+        (u, rms_u), (v, rms_v) = spread(one), spread(other)
+        return inflate((u * rms_v + v * rms_u + 2 * far * rms_u * rms_v) / least.square(), 32)
 
     def derived(v: torch.Tensor) -> torch.Tensor:
         return inflate(
@@ -169,12 +203,16 @@ def normalisation(call: Call, arguments: Sequence[Argument]) -> Loose | None:
     largest = (centre.abs() + reach).amax(dim=-1, keepdim=True)
     a = 4 * (n + 8) * UNIT
     share = 4 * (a * (1 + largest / least) + (a * largest / least).square())
-    rounding = share * (y + q) + 2 * a * largest / least
-    loose = moved(half) + share * derived(half) + 2 * rounding
-    loose_difference = moved(error) + share * derived(error) + 2 * rounding
+    rounding = share * far + 2 * a * largest / least
+    loose = bent(half, half) / 2 + share * derived(half) + 2 * rounding
+    loose_difference = bent(reach, error) + share * derived(error) + 2 * rounding
     size, change = 2 * (y + derived(centre.abs() + reach)), 2 * derived(error)
     parts = [inflate(part, 8).reshape(x.centre.shape) for part in (loose, loose_difference, size, change)]
-    return Loose(parts[0], parts[1], parts[2], parts[3])
+    radius = torch.full_like(least, math.sqrt(n) * (1 + 8 * UNIT))
+    apart = torch.minimum(inflate(radius * spread(error)[1] / least, 8), 2 * radius)
+    slack = inflate(rounding.amax(dim=-1), 2)
+    sphere = Sphere(n, centred, radius.flatten(), apart.flatten(), slack.flatten())
+    return Loose(parts[0], parts[1], parts[2], parts[3], sphere=sphere)
 
 
 TANGENTS: Mapping[str, Rule] = {
