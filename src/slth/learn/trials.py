@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -14,7 +15,10 @@ from slth.errors import ArgumentError
 from slth.learn.checkpoint import EVERY_SECONDS, Checkpoints, Saved
 from slth.learn.descent import Descent, OnProgress, State, descend, first_state, refuse_divergence
 from slth.learn.hessian import MOST_STEPS, Extremes, hessian_extremes
-from slth.learn.teachers import Teachers, draw_samples, draw_students, draw_teachers, random_starts
+from slth.learn.teachers import Samples, Teachers, draw_samples, draw_students, draw_teachers, random_starts
+from slth.learn.tensor_initialisation import tensor_initialisation
+
+logger = logging.getLogger(__name__)
 
 MEMORY_BYTES = 1 << 30
 """Of the inputs that are held at a time (chosen)."""
@@ -45,6 +49,8 @@ class Setting:
         Starts are uniform in the ball of that radius instead of on its sphere.
     binary : bool
         Labels 0 and 1 of a teacher of sigmoids.
+    init : {"random", "tensor"}
+        Starts at the radius, or from moments of the samples alone (:mod:`slth.learn.tensor_initialisation`).
     """
 
     neurons: int = 3
@@ -56,6 +62,7 @@ class Setting:
     radius: float = 0.5
     inside: bool = False
     binary: bool = False
+    init: str = "random"
 
     def teachers(self, trials: int, seed: int, first_trial: int = 0) -> Teachers:
         """The teachers of some trials."""
@@ -63,6 +70,11 @@ class Setting:
         return draw_teachers(
             trials, self.neurons, self.inputs, self.kept, seed, first_trial=first_trial, activation=kind
         )
+
+    def samples_of(self, teachers: Teachers, part: slice) -> tuple[Teachers, Samples]:
+        """Some of the teachers, and what they labelled."""
+        own = self.teachers(part.stop - part.start, teachers.seed, teachers.first_trial + part.start)
+        return own, draw_samples(own, self.samples, self.noise, binary=self.binary)
 
     def students(self, teachers: Teachers) -> Tensor:
         """Their students' masks."""
@@ -154,12 +166,12 @@ def run_trials(
     how.check()
     teachers = setting.teachers(trials, seed, first_trial)
     masks = setting.students(teachers)
-    starts = random_starts(teachers, masks, setting.radius, inside=setting.inside)
     settings = {**asdict(setting), **asdict(how), "trials": trials, "seed": seed, "first_trial": first_trial}
     del settings["iterations"]
     keeper = Checkpoints(checkpoint, {**settings, "device": device, "engine": engine or "own"}, every_seconds)
     saved = keeper.load() if resume else None
     if saved is None:
+        starts = _starts(setting, teachers, masks, memory_bytes, device)
         state = first_state(masks, starts, teachers.weights, how.iterations)
     else:
         state = State.from_tensors(saved.tensors, how.iterations)
@@ -184,6 +196,25 @@ def run_trials(
     return Outcome(teachers, masks, state, time.perf_counter() - begin)
 
 
+def _starts(setting: Setting, teachers: Teachers, masks: Tensor, memory_bytes: int, device: str) -> Tensor:
+    if setting.init == "random":
+        return random_starts(teachers, masks, setting.radius, inside=setting.inside)
+    if setting.init != "tensor":
+        raise ArgumentError("init", repr(setting.init), "random or tensor")
+    if setting.binary:
+        raise ArgumentError("init", "tensor, of labels 0 and 1 of sigmoids", "moments of ReLUs", "init=random")
+    starts = torch.empty_like(teachers.weights)
+    for part in _parts(setting, teachers.n_trials, memory_bytes):
+        _, samples = setting.samples_of(teachers, part)
+        found = tensor_initialisation(
+            (samples.inputs, samples.labels), setting.neurons, masks[part], device=device, seed=teachers.seed
+        )
+        starts[part] = found.weights.to(starts.device)
+        for doubt in found.conditioning.doubts():
+            logger.warning("tensor initialisation: %s", doubt)
+    return starts
+
+
 def _fit(how: Descent, setting: Setting) -> Descent:
     """The descent with the loss and activation of the setting's labels."""
     names = {"loss": "cross-entropy", "activation": "sigmoid"} if setting.binary else {}
@@ -195,7 +226,7 @@ def _parts(setting: Setting, trials: int, memory_bytes: int, besides: int = 0) -
     if memory_bytes < 1:
         raise ArgumentError("memory_bytes", str(memory_bytes), "a positive number")
     each = 2 * 8 * setting.samples * setting.inputs + besides
-    size = max(1, memory_bytes // each)
+    size = max(1, memory_bytes // max(1, each))
     return [slice(first, min(first + size, trials)) for first in range(0, trials, size)]
 
 
@@ -211,8 +242,7 @@ def _descend_part(
     on_progress: OnProgress | None,
 ) -> None:
     """Some trials to their end; their state is a view of the whole one."""
-    own = setting.teachers(part.stop - part.start, teachers.seed, teachers.first_trial + part.start)
-    samples = draw_samples(own, setting.samples, setting.noise, binary=setting.binary)
+    own, samples = setting.samples_of(teachers, part)
     device, threads, engine = where
     descend(
         samples,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from slth.learn.descent import Descent
     from slth.learn.trials import Outcome, Setting
 
-Kept = Annotated[str, typer.Option("--kept", metavar="R", help="Inputs of a teacher's neuron, or R,R,... of each.")]
+Kept = Annotated[str, typer.Option("--kept", metavar="R", help="Of a teacher's neuron, or R,R of each.")]
 Wider = Annotated[str | None, typer.Option("--student-kept", metavar="R", help="Of a student's. Default: the same.")]
 
 
@@ -27,10 +27,11 @@ def agd(
     inputs: Annotated[int, typer.Option(metavar="D", help="All of them.")] = 50,
     kept: Kept = "10",
     student_kept: Wider = None,
-    samples: Annotated[int, typer.Option(metavar="N", help="Labelled by the teacher.")] = 1000,
-    noise: Annotated[float, typer.Option(metavar="S", help="Of labels, relative to the teacher's output.")] = 0.0,
+    samples: Annotated[int, typer.Option(metavar="N", help="Labelled.")] = 1000,
+    noise: Annotated[float, typer.Option(metavar="S", help="Of labels, relative to their size.")] = 0.0,
     binary: Annotated[bool, typer.Option("--binary", help="Labels 0 and 1, cross-entropy, sigmoids.")] = False,
-    radius: Annotated[float, typer.Option(metavar="L", help="Relative distance of the start.")] = 0.5,
+    radius: Annotated[float, typer.Option(metavar="L", help="Of the start, relative; or --init tensor.")] = 0.5,
+    init: Annotated[str, typer.Option(metavar="random|tensor", hidden=True)] = "random",
     inside: Annotated[bool, typer.Option("--inside", hidden=True)] = False,
     trials: Annotated[int, typer.Option(metavar="T", help="Independent runs.")] = 10,
     step_size: Annotated[float, typer.Option(metavar="H", help="eta.")] = 0.5,
@@ -65,6 +66,7 @@ def agd(
         radius=radius,
         inside=inside,
         binary=binary,
+        init=init,
     )
     how = Descent(step_size, momentum, iterations, tolerance, folds)
     with stoppable(checkpoint), progress_bar(not quiet) as bar:
