@@ -66,7 +66,12 @@ def _target(run: Run, activation: str) -> tuple[torch.nn.Module, Row]:
     begin = time.perf_counter()
     recipe = Recipe(epochs=run.settings["epochs"], learning_rate=run.settings["rate"])
     settings = ImpSettings(rounds=run.settings["rounds"], exclude=("4.weight",), recipe=recipe, seed=run.seed)
-    found = imp(lambda: _perceptron(activation, (784, 300, 100, 10)), load_dataset(str(run.places["mnist"])), settings)
+    found = imp(
+        lambda: _perceptron(activation, (784, 300, 100, 10)),
+        load_dataset(str(run.places["mnist"])),
+        settings,
+        input_shape=(784,),
+    )
     network = found.network
     for part in network.modules():
         if isinstance(part, torch.nn.Linear) and hasattr(part, "weight_orig"):
