@@ -27,7 +27,7 @@ TINY: dict[str, Mapping[str, Any]] = {
     "malach/neurons": {"blocks": [10, 40], "points": 20, "draws": 2},
     "orseau/examples": {},
     "orseau/fig-2": {"draws": 2, "samples": 8, "singles": 50},
-    "burkholz/table-1": {"activations": ["tanh"], "rounds": 1, "epochs": 1, "base_set_size": 4, "eps": 0.3},
+    "burkholz/table-1": {"activations": ["tanh"], "rounds": 1, "epochs": 1, "base_set_size": 8, "eps": 1.0},
     "burkholz/circle": {"L+1": (6, 3, ((4, 0.3),)), "2L": (6, 4, ((4, 0.3),)), "points": 50},
     "dacunha/fig-3": {"n": [5, 8], "draws": 2, "images": 3},
     "dacunha/fig-4": {"n": [5, 8], "draws": 2, "images": 3},
