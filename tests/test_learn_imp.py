@@ -239,7 +239,7 @@ def test_the_result_is_a_pruned_module_and_its_file_says_all(tmp_path: Path) -> 
     for name, mask in loaded.masks.items():
         assert torch.equal(mask, result.masks[name]) and bool((loaded.state[name][~mask] == 0).all())
     assert all(torch.equal(loaded.rewind[name], one) for name, one in before.items())
-    assert loaded.facts["accuracy_ticket"] == result.accuracy and loaded.facts["settings"]["amount"] == 0.3
+    assert loaded.facts["accuracy_ticket"] == result.accuracy and loaded.facts["settings"]["fraction"] == 0.3
     (tmp_path / "b.safetensors").write_bytes((tmp_path / "a.safetensors").read_bytes()[:-1])
     with pytest.raises(TargetError):
         load_sparse(tmp_path / "b.safetensors")
@@ -389,9 +389,13 @@ def test_another_runs_checkpoint_is_refused(stopped: Path) -> None:
     net = small()
     with torch.no_grad():
         net.get_parameter("0.bias")[0] += 1
+
+    def momentum(parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+        return torch.optim.SGD(parameters, 0.1, momentum=0.9)
+
     others: list[tuple[Any, Dataset, ImpSettings, str]] = [
         (small(), DATA, replace(FAST, seed=1), "seed was 0, and is 1"),
-        (small(), DATA, replace(FAST, amount=0.2), "amount was 0.3, and is 0.2"),
+        (small(), DATA, replace(FAST, amount=0.2), "fraction was 0.3, and is 0.2"),
         (small(), DATA, replace(FAST, recipe=replace(FAST.recipe, weight_decay=0.1)), "weight_decay was 0.0"),
         (
             small(),

@@ -19,7 +19,7 @@ OPTIONS = frozenset(
     | {"exclude", "source_activation", "form", "dtype"}
     | {"rounds", "fraction", "count", "scope", "after", "rewind_step", "learning_rate", "batch_size", "optimiser"}
     | {"weight_decay", "momentum", "device", "step_size", "iterations", "folds", "noise", "student_kept", "kept"}
-    | {"neurons", "samples", "trials"}
+    | {"neurons", "samples", "trials", "init"}
 )
 """Arguments of the Python functions whose name on the command line is the same with dashes."""
 
@@ -56,7 +56,7 @@ def main() -> None:
     """Run the command line; exit status 0 for done, 1 for a ticket that does not hold, 2 for misuse."""
     # Torch's threads sleep while they wait for each other: spinning costs minutes where other work shares the cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from slth.errors import SlthError
+    from slth.errors import SlthError, StoppedError
 
     debug, goodbye = "--debug" in sys.argv[1:], "stopped; nothing was written"
     # Where a stream is closed, Python has None for it.
@@ -83,10 +83,10 @@ def main() -> None:
         else:
             _say(f"error: {where}: {error.format_message()}{_given(error)} (see {where} --help)")
         status = 2
-    except (KeyboardInterrupt, typer.Abort) as error:
-        stopped = error if isinstance(error, KeyboardInterrupt) else error.__cause__
-        goodbye = str(stopped or "") or goodbye
+    except (KeyboardInterrupt, typer.Abort):
         status = 130
+    except StoppedError as error:
+        goodbye, status = str(error), 130
     except BrokenPipeError:
         _drop_output()
         status = 1

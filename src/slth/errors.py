@@ -75,3 +75,7 @@ class OutputError(SlthError):
 
 class ExportError(SlthError):
     """An exported network that does not compute what it should, or cannot be made or read."""
+
+
+class StoppedError(Exception):
+    """Work that Ctrl-C ended, and how to go on with it."""

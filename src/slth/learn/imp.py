@@ -108,7 +108,8 @@ class ImpSettings:
 
     def settings(self) -> dict[str, Any]:
         """Of JSON's kinds."""
-        own = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "recipe"}
+        own = {name: getattr(self, name) for name in self.__dataclass_fields__ if name not in ("recipe", "amount")}
+        own["count" if isinstance(self.amount, int) else "fraction"] = self.amount
         return {**own, "exclude": list(self.exclude), **self.recipe.settings()}
 
 

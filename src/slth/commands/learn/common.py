@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from slth.commands.options import check_seed, set_threads
-from slth.errors import ArgumentError
+from slth.errors import ArgumentError, StoppedError
 from slth.files import check_writable
 
 Output = Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="The .safetensors file to write.")]
@@ -47,5 +47,5 @@ def stoppable(checkpoint: Path) -> Iterator[None]:
         yield
     except KeyboardInterrupt as error:
         if checkpoint.exists():
-            raise KeyboardInterrupt(f"stopped; --resume goes on from {checkpoint}") from error
+            raise StoppedError(f"stopped; --resume goes on from {checkpoint}") from error
         raise

@@ -46,6 +46,7 @@ def imp(
     device: Device = None,
     threads: Threads = None,
     resume: Resume = False,
+    checkpoint_seconds: Annotated[float, typer.Option(metavar="S", hidden=True)] = 10.0,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -84,6 +85,7 @@ def imp(
             device=device,
             checkpoint=checkpoint,
             resume=resume,
+            every_seconds=checkpoint_seconds,
             on_progress=lambda done, total: bar.update("training", done, total),
         )
     size = result.file.save(output)
