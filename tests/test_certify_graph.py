@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+from fractions import Fraction
+
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -9,8 +13,13 @@ from torch import nn
 from torch.nn import functional
 
 from certify_checks import check, points, subject_of
+from exact import Vector, fractions
+from slth.certify.bounds import METHODS, bound
 from slth.certify.region import Box
-from zoo import shake
+from slth.domain import Domain
+from test_certify_oracle import ONE as UNITY
+from test_certify_oracle import ZERO, Form, Layer, affine, crossing, dense, patterns, realised
+from zoo import Case, inputs, shake
 
 # --- Random graphs --------------------------------------------------------------------------------------------------
 
@@ -93,3 +102,74 @@ def test_no_node_of_a_random_graph_leaves_its_bounds(
     centre = 2 * torch.rand(_ROWS, _WIDTH, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) - 1
     region = Box(centre - radius, centre + radius)
     check(subject, region, points(subject, region, 64, seed))
+
+
+# --- The largest difference of residual networks, by enumeration --------------------------------------------------
+
+
+class Residual(nn.Module):
+    """C (relu(B h) + h) of h = relu(A x); all layers see inputs that are not negative."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(2, 3), nn.Linear(3, 3), nn.Linear(3, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Two values."""
+        h = torch.relu(self.a(x))
+        return self.c(torch.relu(self.b(h)) + h)
+
+
+def residual_vertices(networks: list[list[Layer]], low: Vector, high: Vector) -> set[tuple[Fraction, ...]]:
+    """As :func:`vertices`: in each cell of the signs behind A, all points where kinks behind A or B, or sides, meet."""
+    unit = [[UNITY, ZERO], [ZERO, UNITY]]
+    planes = [(unit[i], -end[i]) for i in range(2) for end in (low, high)]
+    firsts = [affine(layers[0][0], layers[0][2], [(row, ZERO) for row in unit]) for layers in networks]
+    planes += [form for forms in firsts for form in forms]
+
+    def inside(these: list[Form]) -> list[Vector]:
+        points = [crossing(some) for some in itertools.combinations(these, 2)]
+        return [x for x in points if x and all(a <= v <= b for a, v, b in zip(low, x, high, strict=True))]
+
+    found: set[tuple[Fraction, ...]] = set()
+    for signs in patterns([form for forms in firsts for form in forms], inside(planes)):
+        kinks: list[Form] = []
+        for number, (layers, forms) in enumerate(zip(networks, firsts, strict=True)):
+            own = zip(forms, signs[3 * number : 3 * number + 3], strict=True)
+            kinks += affine(layers[1][0], layers[1][2], [form if sign else ([ZERO] * 2, ZERO) for form, sign in own])
+        found.update(tuple(x) for x in inside(planes + kinks))
+    return found
+
+
+def residual_value(layers: list[Layer], x: Vector) -> Vector:
+    """The network at a point, exactly."""
+
+    def through(layer: Layer, v: Vector) -> Vector:
+        return [sum((w * a for w, a in zip(row, v, strict=True)), b) for row, b in zip(layer[0], layer[2], strict=True)]
+
+    h = [max(v, ZERO) for v in through(layers[0], x)]
+    return through(layers[2], [max(v, ZERO) + w for v, w in zip(through(layers[1], h), h, strict=True)])
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_true_maximum_of_a_residual_network_is_below_every_bound(seed: int) -> None:
+    """All patterns of the twelve hidden neurons of both networks; the skip's part is not counted twice."""
+    case = Case(shake(Residual(), seed, 0.7), (2,), {"base_set_size": 8, "domain": (0, 1), "seed": seed})
+    target, ticket = case.target(), case.find()
+    layers, region = realised(ticket), Box(*Domain.parse((0, 1)).bounds((2,)))
+    networks = [
+        [dense(layers[x.name].positive, layers[x.name].negative, layers[x.name].bias) for x in target],
+        [dense(x.weight_array(), x.weight_array(), x.bias_array()) for x in target],
+    ]
+    truth = [ZERO] * 2
+    for x in residual_vertices(networks, fractions(region.lower), fractions(region.upper)):
+        ours, theirs = (residual_value(network, list(x)) for network in networks)
+        truth = [max(most, abs(a - b)) for most, a, b in zip(truth, ours, theirs, strict=True)]
+    found = {method: fractions(bound(target, layers, region, method).components) for method in METHODS}
+    for limits in found.values():
+        assert all(limit >= true for limit, true in zip(limits, truth, strict=True))
+    assert max(found["linear"]) <= max(found["interval"]) <= max(found["norm"])
+    assert max(found["linear"]) <= 3 * max(truth)
+    for point in inputs((2,), 20, (0, 1), seed):
+        ours, theirs = (residual_value(network, fractions(point)) for network in networks)
+        assert all(abs(a - b) <= most for a, b, most in zip(ours, theirs, truth, strict=True))

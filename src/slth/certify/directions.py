@@ -9,9 +9,9 @@ an objective that the relaxation bounds from below: entries that move together a
 entry by entry, do not see. What is said holds of all inputs p with <u, p> at least as large: of both networks' values,
 of the middle of the bounds, and of all that is between these.
 
-Any direction gives a bound; a good one is that of the nearest point to 0. It is looked for by Frank and Wolfe's algorithm
-(1956) on the linear forms of the entries in the network's input, where there are not too many of them, and is the
-middle's elsewhere.
+Any direction gives a bound; a good one is that of the nearest point to 0. It is looked for by Frank and Wolfe's
+algorithm (1956) on the linear forms of the entries in the network's input, where there are not too many of them, and is
+the middle's elsewhere.
 """
 
 from __future__ import annotations

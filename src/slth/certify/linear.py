@@ -44,7 +44,7 @@ from slth.certify.region import Box, Region, inflate_signed
 from slth.certify.relaxation import Pair, ends, relax, within
 from slth.certify.state import UNIT, State
 from slth.certify.sweep import carried_back
-from slth.certify.windows import cut, filled, tiles
+from slth.certify.windows import cut, tiles
 from slth.copies import CopiedLayer
 from slth.network.graph import INPUT, Node
 from slth.network.operators import WEIGHT_OPERATORS
@@ -166,7 +166,7 @@ class LinearBounds:
                 for rows in _chunks(pair.lower.numel(), max(1, ENTRIES_AT_ONCE // (2 * self._widest(known))))
             ]
             shape = known.states[INPUT].lower.shape
-            weights = [end.each(lambda part, end=end: filled(part, end.window, shape)).value.flatten(1) for end in made]
+            weights = [end.whole(shape).value.flatten(1) for end in made]
             halves = [[part.chunk(2) for part in parts] for parts in (weights, [end.constant for end in made])]
             weight, constant = (torch.cat([(up - down) / 2 for up, down in parts]) for parts in halves)
             return Forms(weight, constant, region.lower, region.upper)

@@ -158,4 +158,5 @@ def _on_sphere(sphere: Sphere, part: torch.Tensor, difference: bool) -> torch.Te
         groups = groups - groups.mean(dim=2, keepdim=True)
     length = groups.square().sum(dim=2).sqrt() + 8 * (sphere.n + 8) * UNIT * sizes + TINY**0.5 * sphere.n
     radius, slack = (sphere.difference, 2 * sphere.slack) if difference else (sphere.value, sphere.slack)
-    return (length * radius + sizes * slack) * (1 + 8 * (sphere.n + 8) * UNIT)
+    reach: torch.Tensor = (length * radius + sizes * slack) * (1 + 8 * (sphere.n + 8) * UNIT)
+    return reach
