@@ -20,6 +20,7 @@ from slth.learn.descent import Descent, descend
 from slth.learn.moments import ChunkedSamples, Fit
 from slth.learn.teachers import draw_samples, draw_teachers
 from slth.learn.tensor_initialisation import recover, tensor_initialisation
+from slth.learn.trials import Setting, run_trials
 from slth.learn.views import METHODS, candidates, make_view
 
 CUDA = pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"))
@@ -556,6 +557,19 @@ def test_descent_from_the_start_reaches_the_teacher() -> None:
     assert max(distance(start.weights[n], teachers.weights[n]) for n in range(2)) < 0.5
     state = descend(data, teachers.supports, start.weights, Descent(iterations=3000), truth=teachers.weights)
     assert max(distance(state.weights[n], teachers.weights[n]) for n in range(2)) < 1e-4
+
+
+def test_trials_start_from_their_samples() -> None:
+    setting = Setting(neurons=3, inputs=20, kept=6, samples=10_000, init="tensor", radius=7.0)
+    together = run_trials(setting, 3, Descent(iterations=1))
+    # One trial at a time where memory is short; the errors before the first step are the starts'.
+    apart = run_trials(setting, 3, Descent(iterations=1), memory_bytes=1)
+    torch.testing.assert_close(apart.state.errors, together.state.errors)
+    assert float(together.state.errors[:, 0].max()) < 0.5
+    with pytest.raises(ArgumentError, match=r"init.*random or tensor"):
+        run_trials(Setting(init="best"), 1)
+    with pytest.raises(ArgumentError, match="sigmoids"):
+        run_trials(Setting(init="tensor", binary=True), 1)
 
 
 def test_too_few_samples_are_said() -> None:
