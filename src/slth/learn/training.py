@@ -397,7 +397,6 @@ def deterministic(device: torch.device) -> Iterator[None]:
     if device.type != "cuda":
         yield
         return
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     benchmark = torch.backends.cudnn.benchmark
     torch.use_deterministic_algorithms(True, warn_only=True)
@@ -417,6 +416,8 @@ def find_device(name: str | None) -> torch.device:
     ArgumentError
         If there is no such device.
     """
+    # Read when cuBLAS starts; without it products on a GPU need not have the same bits twice.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     if name is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
