@@ -312,7 +312,10 @@ def test_the_command_s_ticket_is_shown_and_verified(digits: Dataset, tmp_path: P
     shown = json.loads(command("show", path, "--json", cwd=tmp_path).out)
     assert shown["density"] == 0.5
     assert shown["ticket_bytes"] == path.stat().st_size
-    assert "random network" in command("show", path, cwd=tmp_path).out
+    assert "random network" in command("show", path, "--html", tmp_path / "d.html", cwd=tmp_path).out
+    page = (tmp_path / "d.html").read_text()
+    assert "The first layer" in page
+    assert f"{shown['kept_weights']:,}" in page
     assert command("verify", path, cwd=tmp_path).status == 0
     assert json.loads(command("verify", path, "--json", cwd=tmp_path).out)["holds"]
     altered = bytearray(path.read_bytes())

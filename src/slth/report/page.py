@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from slth.network.pooling_layers import places
+from slth.plain_layers import is_plain
 from slth.report.facts import subset_sizes
 from slth.report.frame import foot, head, opening
 from slth.report.words import escaped, number, percent, plural, power_of_two, size
@@ -59,7 +60,10 @@ def render(
     """
     from slth.report import sections
     from slth.report.copies import later_layers
+    from slth.report.learnt import render_learnt
 
+    if is_plain(ticket):
+        return render_learnt(ticket, title, file_bytes)
     if target is not None:
         _check_same(ticket, target)
         target = ticket.hidden(target)
