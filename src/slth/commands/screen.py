@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from slth.commands.fitting import elided, fitted
 from slth.network.accounts import SHARED, TICKETED
 
 if TYPE_CHECKING:
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 MOST_LAYERS = 6
 """Of a deeper network so many are named in a line (chosen)."""
+
+LONGEST_NAME = 40
+"""Of a longer name its beginning and its end stand in a line (chosen)."""
 
 MOST_ROWS = 30
 """Of a table with more a third each of the first, the last and the worst are shown (chosen)."""
@@ -51,7 +55,7 @@ def print_table(table: Table, lines: list[str], first: str = "") -> None:
     console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
     if first:
         console.print(first, markup=False)
-    console.print(table)
+    console.print(fitted(table, console.width))
     for line in lines:
         console.print(line, markup=False)
 
@@ -156,14 +160,17 @@ def order_lines(summary: TicketSummary) -> list[str]:
 def _few(names: Sequence[str]) -> str:
     """The first few of a list in a line."""
     shown = names if len(names) <= MOST_LAYERS else names[: MOST_LAYERS - 1]
-    return ", ".join([*shown, *([f"{len(names) - len(shown)} more"] if len(shown) < len(names) else [])])
+    more = [f"{len(names) - len(shown)} more"] if len(shown) < len(names) else []
+    return ", ".join([*(elided(name, LONGEST_NAME, LONGEST_NAME // 3) for name in shown), *more])
 
 
 def law_lines(summary: TicketSummary) -> list[str]:
     """The law of the source's weights with its scales and factors, layer by layer."""
     shown = summary.layers if len(summary.layers) <= MOST_LAYERS else summary.layers[: MOST_LAYERS - 1]
     by_shape = any(layer.drawn_scales != (1.0, 1.0) for layer in summary.layers)
-    parts = [f"layer {layer.name} {_scales(layer, by_shape)}" for layer in shown]
+    parts = [
+        f"layer {elided(layer.name, LONGEST_NAME, LONGEST_NAME // 3)}: {_scales(layer, by_shape)}" for layer in shown
+    ]
     if len(shown) < len(summary.layers):
         parts.append(f"{len(summary.layers) - len(shown)} more")
     what = "drawn with a scale x times a factor" if by_shape else "times a factor"
