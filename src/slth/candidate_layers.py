@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from slth.copy_layers import prune_layer
 from slth.mask import OutputMask
 from slth.mask.candidates import outputs
+from slth.masked_layers import Masked, prune_layer
 from slth.network.graph import Node
 from slth.network.operators import WEIGHT_OPERATORS
 from slth.source.spec import SourceLayer
@@ -43,6 +43,6 @@ def masked_outputs(node: Node, source: SourceLayer, mask: OutputMask, dtype: tor
     source = outputs(source)
     layer = WEIGHT_OPERATORS[node.op].layer(node.attributes, (source.outputs, source.columns), False)
     prune_layer(layer, "weight", source.weight(), mask.dense(source), dtype)
-    sequence = torch.nn.Sequential()
+    sequence = Masked()
     sequence.add_module("combine", layer)
     return sequence

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.nn.utils import prune
 
 from slth.mask import CopyMask
 from slth.mask.copies import copies
+from slth.masked_layers import Masked, prune_layer
 from slth.network.graph import Node
 from slth.network.operators import WEIGHT_OPERATORS
 from slth.network.operators.shape import Padding
@@ -48,7 +48,7 @@ def masked_copies(node: Node, source: CopySource, mask: CopyMask, dtype: torch.d
     layer = operator.layer(node.attributes, (source.rows, source.columns, *source.kernel), False)
     flags = np.concatenate([part for _, _, part in mask.dense(source)])
     prune_layer(layer, "weight", source.weight(0, source.rows), flags, dtype)
-    sequence = torch.nn.Sequential()
+    sequence = Masked()
     padding = operator.padding(node.attributes)
     if any(padding):
         sequence.add_module("pad", Padding(padding))
@@ -61,13 +61,3 @@ def kept_weights(source: CopySource, mask: CopyMask) -> NDArray[np.float64]:
     source = copies(source)
     parts = [source.weight(start, stop) * flags for start, stop, flags in mask.dense(source)]
     return np.concatenate(parts).astype(np.float64)
-
-
-def prune_layer(
-    layer: torch.nn.Module, name: str, values: NDArray[np.float32], mask: NDArray[np.bool_], dtype: torch.dtype
-) -> None:
-    """Lay out a parameter and its mask as torch.nn.utils.prune does: ``name_orig`` and ``name_mask``."""
-    shape = getattr(layer, name).shape
-    parameter = torch.nn.Parameter(torch.from_numpy(values).reshape(shape).to(dtype), requires_grad=False)
-    setattr(layer, name, parameter)
-    prune.custom_from_mask(layer, name, torch.from_numpy(mask).reshape(shape).to(dtype))

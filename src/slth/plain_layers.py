@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from slth.copy_layers import prune_layer
 from slth.errors import ArgumentError
 from slth.mask import PlainMask
 from slth.mask.plain import plain
+from slth.masked_layers import Masked, prune_layer
 from slth.network.graph import Node
 from slth.network.operators import WEIGHT_OPERATORS
 from slth.network.operators.shape import Padding
@@ -52,7 +52,7 @@ def masked_plain(node: Node, source: PlainSource, mask: PlainMask, dtype: torch.
     for name, (values, flags) in zip(("weight", "bias"), parts, strict=True):
         if values is not None and flags is not None:
             prune_layer(layer, name, values, flags, dtype)
-    sequence = torch.nn.Sequential()
+    sequence = Masked()
     padding = operator.padding(node.attributes)
     if any(padding):
         sequence.add_module("pad", Padding(padding))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from slth.candidate_layers import SparseOutputs, masked_outputs
 from slth.candidates import has_candidates, own_graph
 from slth.copies import CopiedLayer, is_copied, realise_all, widened
-from slth.copy_layers import SparseCopies, kept_weights, masked_copies, prune_layer
+from slth.copy_layers import SparseCopies, kept_weights, masked_copies
 from slth.errors import ArgumentError
 from slth.mask import (
     BIAS,
@@ -26,6 +26,7 @@ from slth.mask import (
     UnivariateMask,
     univariate,
 )
+from slth.masked_layers import Masked, prune_layer
 from slth.memory import memory_bytes
 from slth.network.graph import Graph, Node, Sign
 from slth.network.module import Network, filled
@@ -306,7 +307,7 @@ def _masked(node: Node, source: SourceLayer, mask: Mask, dtype: torch.dtype) -> 
     if source.bias:
         prune_layer(expand, "bias", source.expand_bias(), flags[1], dtype)
     prune_layer(combine, "weight", source.combine_weight(0, source.combine_rows), flags[2], dtype)
-    sequence = torch.nn.Sequential()
+    sequence = Masked()
     padding = operator.padding(node.attributes)
     if any(padding):
         sequence.add_module("pad", Padding(padding))
