@@ -202,7 +202,9 @@ def _starts(setting: Setting, teachers: Teachers, masks: Tensor, memory_bytes: i
     if setting.init != "tensor":
         raise ArgumentError("init", repr(setting.init), "random or tensor")
     if setting.binary:
-        raise ArgumentError("init", "tensor, of labels 0 and 1 of sigmoids", "moments of ReLUs", "init=random")
+        raise ArgumentError(
+            "init", "tensor, of labels 0 and 1 of sigmoids", "labels of ReLUs, whose moments it reads", "random"
+        )
     starts = torch.empty_like(teachers.weights)
     for part in _parts(setting, teachers.n_trials, memory_bytes):
         _, samples = setting.samples_of(teachers, part)
@@ -290,6 +292,10 @@ def curvature_at_teachers(
         own = setting.teachers(part.stop - part.start, teachers.seed, teachers.first_trial + part.start)
         samples = draw_samples(own, setting.samples, setting.noise, binary=setting.binary)
         found.append(hessian_extremes(own.weights, samples.inputs, outcome.masks[part], device=device))
-    names = ("smallest", "largest", "smallest_residual", "largest_residual")
-    joined = [torch.cat([getattr(each, name) for each in found]) for name in names]
-    return Extremes(*joined, products=max(each.products for each in found))
+    return Extremes(
+        torch.cat([each.smallest for each in found]),
+        torch.cat([each.largest for each in found]),
+        torch.cat([each.smallest_residual for each in found]),
+        torch.cat([each.largest_residual for each in found]),
+        max(each.products for each in found),
+    )
