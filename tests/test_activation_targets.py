@@ -18,7 +18,7 @@ from torch.nn import functional
 import slth
 from command_line import slth as run
 from slth.artifact import from_bytes, to_bytes
-from slth.errors import TicketError, UnsupportedError
+from slth.errors import TicketError
 from slth.network.archive import read_archive
 from slth.network.graph import Graph, Sign
 from slth.network.load import TargetReference

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from slth.reproduce.circle import THRESHOLDS, circle_network, circle_points
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     import torch
     from matplotlib.figure import Figure
 
+    from slth.data import Data
     from slth.reproduce.run import Run
     from slth.ticket import Ticket
 
@@ -59,16 +61,17 @@ def _target(run: Run, activation: str) -> tuple[torch.nn.Module, Row]:
     """784-300-100-10 after rounds of 20 percent, the output layer not pruned; parameters below eps are 0."""
     import torch
 
-    from slth.learn.datasets import load_dataset
+    from slth.learn.datasets import Dataset, load_dataset
     from slth.learn.imp import ImpSettings, imp
     from slth.learn.training import Recipe
 
     begin = time.perf_counter()
     recipe = Recipe(epochs=run.settings["epochs"], learning_rate=run.settings["rate"])
     settings = ImpSettings(rounds=run.settings["rounds"], exclude=("4.weight",), recipe=recipe, seed=run.seed)
+    data = load_dataset(str(run.places["mnist"]))
     found = imp(
         lambda: _perceptron(activation, (784, 300, 100, 10)),
-        load_dataset(str(run.places["mnist"])),
+        Dataset(_few(data.train, run.settings["images"]), _few(data.test, run.settings["images"])),
         settings,
         input_shape=(784,),
     )
@@ -82,11 +85,16 @@ def _target(run: Run, activation: str) -> tuple[torch.nn.Module, Row]:
     return network, {"seconds": time.perf_counter() - begin}
 
 
+def _few(data: Data, n: int | None) -> Data:
+    """The first so many inputs with their labels; None is all."""
+    return replace(data, inputs=data.inputs[:n], labels=None if data.labels is None else data.labels[:n])
+
+
 def _table_1(run: Run) -> list[Row]:
     """A row for every target, and one for every ticket."""
     from slth.data import load_data
 
-    test = load_data(run.places["mnist"], "test")
+    test = _few(load_data(run.places["mnist"], "test"), run.settings["images"])
     images = test.inputs.flatten(1).float()
 
     def one(activation: Any) -> list[Row]:
@@ -286,14 +294,14 @@ EXPERIMENTS = (
                 4,
                 {
                     "activations": list(_TABLE_1), "rounds": 12, "epochs": 1, "rate": 0.1,
-                    "base_set_size": 20, "eps": 0.01, "draws": 1,
+                    "base_set_size": 20, "eps": 0.01, "draws": 1, "images": None,
                 },
             ),
             "paper": Scale(
                 90,
                 {
                     "activations": list(_TABLE_1), "rounds": 12, "epochs": 40, "rate": 0.1,
-                    "base_set_size": 20, "eps": 0.01, "draws": 5,
+                    "base_set_size": 20, "eps": 0.01, "draws": 5, "images": None,
                 },
             ),
         },
