@@ -29,7 +29,7 @@ from slth.report.facts import (
 )
 from slth.report.figures import mask_figure
 from slth.report.page import render
-from slth.report.words import number, percent, shorten, size, superscript
+from slth.report.words import labels, number, percent, shorten, size, some, superscript
 from slth.summary import base_set_sizes, parameter_summary
 
 BRANCH = {1: POSITIVE, -1: NEGATIVE}
@@ -391,6 +391,21 @@ def test_words() -> None:
     assert size(999) == "999\u202fbytes" and size(281264) == "281\u202fKB" and size(1_500_000) == "1.5\u202fMB"
     assert shorten("abcdefghij", 5) == "ab…ij" and shorten("a\nb", 5) == "a\ufffdb"
     assert superscript(-12) == "⁻¹²"
+    assert [some(list("abcd")[:n], 3) for n in (1, 2, 3, 4)] == ["a", "a and b", "a, b and c", "a, b and 2 more"]
+
+
+def test_names_beside_a_picture_stay_apart() -> None:
+    assert labels(["a", "blocks.0.proj", "blocks.1.proj"], 8) == ["a", "….0.proj", "….1.proj"]
+    assert labels(["first.weight", "other.weight"], 8) == ["fir…ight", "oth…ight"]
+    assert labels(["same.weight", "same.weight"], 6) == ["…eight"] * 2
+
+
+def test_many_layers_are_in_a_frame_of_its_own_height() -> None:
+    layers = [layer for _ in range(34) for layer in (nn.Linear(3, 3), nn.ReLU())]
+    page = render(slth.find_ticket(nn.Sequential(*layers), torch.zeros(1, 3), base_set_size=4), title="net")
+    _check_page(page)
+    assert '<div class="scroll tall"><table>' in page and "<td class=left>66</td>" in page and "Missed</th>" not in page
+    assert '"scroll tall"' not in render(slth.find_ticket(_mlp(), torch.zeros(1, 5), base_set_size=4), title="net")
 
 
 def test_every_parameter_is_on_the_page() -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from slth.report.facts import BIAS_NAME, NEGATIVE, POSITIVE, MaskPicture, Outputs, WorkedExample
 from slth.report.svg import FIRST, GRID, INK, MUTED, PANEL, SECOND, THIRD, drawing, figure, to_svg
-from slth.report.words import shorten, superscript
+from slth.report.words import labels, superscript
 from slth.ticket import ERROR_EDGES, LayerFacts
 
 HALF, WHOLE = 410, 960
@@ -69,7 +69,7 @@ def error_histograms(facts: Sequence[LayerFacts], tolerance: float | None) -> st
             axes.axvline(limit, color=SECOND, linewidth=1.6)
         axes.set_xticks(*_log_ticks(low, high, 7))
         axes.set_xlim(low, high)
-        axes.set_yticks(range(len(shown)), [shorten(layer.name, 14) for layer in shown[::-1]], va="bottom")
+        axes.set_yticks(range(len(shown)), labels([layer.name for layer in shown[::-1]], 18), va="bottom")
         axes.set_ylim(0, len(shown))
         axes.set_xlabel("distance from the trained weight")
         axes.spines[:].set_visible(False)

@@ -10,12 +10,14 @@ from slth.network.pooling_layers import places
 from slth.plain_layers import is_plain
 from slth.report.facts import subset_sizes
 from slth.report.frame import foot, head, opening
-from slth.report.words import escaped, number, percent, plural, power_of_two, size
+from slth.report.words import escaped, number, percent, plural, power_of_two, size, some
 from slth.source.signed import ShiftedSource, SplitSource
 from slth.summary import base_set_sizes, output_factor, parameter_summary
 from slth.ticket import Ticket
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from slth.certify.verify import Verification
@@ -148,14 +150,18 @@ def _mean(ticket: Ticket) -> float:
 
 
 _OBJECTIVES = {"best": "least error", "sparsest": "fewest weights within the tolerance"}
+MOST_ROWS = 30
+"""Of more layers the table is in a frame of its own height (chosen)."""
+_WITHOUT_BIASES = ("parameter", "embedding", "conv_transpose")
+"""Operations that never have any; what is added behind them is a layer of its own."""
 _SIGNS = {"nonnegative": "≥ 0", "nonpositive": "≤ 0", "signed": "any"}
 
 
 def _layers(ticket: Ticket) -> str:
     nodes = {node.name: node for node in ticket.hidden_graph}
     rows = []
-    for source, mask, facts in ticket.layers:
-        usable = base_set_sizes(source, facts.input_sign)
+    sizes = [base_set_sizes(source, facts.input_sign) for source, _, facts in ticket.layers]
+    for (source, mask, facts), usable in zip(ticket.layers, sizes, strict=True):
         cells = [
             _kind(nodes[facts.name]),
             _SIGNS[facts.input_sign.value],
@@ -165,7 +171,7 @@ def _layers(ticket: Ticket) -> str:
             f"{mask.n_kept:,}",
             percent(mask.n_kept, source.n_weights),
             number(facts.max_weight_error),
-            "–" if ticket.tolerance is None else f"{facts.missed:,}",
+            *([] if ticket.tolerance is None else [f"{facts.missed:,}"]),
         ]
         body = "".join(f"<td{' class=left' if k == 0 else ''}>{cell}</td>" for k, cell in enumerate(cells))
         rows.append(f"<tr><td class=left>{escaped(facts.name, 40)}</td>{body}</tr>")
@@ -173,14 +179,18 @@ def _layers(ticket: Ticket) -> str:
         f"<tr><td class=left>all</td><td></td><td></td><td>{ticket.n_weights:,}</td><td></td>"
         f"<td>{ticket.spec.n_weights:,}</td><td>{ticket.n_kept:,}</td>"
         f"<td>{percent(ticket.n_kept, ticket.spec.n_weights)}</td><td>{number(ticket.max_weight_error)}</td>"
-        f"<td>{'–' if ticket.tolerance is None else f'{ticket.missed:,}'}</td></tr>"
+        f"{'' if ticket.tolerance is None else f'<td>{ticket.missed:,}</td>'}</tr>"
     )
+    base_set = "Base set<br>mean (range)" if any("(" in _range(usable) for usable in sizes) else "Base<br>set"
+    missed = "" if ticket.tolerance is None else "<th>Missed</th>"
+    tall = " tall" if len(rows) > MOST_ROWS else ""
     return (
         f"<section><h2>Layer by layer</h2><p>{_layers_in_words(ticket)} "
         f"A base set is the random products that one trained weight could be put together from.</p>{_scales(ticket)}"
-        '<div class="panel"><div class="scroll"><table><thead><tr><th class=left>Layer</th><th class=left>Kind</th>'
-        "<th>Input</th><th>Weights</th><th>Base set<br>mean (range)</th><th>Random<br>weights</th><th>Kept</th>"
-        f"<th>Density</th><th>Worst<br>error</th><th>Missed</th></tr></thead><tbody>{''.join(rows)}</tbody>"
+        f'<div class="panel"><div class="scroll{tall}"><table><thead><tr><th class=left>Layer</th>'
+        "<th class=left>Kind</th>"
+        f"<th>Input</th><th>Weights</th><th>{base_set}</th><th>Random<br>weights</th><th>Kept</th>"
+        f"<th>Density</th><th>Worst<br>error</th>{missed}</tr></thead><tbody>{''.join(rows)}</tbody>"
         f"<tfoot>{total}</tfoot></table></div></div></section>"
     )
 
@@ -194,6 +204,8 @@ def _scales(ticket: Ticket) -> str:
         pairs = list(zip(source.drawn_scales, (source.expand_scale, source.scale), strict=True))
         cells = [f"{number(drawn)} × {power_of_two(factor)}" for drawn, factor in pairs[-source.depth :]]
         parts.append(f"{escaped(facts.name, 40)}: {' and '.join(cells)}")
+    if len(parts) > MOST_ROWS:
+        parts = [*parts[:MOST_ROWS], f"{len(parts) - MOST_ROWS:,} more"]
     whole = output_factor(ticket)
     together = (
         "As biases or activations are in the way, each layer needs its own."
@@ -215,14 +227,20 @@ def _layers_in_words(ticket: Ticket) -> str:
     words = "Two layers of the random network stand for each layer of the trained one."
     if depths != {2}:
         words = f"Two layers of the random network stand for the first layer of the trained one, and one for {others}."
-    for source, _, facts in ticket.layers:
-        if isinstance(source, SplitSource):
-            words += f" Layer {escaped(facts.name, 40)} reads the positive and the negative part of every input."
-        if isinstance(source, ShiftedSource):
-            words += f" Layer {escaped(facts.name, 40)} reads every input plus {number(source.shift, 6)}."
+    split = [facts.name for source, _, facts in ticket.layers if isinstance(source, SplitSource)]
+    if split:
+        words += f" {_layers_called(split)} the positive and the negative part of every input."
+    shifted = {facts.name: source.shift for source, _, facts in ticket.layers if isinstance(source, ShiftedSource)}
+    for shift in dict.fromkeys(shifted.values()):
+        names = [name for name, own in shifted.items() if own == shift]
+        words += f" {_layers_called(names)} every input plus {number(shift, 6)}."
     for what, names in places(ticket.graph, ticket.pooling).items():
-        words += f" Average pooling, {what}: {', '.join(escaped(name, 40) for name in names)}."
+        words += f" Average pooling, {what}: {some(names)}."
     return words
+
+
+def _layers_called(names: Sequence[str]) -> str:
+    return f"Layer {some(names)} reads" if len(names) == 1 else f"Layers {some(names)} read"
 
 
 def _range(usable: NDArray[np.int64]) -> str:
@@ -242,4 +260,4 @@ def _kind(node: Node) -> str:
             text += f", {name} " + (f"{values[0]}" if len(set(values)) == 1 else f"{values}")
     groups = attributes.get("groups", 1)
     text += f", groups {groups}" if groups != 1 else ""
-    return text if attributes["bias"] else f"{text}, no bias"
+    return text if attributes["bias"] or node.op in _WITHOUT_BIASES else f"{text}, no bias"

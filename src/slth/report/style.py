@@ -38,8 +38,12 @@ var(--panel) 40%,transparent) 100% 0,linear-gradient(90deg,var(--shade),transpar
 var(--shade),transparent) 100% 0;background-repeat:no-repeat;background-size:36px 100%,36px 100%,12px 100%,12px 100%;
 background-attachment:local,local,scroll,scroll}
 .scroll svg{min-width:680px}
+.tall{max-height:640px;overflow:auto}
+.tall th,.tall tfoot td{position:sticky;background:var(--panel)}
+.tall th{top:0;box-shadow:0 1px var(--grid)}
+.tall tfoot td{bottom:0;box-shadow:0 -1px var(--grid)}
 table{border-collapse:collapse;width:100%;font-size:14px;font-variant-numeric:tabular-nums}
-th,td{padding:6px 8px;text-align:right;white-space:nowrap;border-bottom:1px solid var(--grid)}
+th,td{padding:6px 7px;text-align:right;white-space:nowrap;border-bottom:1px solid var(--grid)}
 th{color:var(--muted);font-weight:500;vertical-align:bottom}
 th:first-child,td:first-child{padding-left:0}
 th:last-child,td:last-child{padding-right:0}
@@ -68,5 +72,5 @@ ul{margin:0 0 12px;padding-left:20px}
 footer{margin-top:44px;color:var(--muted);font-size:13px}
 @media (max-width:560px){main{padding:24px 12px 48px}h1{font-size:25px}.lead{font-size:17px}.panel{padding:14px 12px}
 .facts{grid-template-columns:repeat(2,minmax(0,1fr))}.facts div{padding:8px 10px}}
-@media print{body{background:#fff}.panel,.facts{break-inside:avoid}}
+@media print{body{background:#fff}.tall{max-height:none}.panel,.facts{break-inside:avoid}}
 """

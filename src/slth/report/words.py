@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import math
+from collections.abc import Sequence
 
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -62,6 +63,21 @@ def shorten(name: str, most: int) -> str:
         return clean
     front = (most - 1) // 2
     return f"{clean[:front]}…{clean[-(most - 1 - front) :]}"
+
+
+def labels(names: Sequence[str], most: int) -> list[str]:
+    """Names for the rows of a picture: the ends of long ones, which tell more, unless two would be the same."""
+    ends = [
+        name if len(name) <= most else f"…{name[1 - most :]}" for name in (shorten(name, 1 << 20) for name in names)
+    ]
+    return ends if len(set(ends)) == len(set(names)) else [shorten(name, most) for name in names]
+
+
+def some(names: Sequence[str], most: int = 6) -> str:
+    """A list in words, safe in HTML: ``a, b and c``, or the first few and how many more there are."""
+    shown = [escaped(name, 40) for name in (names if len(names) <= most else names[: most - 1])]
+    last = shown.pop() if len(shown) == len(names) else f"{len(names) - len(shown):,} more"
+    return f"{', '.join(shown)} and {last}" if shown else last
 
 
 def escaped(name: str, most: int = 60) -> str:
