@@ -232,8 +232,8 @@ def _layers_in_words(ticket: Ticket) -> str:
         words += f" {_layers_called(split)} the positive and the negative part of every input."
     shifted = {facts.name: source.shift for source, _, facts in ticket.layers if isinstance(source, ShiftedSource)}
     for shift in dict.fromkeys(shifted.values()):
-        names = [name for name, own in shifted.items() if own == shift]
-        words += f" {_layers_called(names)} every input plus {number(shift, 6)}."
+        alike = [name for name, own in shifted.items() if own == shift]
+        words += f" {_layers_called(alike)} every input plus {number(shift, 6)}."
     for what, names in places(ticket.graph, ticket.pooling).items():
         words += f" Average pooling, {what}: {some(names)}."
     return words
