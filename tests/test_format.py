@@ -14,6 +14,9 @@ import torch
 
 import slth
 
+KINDS = {"I8": np.int8, "U8": np.uint8, "U16": np.uint16, "F32": np.float32, "F64": np.float64}
+KINDS |= {"I64": np.int64, "BOOL": np.bool_}
+
 
 def philox(counter: tuple[int, int, int, int], key: tuple[int, int]) -> list[int]:
     c, k = list(counter), list(key)
@@ -78,7 +81,7 @@ class Reader:
         self.tensors = {}
         for name, entry in container.items():
             begin, end = (8 + size + offset for offset in entry["data_offsets"])
-            kind = {"I8": np.int8, "U8": np.uint8, "U16": np.uint16, "F32": np.float32}[entry["dtype"]]
+            kind = KINDS[entry["dtype"]]
             self.tensors[name] = np.frombuffer(raw[begin:end], kind).reshape(entry["shape"])
 
     def content_digest(self) -> str:
