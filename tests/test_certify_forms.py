@@ -7,6 +7,7 @@ other layers make: here they are drawn.
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable
 
 import mpmath
@@ -23,6 +24,7 @@ from slth.certify.directions import Forms, least_deviations
 from slth.certify.follow import follow
 from slth.certify.functions import Call
 from slth.certify.functions.normalisation import NORMALISATIONS
+from slth.certify.functions.tangents import TANGENTS, Argument
 from slth.certify.propagation import Steps
 from slth.certify.relaxation import Pair
 from slth.certify.state import State
@@ -110,27 +112,30 @@ def between(low: torch.Tensor, high: torch.Tensor, generator: torch.Generator) -
     return torch.minimum(torch.maximum(low + (high - low) * share, low), high)
 
 
+def floor_of(node: Node, pair: Pair, generator: torch.Generator) -> torch.Tensor | None:
+    """Least deviations of what a normalisation reads, of which intervals are known."""
+
+    def highest(rows: Objective) -> torch.Tensor:
+        made = concretised(pair, rows)
+        return made.constant + made.room
+
+    def forms() -> Forms:
+        """Near the values or not: what comes of them is a direction, and any direction gives a bound."""
+        slopes = torch.randn(6, 2, generator=generator, dtype=torch.float64) * (pair.upper > pair.lower).any()
+        ends = torch.ones(2, dtype=torch.float64)
+        return Forms(slopes, pair.lower.flatten(), -ends, ends)
+
+    return least_deviations(Call(node), True, pair, highest, forms)
+
+
 def analysed(target: Target, node: Node, pairs: dict[str, Pair], generator: torch.Generator) -> Analysis:
     """What is known of a function, from bounds on what it reads."""
     known, steps = Analysis(pairs=dict(pairs)), Steps(target)
     for name, pair in pairs.items():
         error = torch.maximum(pair.below.abs(), pair.above.abs())
         known.states[name] = State(pair.lower, pair.upper, error, False, False)
-    floor = None
-    if node.attributes.get("function") in NORMALISATIONS:
-        pair = pairs[node.source]
-
-        def highest(rows: Objective) -> torch.Tensor:
-            made = concretised(pair, rows)
-            return made.constant + made.room
-
-        def forms() -> Forms:
-            """Any: what comes of them is a direction, and any direction gives a bound."""
-            parts = [torch.randn(shape, generator=generator, dtype=torch.float64) for shape in ((6, 2), (6,))]
-            ends = torch.ones(2, dtype=torch.float64)
-            return Forms(parts[0], parts[1], -ends, ends)
-
-        floor = least_deviations(Call(node), True, pair, highest, forms)
+    normalises = node.attributes.get("function") in NORMALISATIONS
+    floor = floor_of(node, pairs[node.source], generator) if normalises else None
     after = steps(node, [known.states[source] for source in node.sources], floor=floor)
     known.states[node.name] = after
     follow(known, target.graph, Call(node, floor=floor), after)
@@ -193,6 +198,59 @@ def test_no_point_is_above_a_form(name: str, seed: int, width: float, apart: flo
                         0 if part.difference is None else dot(part.difference[row], numbers(name, layers, source, e))
                     )
                 assert dot(a[row], value) + dot(c[row], change) <= bound
+
+
+CORNERS = torch.tensor(list(itertools.product((-1.0, 1.0), repeat=3)), dtype=torch.float64)
+
+
+@pytest.mark.parametrize("name", ["layer norm", "group norm", "rms norm", "softmax"])
+def test_no_corner_is_farther_from_a_tangent_and_some_are_half_as_far(name: str) -> None:
+    call = Call(traced(name).graph.nodes[-1])
+    rule, generator = TANGENTS[call.name], torch.Generator().manual_seed(0)
+    worst = [0.0] * 3
+    for _ in range(60):
+        parts = torch.rand(4, 1, *SHAPE, generator=generator, dtype=torch.float64)
+        centre, half, error = 4 * parts[0] - 2, parts[1] * 10 ** (-3 * parts[3].amax()), 1e-3 * parts[2]
+        made = rule(call, [Argument(centre, half, torch.zeros_like(centre), error)])
+        assert made is not None
+        slope = torch.autograd.functional.jacobian(call.module, centre).reshape(6, 6)
+        values = centre + half * CORNERS[:, None]
+        moves = error * CORNERS[:, None]
+        before = call([values])
+        away = (before - call([centre]) - ((values - centre).flatten(1) @ slope.T).reshape(before.shape)).abs()
+        assert bool((away <= made.loose).all())
+        worst[0] = max(worst[0], float((away / made.loose).max()))
+        for change in moves:
+            difference = call([values + change]) - before
+            apart = (difference - (slope @ change.flatten()).reshape(difference.shape[1:])).abs()
+            assert bool((apart <= made.loose_difference).all())
+            worst[1] = max(worst[1], float((apart / made.loose_difference).max()))
+            if made.sphere is not None:
+                lengths = difference.reshape(len(values), -1, made.sphere.n).square().sum(dim=2).sqrt()
+                assert bool((lengths <= made.sphere.difference + 3 * made.sphere.slack).all())
+                worst[2] = max(worst[2], float((lengths / made.sphere.difference).max()))
+    assert min(worst[:2]) > 0.4 and (made.sphere is None or worst[2] > 0.5)
+
+
+@pytest.mark.parametrize("name", ["layer norm", "group norm", "rms norm", "layer norm of all"])
+@given(st.integers(0, 10**6), st.sampled_from([0.0, 0.1, 1.0]), st.sampled_from([0.0, 0.1, 1.0]))
+def test_no_deviation_is_below_the_least(name: str, seed: int, width: float, apart: float) -> None:
+    """In neither network; for single numbers it is the deviation itself."""
+    node, generator = traced(name).graph.nodes[-1], torch.Generator().manual_seed(seed)
+    pair = drawn(generator, width, apart)
+    floor = floor_of(node, pair, generator)
+    assert floor is not None
+    groups = floor.numel()
+    for number in range(20):
+        point = between(pair.lower, pair.upper, generator)
+        if number % 2:
+            point = point + between(pair.below, pair.above, generator)
+        rows_ = point.reshape(groups, -1)
+        middle = 0 if name == "rms norm" else rows_.mean(dim=1, keepdim=True)
+        least = (rows_ - middle).square().mean(dim=1).sqrt()
+        assert bool((floor.flatten() <= least).all())
+        if width == apart == 0.0:
+            assert bool((floor.flatten() >= least * (1 - 1e-12)).all())
 
 
 def taken(name: str, layers: dict[str, Pair], source: str) -> Pair:

@@ -6,7 +6,11 @@ or h.
 
 **Softmax** has J_ij = p_i (1[i = j] - p_j). With q_i the farthest that p_i moves from the middle's over the hull,
 
-    |(J - J(c)) v|_i <= q_i |v_i| + sum over j of (p_i q_j + q_i (p_j + q_j)) |v_j|.
+    |(J - J(c)) v|_i <= q_i |v_i| + sum over j of (p_i q_j + q_i (p_j + q_j)) |v_j|,
+
+and with E of probabilities that none of the hull is above, at most 1 in all, by the second derivative
+
+    |D^2 p[u, v]|_i <= p_i ((|u_i| + E |u|) (|v_i| + E |v|) + sqrt(E u^2 E v^2)).
 
 By the mean value theorem the function is off from its tangent by as much with v the half-widths of the values, and the
 difference with v the largest differences.
@@ -150,13 +154,21 @@ def softmax(call: Call, arguments: Sequence[Argument]) -> Loose | None:
         whole = p * (q * v).sum(dim=dim, keepdim=True) + q * ((p + q) * v).sum(dim=dim, keepdim=True)
         return inflate(q * v + whole, n + 8)
 
+    def mean(v: torch.Tensor) -> torch.Tensor:
+        return torch.minimum(inflate((high * v).sum(dim=dim, keepdim=True), n + 4), v.amax(dim=dim, keepdim=True))
+
+    def bent(u: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        """The second derivative in two directions."""
+        both = inflate((mean(inflate(u.square(), 1)) * mean(inflate(v.square(), 1))).sqrt(), 8)
+        return inflate(high * ((u + mean(u)) * (v + mean(v)) + both), 16)
+
     def derived(v: torch.Tensor) -> torch.Tensor:
         return inflate(p * (v + (p * v).sum(dim=dim, keepdim=True)), n + 8)
 
-    half, change = torch.where(out, 0.0, logits.half), torch.where(out, 0.0, error)
+    half, change, reach = (torch.where(out, 0.0, part) for part in (logits.half, error, reach))
     rounding = inflate(share * high + TINY, 4)
-    loose = moved(half) + share * derived(half) + 2 * rounding
-    loose_difference = moved(change) + share * derived(change) + 2 * rounding
+    loose = torch.minimum(moved(half), bent(half, half) / 2) + share * derived(half) + 2 * rounding
+    loose_difference = torch.minimum(moved(change), bent(reach, change)) + share * derived(change) + 2 * rounding
     return Loose(
         inflate(loose, 4),
         inflate(loose_difference, 4),
