@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from slth.reproduce.run import Run
     from slth.ticket import Ticket
 
-_WAYS = {"L+1": "one-for-one", "2L": "two-for-one"}
+WAYS = {"L+1": "one-for-one", "2L": "two-for-one"}
 _TABLE_1: dict[str, dict[str, tuple[float, float]]] = {
     "ReLU": {"target": (97.99, 18.6), "L+1": (97.78, 1106.5), "2L": (97.96, 119.2)},
     "LeakyReLU": {"target": (97.88, 18.6), "L+1": (97.63, 1102.4), "2L": (97.84, 119.2)},
@@ -33,7 +33,7 @@ _TABLE_1: dict[str, dict[str, tuple[float, float]]] = {
     "sigmoid": {"target": (98.08, 18.6), "L+1": (98.08, 669.7), "2L": (98.07, 67.4)},
 }
 """Accuracy in percent and parameters in thousands, by activation and network."""
-_SOURCE = {"ReLU": "relu", "LeakyReLU": "leaky_relu:0.01", "tanh": "tanh", "sigmoid": "sigmoid"}
+SOURCE = {"ReLU": "relu", "LeakyReLU": "leaky_relu:0.01", "tanh": "tanh", "sigmoid": "sigmoid"}
 
 
 def _module(activation: str) -> torch.nn.Module:
@@ -43,7 +43,7 @@ def _module(activation: str) -> torch.nn.Module:
     return made
 
 
-def _perceptron(activation: str, widths: Sequence[int]) -> torch.nn.Sequential:
+def perceptron(activation: str, widths: Sequence[int]) -> torch.nn.Sequential:
     """With Kaiming normal weights for ReLUs, Xavier normal ones for the others."""
     import torch
 
@@ -70,7 +70,7 @@ def _target(run: Run, activation: str) -> tuple[torch.nn.Module, Row]:
     settings = ImpSettings(rounds=run.settings["rounds"], exclude=("4.weight",), recipe=recipe, seed=run.seed)
     data = load_dataset(str(run.places["mnist"]))
     found = imp(
-        lambda: _perceptron(activation, (784, 300, 100, 10)),
+        lambda: perceptron(activation, (784, 300, 100, 10)),
         Dataset(_few(data.train, run.settings["images"]), _few(data.test, run.settings["images"])),
         settings,
         input_shape=(784,),
@@ -102,10 +102,10 @@ def _table_1(run: Run) -> list[Row]:
         count = sum(int((parameter != 0).sum()) for parameter in network.parameters())
         first: Row = {"activation": activation, "network": "target", "draw": 0, "parameters": count}
         rows: list[Row] = [first | facts | {"accuracy": test.accuracy(network, images)}]
-        for way, construction in _WAYS.items():
+        for way, construction in WAYS.items():
             for draw in range(run.settings["draws"]):
                 begin = time.perf_counter()
-                ticket = _ticket(network, images[:1], construction, _SOURCE[activation], run, draw)
+                ticket = _ticket(network, images[:1], construction, SOURCE[activation], run, draw)
                 accuracy = test.accuracy(ticket.module("folded"), images)
                 facts = {"seconds": time.perf_counter() - begin, "missed": ticket.missed, "accuracy": accuracy}
                 key: Row = {"activation": activation, "network": way, "draw": draw, "parameters": ticket.n_kept}
@@ -166,7 +166,7 @@ _WHY = {
 def _draw_table_1(figure: Figure, rows: Sequence[Row]) -> None:
     left, right = figure.subplots(1, 2)
     activations = list(dict.fromkeys(str(row["activation"]) for row in rows))
-    for place, network in enumerate(("target", *_WAYS)):
+    for place, network in enumerate(("target", *WAYS)):
         chosen = [[row for row in rows if (row["activation"], row["network"]) == (a, network)] for a in activations]
         at = [k + 0.25 * (place - 1) for k in range(len(activations))]
         ours = [sum(float(row["accuracy"] or 0) for row in each) / len(each) for each in chosen]
@@ -208,7 +208,7 @@ def _circle(run: Run) -> list[Row]:
         ticket = slth.find_ticket(
             network,
             points[:1],
-            construction=_WAYS[way],
+            construction=WAYS[way],
             base_set_size=size,
             tolerance=eps,
             objective="sparsest",
@@ -234,7 +234,7 @@ def _circle(run: Run) -> list[Row]:
         ]
 
     draws = range(run.settings["draws"])
-    return run.each([(way, size, draw) for way in _WAYS for size in run.settings[way][2] for draw in draws], one)
+    return run.each([(way, size, draw) for way in WAYS for size in run.settings[way][2] for draw in draws], one)
 
 
 def _compare_circle(rows: Sequence[Row], settings: Mapping[str, Any]) -> list[Comparison]:

@@ -57,6 +57,8 @@ class Experiment:
         Draws the rows into a figure, with the paper's axes.
     data : tuple of str
         Data sets that it needs: names of :data:`slth.reproduce.sources.DATA`.
+    optional : tuple of str
+        Data sets that it takes where they are at hand.
     version : int
         Counted up when the function changes what it computes: results of an older one are not shown as its own.
     """
@@ -69,3 +71,4 @@ class Experiment:
     draw: Callable[[Figure, Sequence[Row]], None] | None = None
     data: tuple[str, ...] = field(default=())
     version: int = 1
+    optional: tuple[str, ...] = field(default=())

@@ -15,7 +15,7 @@ from slth.files import write_atomically
 from slth.reproduce.experiment import SCALES, Experiment
 from slth.reproduce.registry import find
 from slth.reproduce.run import Progress, Run
-from slth.reproduce.sources import digest, locate
+from slth.reproduce.sources import digest, locate, sought
 from slth.reproduce.store import Folder
 
 
@@ -81,7 +81,9 @@ def reproduce(
     experiment = find(name)
     if scale not in SCALES:
         raise ArgumentError("scale", repr(scale), " or ".join(SCALES), "--scale quick")
-    places = {each: locate(each, None if data is None else Path(data)) for each in experiment.data}
+    given = None if data is None else Path(data)
+    places = {each: locate(each, given) for each in experiment.data}
+    places |= {each: place for each in experiment.optional if (place := sought(each, given)) is not None}
     chosen = dict(experiment.scales[scale].settings)
     unknown = sorted(set(settings or ()) - set(chosen))
     if unknown:

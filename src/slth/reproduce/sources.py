@@ -42,6 +42,10 @@ DATA = {
         (("networks/lenet5-fashion-mnist.safetensors",),),
         "https://github.com/ArthurWalraven/cnnslth (as torch tensors)",
     ),
+    "tiny-imagenet-features": Needed(
+        tuple((f"tiny-imagenet-features/{name}.npy",) for name in ("x_train", "y_train", "x_test", "y_test")),
+        "http://cs231n.stanford.edu/tiny-imagenet-200.zip: what a ResNet18 has before its last layer",
+    ),
 }
 """By name; the name is the folder or, with an ending, the file."""
 
@@ -65,11 +69,10 @@ def locate(name: str, given: Path | None = None) -> Path:
     DataError
         If it is in none of the folders: it says which, what to download from where, and how to point to it.
     """
+    place = sought(name, given)
+    if place is not None:
+        return place
     needed, tried = DATA[name], folders(given)
-    for folder in tried:
-        if all(any((folder / each).is_file() for each in names) for names in needed.files):
-            first = folder / needed.files[0][0]
-            return first if len(needed.files) == 1 else first.parent
     files = ", ".join(Path(names[0]).name for names in needed.files)
     raise DataError(
         name,
@@ -77,6 +80,16 @@ def locate(name: str, given: Path | None = None) -> Path:
         f"{files} (from {needed.home}) in a folder {Path(needed.files[0][0]).parent}/",
         f"--data FOLDER, where FOLDER holds {Path(needed.files[0][0]).parent}/, or {VARIABLE}=FOLDER",
     )
+
+
+def sought(name: str, given: Path | None = None) -> Path | None:
+    """The folder of a data set, or the file of a network; None if it is in none of the folders."""
+    needed = DATA[name]
+    for folder in folders(given):
+        if all(any((folder / each).is_file() for each in names) for names in needed.files):
+            first = folder / needed.files[0][0]
+            return first if len(needed.files) == 1 else first.parent
+    return None
 
 
 def digest(place: Path) -> str:

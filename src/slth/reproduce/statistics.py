@@ -27,3 +27,15 @@ def share_and_interval(successes: int, trials: int, confidence: float = 0.95) ->
     """A share and its exact (Clopper-Pearson) interval."""
     found = stats.binomtest(successes, trials).proportion_ci(confidence)
     return successes / trials, (float(found.low), float(found.high))
+
+
+_DRAWS = 200
+UNKNOWN_DRAWS = f"the reference is a recomputation that does not say from how many draws: taken as {_DRAWS}"
+"""Chosen; it sets the margin of :func:`share_margin`."""
+
+
+def share_margin(share: float) -> float:
+    """What a share printed in two digits may be off by: the rounding, and 1.96 standard errors of 200 draws."""
+    # Of all or none, so many draws show no more than 3 divided by their number.
+    spread = 1.96 * (share * (1 - share) / _DRAWS) ** 0.5 if 0 < share < 1 else 3 / _DRAWS
+    return 0.005 + spread
