@@ -25,6 +25,12 @@ TINY: dict[str, Mapping[str, Any]] = {
     "malach/widths": {"width": [5, 10], "eps": [0.1, 0.01]},
     "malach/pairs": {"lemmas": [(0.3, 0.1)], "weights": 20, "draws": 2},
     "malach/neurons": {"blocks": [10, 40], "points": 20, "draws": 2},
+    "zhang/fig-2": {"inputs": 20, "samples": 100, "kept": [4, 20], "radius": [0.5, 2.0], "trials": 2, "iterations": 50},
+    "zhang/fig-3": {"inputs": 20, "samples": 100, "kept": [4, 6, 9], "trials": 2, "iterations": 60, "soon": 30},
+    "zhang/fig-4": {"inputs": 12, "kept": [3, 6], "samples_a_weight": [2, 30], "trials": 3, "iterations": 300},
+    "zhang/fig-5": {"inputs": 20, "samples": 100, "kept": [2, 3, 4], "trials": 2, "iterations": 50},
+    "zhang/fig-6": {"inputs": 10, "kept": 2, "samples": [60, 600], "fresh": 100, "trials": 2, "iterations": 50},
+    "zhang/fig-7": {"samples": [60, 120], "epochs": 1, "rounds": 5, "images": 100},
     "orseau/examples": {},
     "orseau/fig-2": {"draws": 2, "samples": 8, "singles": 50},
     "burkholz/table-1": {
