@@ -253,4 +253,4 @@ def test_the_command_line_finds_verifies_and_shows(text: str, tmp_path: Path) ->
     assert run("show", "net.ticket", cwd=tmp_path).status == 0
     other = "tanh" if text != "tanh" else "sigmoid"
     refused = run("verify", "net.ticket", "--target", "net.safetensors", "--activation", other, cwd=tmp_path)
-    assert refused.status == 2 and f", {other}; need" in refused.err
+    assert refused.status == 2 and f", with {other} '{other}" in refused.err.partition("; need")[0]
