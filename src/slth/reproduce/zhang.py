@@ -290,10 +290,10 @@ def _compare_figure_4(rows: Sequence[Row], settings: Mapping[str, Any]) -> list[
 def _draw_figure_4(figure: Figure, rows: Sequence[Row]) -> None:
     axes = figure.subplots()
     shares = [float(row["successes"] or 0) / float(row["trials"] or 1) for row in rows]
-    places = [[float(row[name] or 0) for row in rows] for name in ("kept", "samples")]
-    dots = axes.scatter(*places, c=shares, cmap="gray", vmin=0, vmax=1, edgecolors="#5b636d")
+    kept, samples = ([float(row[name] or 0) for row in rows] for name in ("kept", "samples"))
+    dots = axes.scatter(kept, samples, c=shares, cmap="gray", vmin=0, vmax=1, edgecolors="#5b636d")
     all_kept = sorted({int(row["kept"] or 0) for row in rows})
-    axes.plot(all_kept, [_enough(rows, kept)[0] for kept in all_kept], "-", label="half of the trials succeed")
+    axes.plot(all_kept, [_enough(rows, each)[0] for each in all_kept], "-", label="half of the trials succeed")
     axes.set_xlabel("r")
     axes.set_ylabel("N")
     axes.legend()
