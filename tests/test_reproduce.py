@@ -54,6 +54,14 @@ TINY: dict[str, Mapping[str, Any]] = {
     "dacunha/fig-3": {"n": [5, 8], "draws": 2, "images": 3},
     "dacunha/fig-4": {"n": [5, 8], "draws": 2, "images": 3},
     "pensia/table": {"hidden": 2, "epochs": 1, "variables": 10, "draws": 1},
+    "beyond/calibration": {"laws": ["uniform", "half-product"], "eps": [0.1, 0.01], "draws": 80, "largest": 15},
+    "beyond/constructions": {
+        "hidden": [[2]],
+        "lenet5": False,
+        "epochs": 1,
+        "sizes": {"two-for-one": 12, "pairs": 0},
+        "images": 50,
+    },
 }
 """Of every experiment, settings with which it takes a second."""
 
@@ -132,6 +140,24 @@ def test_an_interrupted_run_goes_on_where_it_was(tmp_path: Path, put: Callable[[
     report = reproduce("test/counting", tmp_path, progress=lambda _, done, total: seen.append((done, total)))
     assert whole == [2, 3] and not report.cached and seen == [(k, 4) for k in range(5)]
     assert report.result["comparisons"][0]["verdict"] == "reproduced"
+
+
+def test_a_pruning_has_a_place_for_its_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from slth.learn import imp
+    from slth.learn.datasets import Dataset
+    from slth.reproduce import zhang_pruning
+
+    def stopped(*_: Any, checkpoint: Path, resume: bool, **__: Any) -> None:
+        assert resume
+        checkpoint.write_bytes(b"")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(imp, "imp", stopped)
+    settings = dict(EXPERIMENTS["zhang/fig-7"].scales["quick"].settings)
+    data = Dataset.build(*[[[0.0], [1.0]], [0, 1]] * 2)
+    with pytest.raises(KeyboardInterrupt):
+        zhang_pruning._prune_lenet(Run(settings, 0, tmp_path / "parts" / "some"), data, 2, 0)
+    assert len(list(tmp_path.glob("parts/some/*.checkpoint"))) == 1
 
 
 def test_results_of_another_configuration_stay_as_they_are(tmp_path: Path, put: Callable[[Experiment], None]) -> None:

@@ -208,16 +208,19 @@ def _prune_lenet(run: Run, data: Dataset, samples: int, draw: int) -> list[Row]:
         epochs=own["epochs"], batch_size=60, learning_rate=own["rate"], schedule="constant", weight_decay=1e-4
     )
     how = ImpSettings(rounds=own["rounds"], amount=AMOUNT, scope="layer", recipe=recipe, seed=run.seed + draw)
+    checkpoint = run.parts / f"pruning-{samples}-{draw}.checkpoint"
+    checkpoint.parent.mkdir(parents=True, exist_ok=True)
     begin = time.perf_counter()
     found = imp(
         lambda: lenet5(own["network"]),
         Dataset(_first(data.train, samples), data.test),
         how,
         input_shape=(1, 28, 28),
-        checkpoint=run.parts / f"pruning-{samples}-{draw}.checkpoint",
+        checkpoint=checkpoint,
         resume=True,
     )
     seconds = time.perf_counter() - begin
+    checkpoint.unlink(missing_ok=True)
     return [
         {"samples": samples, "draw": draw, "round": one.number, "density": one.density,
          "accuracy": one.accuracy / 100, "seconds": seconds}
