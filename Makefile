@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test bench clean
+.PHONY: demo test bench reproduce clean
 
 demo: $(VENV)/.installed
 	$(BIN)/slth demo --output demo
@@ -17,6 +17,10 @@ test: $(VENV)/.installed
 # Half an hour; make bench ARGS="--no-rivals --seconds 0.1" is done in two minutes.
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/subset_sum.py $(ARGS)
+
+# Every table and figure at its quick scale; make reproduce ARGS="--scale paper" takes hours.
+reproduce: $(VENV)/.installed
+	$(BIN)/slth reproduce --all --output reproduced $(ARGS)
 
 # torch comes first, by itself: an unpinned torch pulls gigabytes of GPU libraries.
 $(VENV)/.installed: pyproject.toml constraints.txt

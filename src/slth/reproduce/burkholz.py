@@ -71,7 +71,7 @@ def _target(run: Run, activation: str) -> tuple[torch.nn.Module, Row]:
     data = load_dataset(str(run.places["mnist"]))
     found = imp(
         lambda: perceptron(activation, (784, 300, 100, 10)),
-        Dataset(_few(data.train, run.settings["images"]), _few(data.test, run.settings["images"])),
+        Dataset(few(data.train, run.settings["images"]), few(data.test, run.settings["images"])),
         settings,
         input_shape=(784,),
     )
@@ -85,7 +85,7 @@ def _target(run: Run, activation: str) -> tuple[torch.nn.Module, Row]:
     return network, {"seconds": time.perf_counter() - begin}
 
 
-def _few(data: Data, n: int | None) -> Data:
+def few(data: Data, n: int | None) -> Data:
     """The first so many inputs with their labels; None is all."""
     return replace(data, inputs=data.inputs[:n], labels=None if data.labels is None else data.labels[:n])
 
@@ -94,7 +94,7 @@ def _table_1(run: Run) -> list[Row]:
     """A row for every target, and one for every ticket."""
     from slth.data import load_data
 
-    test = _few(load_data(run.places["mnist"], "test"), run.settings["images"])
+    test = few(load_data(run.places["mnist"], "test"), run.settings["images"])
     images = test.inputs.flatten(1).float()
 
     def one(activation: Any) -> list[Row]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import difflib
 
 from slth.errors import ArgumentError
-from slth.reproduce import burkholz, dacunha, head, malach, orseau, pensia, zhang
+from slth.reproduce import beyond, burkholz, dacunha, head, malach, orseau, pensia, zhang
 from slth.reproduce.experiment import Experiment
 
 EXPERIMENTS: dict[str, Experiment] = {
     experiment.name: experiment
-    for module in (malach, zhang, orseau, burkholz, head, dacunha, pensia)
+    for module in (malach, zhang, orseau, burkholz, head, dacunha, pensia, beyond)
     for experiment in module.EXPERIMENTS
 }
 """In the order in which the papers appeared; Pensia et al. and what goes beyond them last."""
