@@ -354,7 +354,7 @@ def _compare_figure_5(rows: Sequence[Row], settings: Mapping[str, Any]) -> list[
         spread = float(levels.max() / levels.min() - 1)
         words = f"largest over smallest of these, less 1, over noise levels: r={kept}"
         said = "proportional: at most 0.05 (chosen)"
-        why = "a trial that some level ends elsewhere: noise moves the minimum across kinks of the ReLUs"
+        why = "at the highest level errors are not small any more, and activations are not the teacher's"
         found.append(at_most(words, 0.05, spread, written=said, reason=why))
     why = "growth is faster than √r where weights are nearly as many as samples"
     return [*found, _straight("error over √r", [kept**0.5 for kept in settings["kept"]], means, why)]
