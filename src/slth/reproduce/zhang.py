@@ -383,10 +383,10 @@ EXPERIMENTS = (
         name="zhang/fig-2",
         shows="Figure 2: from how far away accelerated descent still finds a sparse teacher, by the inputs it reads.",
         scales={
-            "quick": Scale(1.5, _RADII | {
+            "quick": Scale(1, _RADII | {
                 "kept": [20, 100, 200, 300, 400], "radius": [0.5, 1.0, 1.5, 3.0], "trials": 4, "iterations": 1200,
             }),
-            "paper": Scale(900, _RADII | {
+            "paper": Scale(420, _RADII | {
                 "kept": [20, 60, 100, 150, 200, 250, 300, 350, 400], "radius": [0.25, 0.5, 1.0, 1.5, 2.0, 3.0],
                 "trials": 100, "iterations": 10_000,
             }),
@@ -399,8 +399,8 @@ EXPERIMENTS = (
         name="zhang/fig-3",
         shows="Figure 3: rates of convergence by the inputs that a neuron reads, with momentum and without.",
         scales={
-            "quick": Scale(1, _SPEED | {"trials": 4, "iterations": 2000}),
-            "paper": Scale(70, _SPEED | {"trials": 100, "iterations": 10_000}),
+            "quick": Scale(0.5, _SPEED | {"trials": 4, "iterations": 2000}),
+            "paper": Scale(45, _SPEED | {"trials": 100, "iterations": 10_000}),
         },
         rows=_figure_3,
         compare=_compare_figure_3,
@@ -410,10 +410,10 @@ EXPERIMENTS = (
         name="zhang/fig-4",
         shows="Figure 4: how many samples a sparse teacher takes, by the inputs that a neuron reads.",
         scales={
-            "quick": Scale(1, _PHASE | {
+            "quick": Scale(0.6, _PHASE | {
                 "kept": [10, 20, 30, 40, 60], "samples_a_weight": [4.5, 5, 5.5, 6, 6.5, 7, 8, 10], "trials": 20,
             }),
-            "paper": Scale(20, _PHASE | {
+            "paper": Scale(15, _PHASE | {
                 "kept": [10, 20, 30, 40, 50, 60, 70, 80],
                 "samples_a_weight": [3, 4, 4.5, 5, 5.25, 5.5, 5.75, 6, 6.25, 6.5, 7, 7.5, 8, 9, 10], "trials": 100,
             }),
@@ -426,8 +426,8 @@ EXPERIMENTS = (
         name="zhang/fig-5",
         shows="Figure 5: the error that noise leaves, by its level and the inputs that a neuron reads.",
         scales={
-            "quick": Scale(1, _NOISE | {"kept": [10, 20, 40, 60], "trials": 5}),
-            "paper": Scale(30, _NOISE | {"kept": [10, 20, 30, 40, 50, 60, 70, 80], "trials": 100}),
+            "quick": Scale(0.5, _NOISE | {"kept": [10, 20, 40, 60], "trials": 5}),
+            "paper": Scale(20, _NOISE | {"kept": [10, 20, 30, 40, 50, 60, 70, 80], "trials": 100}),
         },
         rows=_figure_5,
         compare=_compare_figure_5,
