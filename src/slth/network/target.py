@@ -127,6 +127,8 @@ class Target:
             read = [signs[source] for source in node.sources]
             operator = OPERATORS[node.op]
             signs[node.name] = operator.signs(node.attributes, read)
+            if node.name in self.kept:
+                signs[node.name] = _sign(self.kept[node.name])
             if isinstance(operator, WeightOperator):
                 own = operator.core_sign(node.attributes, read)
                 found[node.weights] = found.get(node.weights, own) | own
@@ -143,6 +145,13 @@ class Target:
             if node.name in self.kept:
                 sha.update(self.kept[node.name].to(torch.float64).contiguous().numpy().tobytes())
         return sha.hexdigest()
+
+
+def _sign(tensor: torch.Tensor) -> Sign:
+    """Of all entries of a tensor that is in every ticket as it is."""
+    if bool((tensor >= 0).all()):
+        return Sign.NONNEGATIVE
+    return Sign.NONPOSITIVE if bool((tensor <= 0).all()) else Sign.SIGNED
 
 
 def _plain(tensor: torch.Tensor) -> torch.Tensor:

@@ -34,14 +34,27 @@ def _of(value: Any, signs: Sequence[Sign]) -> Sign:
     return _ANY
 
 
+def _together(first: Any, second: Any, signs: Sequence[Sign], opposite: bool = False) -> Sign:
+    """Of the sum of two arguments, or of the difference; nothing is added with a number 0."""
+    own, other = _of(first, signs), _of(second, signs)
+    other = other.opposite if opposite else other
+    if type(first) in (int, float) and first == 0:
+        return other
+    return own if type(second) in (int, float) and second == 0 else own | other
+
+
 def _sum(arguments: Mapping[str, Any], signs: Sequence[Sign]) -> Sign:
-    first, second = (_of(arguments.get(key), signs) for key in ("self", "other"))
-    return (first | second) if _of(arguments.get("alpha", 1), signs) is _UP else _ANY
+    added = _together(arguments.get("self"), arguments.get("other"), signs)
+    return added if _of(arguments.get("alpha", 1), signs) is _UP else _ANY
 
 
 def _difference(arguments: Mapping[str, Any], signs: Sequence[Sign]) -> Sign:
-    first, second = (_of(arguments.get(key), signs) for key in ("self", "other"))
-    return (first | second.opposite) if _of(arguments.get("alpha", 1), signs) is _UP else _ANY
+    left = _together(arguments.get("self"), arguments.get("other"), signs, opposite=True)
+    return left if _of(arguments.get("alpha", 1), signs) is _UP else _ANY
+
+
+def _reversed_difference(arguments: Mapping[str, Any], signs: Sequence[Sign]) -> Sign:
+    return _difference({**arguments, "self": arguments.get("other"), "other": arguments.get("self")}, signs)
 
 
 def _product(arguments: Mapping[str, Any], signs: Sequence[Sign]) -> Sign:
@@ -55,6 +68,30 @@ def _product(arguments: Mapping[str, Any], signs: Sequence[Sign]) -> Sign:
 
 def _up(arguments: Mapping[str, Any], signs: Sequence[Sign]) -> Sign:
     return _UP
+
+
+def _down(arguments: Mapping[str, Any], signs: Sequence[Sign]) -> Sign:
+    return _DOWN
+
+
+def _larger(arguments: Mapping[str, Any], signs: Sequence[Sign]) -> Sign:
+    """One that is not negative is enough."""
+    return _UP if _UP in signs else _all(arguments, signs)
+
+
+def _smaller(arguments: Mapping[str, Any], signs: Sequence[Sign]) -> Sign:
+    return _DOWN if _DOWN in signs else _all(arguments, signs)
+
+
+def _chosen(*keys: str) -> Rule:
+    """Entries of certain arguments, of which numbers count by their own signs, 0 as either."""
+
+    def rule(arguments: Mapping[str, Any], signs: Sequence[Sign]) -> Sign:
+        given = [arguments.get(key) for key in keys]
+        found = {_of(value, signs) for value in given if not (type(value) in (int, float) and value == 0)}
+        return found.pop() if len(found) == 1 else _UP if not found else _ANY
+
+    return rule
 
 
 def _clamped(arguments: Mapping[str, Any], signs: Sequence[Sign]) -> Sign:
@@ -107,15 +144,23 @@ WITH_ZEROS = frozenset(_WITH_ZEROS.split())
 """Of such entries and zeros, or of numbers between the two."""
 
 _SAME = "sum cumsum to _to_copy tanh asinh atan sinh erf sign sgn leaky_relu softsign selu elu celu hardswish silu mish"
-_SAME += " round"
+_SAME += " round floor ceil expm1 log1p topk sort"
 
 SIGNS: dict[str, Rule] = {
     **dict.fromkeys(_UPWARD.split(), _up),
     **dict.fromkeys((*MOVES, *WITH_ZEROS, *_SAME.split()), _same),
-    **dict.fromkeys(("cat", "concat", "stack", "hstack", "vstack", "maximum", "minimum"), _all),
+    **dict.fromkeys(("cat", "concat", "stack", "hstack", "vstack"), _all),
+    "maximum": _larger,
+    "minimum": _smaller,
+    **dict.fromkeys(("log_softmax", "_log_softmax", "log_sigmoid", "logsigmoid"), _down),
+    "neg": lambda arguments, signs: signs[0].opposite,
+    "where": _chosen("self", "other"),
+    "masked_fill": _chosen("self", "value"),
+    "full": _chosen("fill_value"),
     **dict.fromkeys(("matmul", "mm", "bmm", "mul", "div"), _product),
     "add": _sum,
     "sub": _difference,
+    "rsub": _reversed_difference,
     **dict.fromkeys(("clamp", "clip", "clamp_min", "clamp_max"), _clamped),
     "pow": _powered,
     **dict.fromkeys(("pad", "constant_pad_nd"), _padded),
