@@ -125,7 +125,8 @@ def _compare_figure_2(rows: Sequence[Row], settings: Mapping[str, Any]) -> list[
     radii = [_radius(rows, kept) for kept in settings["kept"]]
     rise = max((after - before for before, after in itertools.pairwise(radii)), default=0.0)
     found.append(at_most("largest rise of the radius from one r to the next", 0.0, rise, written="it shrinks with r"))
-    why = "up to r=200 all radii tried succeed, and beyond it the region shrinks at once, near N = 2 K r"
+    whole = [kept for kept, radius in zip(settings["kept"], radii, strict=True) if radius == max(settings["radius"])]
+    why = f"all radii tried succeed with r up to {max(whole, default=0)}, and the region shrinks at once beyond"
     found.append(_straight("radius over √r", [kept**0.5 for kept in settings["kept"]], radii, why))
     return found
 
@@ -138,6 +139,7 @@ def _draw_figure_2(figure: Figure, rows: Sequence[Row]) -> None:
         place = radii.index(float(row["radius"] or 0)), kept.index(float(row["kept"] or 0))
         shares[place] = float(row["successes"] or 0) / float(row["trials"] or 1)
     drawn = axes.imshow(shares, origin="lower", cmap="gray", vmin=0, vmax=1, aspect="auto")
+    axes.grid(visible=False)
     axes.set_xticks(range(len(kept)), [f"√{each:g}" for each in kept])
     axes.set_yticks(range(len(radii)), [f"{each:g}" for each in radii])
     axes.set_xlabel("√r")
