@@ -15,6 +15,7 @@ from torch.nn import functional
 from certify_checks import check, points, subject_of
 from exact import Vector, fractions
 from slth.certify.bounds import METHODS, bound
+from slth.certify.propagation import propagated
 from slth.certify.region import Box
 from slth.domain import Domain
 from test_certify_oracle import ONE as UNITY
@@ -25,8 +26,9 @@ from zoo import Case, inputs, shake
 
 _ROWS, _WIDTH = 3, 4
 ONE = ("linear", "shared", "conv", "relu", "tanh", "sigmoid", "gelu", "elu", "clamp", "softmax", "softmax rows", "norm")
-ONE += ("mean", "flip", "square", "scaled", "halves")
-TWO = ("add", "sub", "mul", "cat", "matmul", "maximum", "attention")
+ONE += ("mean", "flip", "square", "scaled", "halves", "gru", "lstm", "rnn")
+TWO = ("add", "sub", "mul", "cat", "matmul", "maximum", "attention", "mixture")
+RECURRENT = {"gru": nn.GRU, "lstm": nn.LSTM, "rnn": nn.RNN}
 _FUNCTIONS = {
     "relu": torch.relu,
     "tanh": torch.tanh,
@@ -46,6 +48,7 @@ _FUNCTIONS = {
     "mul": torch.mul,
     "maximum": torch.maximum,
     "matmul": lambda x, y: x @ (x.transpose(1, 2) @ y),
+    "mixture": lambda x, y: torch.lerp(x, y, torch.sigmoid(x)),
     "attention": lambda x, y: functional.scaled_dot_product_attention(x, y, x),
 }
 
@@ -63,6 +66,7 @@ class RandomGraph(nn.Module):
                 "cat": lambda: nn.Linear(2 * _WIDTH, _WIDTH),
                 "conv": lambda: nn.Conv1d(_ROWS, _ROWS, 3, padding=1),
                 "norm": lambda: nn.LayerNorm(_WIDTH),
+                **{kind: lambda kind=kind: RECURRENT[kind](_WIDTH, _WIDTH, batch_first=True) for kind in RECURRENT},
             }.get(kind)
             if made is not None:
                 self.layers[str(number)] = made()
@@ -74,6 +78,8 @@ class RandomGraph(nn.Module):
             a, b = (values[place % len(values)] for place in (one, other))
             if kind == "cat":
                 values.append(self.layers[str(number)](torch.cat([a, b], dim=-1)))
+            elif kind in RECURRENT:
+                values.append(self.layers[str(number)](a)[0])
             elif str(number) in self.layers:
                 values.append(self.layers[str(number)](a))
             elif kind == "shared":
@@ -102,6 +108,34 @@ def test_no_node_of_a_random_graph_leaves_its_bounds(
     centre = 2 * torch.rand(_ROWS, _WIDTH, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) - 1
     region = Box(centre - radius, centre + radius)
     check(subject, region, points(subject, region, 64, seed))
+
+
+# --- Recurrent layers -----------------------------------------------------------------------------------------------
+
+
+class Last(nn.Module):
+    """A recurrent layer of two directions over five steps, and a layer on its values."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.body, self.head = RECURRENT[kind](3, 4, batch_first=True, bidirectional=True), nn.Linear(8, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Two values a step."""
+        return self.head(self.body(x)[0])
+
+
+@pytest.mark.parametrize("kind", RECURRENT)
+@pytest.mark.parametrize("size", [0.3, 1.5])
+def test_states_of_recurrent_layers_stay_between_one_and_minus_one(kind: str, size: float) -> None:
+    """Where they begin at 0, whatever the weights are; over all steps and in both directions."""
+    subject = subject_of(shake(Last(kind), 3, size), torch.zeros(2, 5, 3), (-1, 1), 10)
+    region = Box(*Domain.parse((-1, 1)).bounds((5, 3)))
+    check(subject, region, points(subject, region, 64), linear=size < 1)
+    for name, state in propagated(subject.hidden, subject.realised, region.lower, region.upper).items():
+        if subject.hidden.graph.by_name.get(name) and subject.hidden.graph.by_name[name].op == "recurrent":
+            # Rounding included.
+            assert bool((state.magnitude <= 1 + 1e-12).all()) and bool((state.error <= 2 + 1e-9).all())
 
 
 # --- The largest difference of residual networks, by enumeration --------------------------------------------------

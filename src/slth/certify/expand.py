@@ -12,11 +12,13 @@ from typing import Any
 
 import torch
 
+from slth.certify.functions.moves import MOVES
 from slth.network.graph import Graph, Layout, Node
 from slth.network.operators import OPERATORS
 from slth.network.target import Target
 
 _BELOW = {"number": "-inf"}
+_ZEROS = frozenset({"zeros", "zeros_like", "new_zeros"})
 
 
 class _Draft:
@@ -76,6 +78,21 @@ class _Draft:
         self.kept[name] = value
         return name
 
+    def confine(self, within: float | None) -> None:
+        """Say of the last node that no value is beyond a number in either network."""
+        if within is not None:
+            node = self.nodes[-1]
+            self.nodes[-1] = replace(node, attributes={**node.attributes, "within": within})
+
+    def largest(self, name: str) -> float | None:
+        """The largest entry of a value that is known: a kept tensor, zeros, or entries of these."""
+        if name in self.kept:
+            return float(self.kept[name].abs().max())
+        node = self.graph.by_name.get(name)
+        if node is not None and node.attributes.get("function") in MOVES and len(node.sources) == 1:
+            return self.largest(node.source)
+        return 0.0 if node is not None and node.attributes.get("function") in _ZEROS else None
+
     def end(self) -> list[Node]:
         """The nodes, of which the last takes the place of what is written out."""
         return [*self.nodes[:-1], replace(self.nodes[-1], name=self.node.name)]
@@ -117,6 +134,20 @@ def _gate(draft: _Draft) -> bool:
     return True
 
 
+def _mixture(draft: _Draft) -> bool:
+    """x + w (y - x)."""
+    one, other, weight = (draft.value(name) for name in ("self", "end", "weight"))
+    if one is None or other is None:
+        return False
+    apart = draft.both("sub", other, one)
+    if weight is None:
+        share = draft.call("mul", ("self",), (apart,), other=draft.arguments["weight"])
+    else:
+        share = draft.both("mul", weight, apart)
+    draft.both("add", one, share)
+    return True
+
+
 def _recurrent(draft: _Draft) -> bool:
     """Step by step: the layer of the hidden state is used in each of them."""
     node, attributes = draft.node, draft.node.attributes
@@ -124,36 +155,47 @@ def _recurrent(draft: _Draft) -> bool:
     axis = 1 if attributes["batch_first"] else 0
     plain = {key: attributes[key] for key in ("weight_shape", "bias")}
     made: list[str] = []
+    start = draft.largest(state[0])
+    within = None if start is None else max(1.0, start)
     steps = range(draft.layout(gates).whole(1)[axis])
     for step in steps[::-1] if attributes["reverse"] else steps:
         ours = draft.call("select", ("self",), (gates,), dim=axis, index=step)
         theirs = draft.add("linear", (state[0],), plain, "hidden", node.weights)
-        state = _STEPS[attributes["kind"]](draft, ours, theirs, state)
+        state = _STEPS[attributes["kind"]](draft, ours, theirs, state, within)
         made.append(draft.joined("cat", state, -1) if attributes["cells"] else state[0])
     draft.joined("stack", made[::-1] if attributes["reverse"] else made, axis)
     return True
 
 
-def _lstm(draft: _Draft, ours: str, theirs: str, state: Sequence[str]) -> list[str]:
+def _lstm(draft: _Draft, ours: str, theirs: str, state: Sequence[str], within: float | None) -> list[str]:
     entry, forget, new, output = draft.parts(draft.both("add", ours, theirs), 4)
     kept = draft.both("mul", draft.of("sigmoid", forget), state[1])
     cell = draft.both("add", kept, draft.both("mul", draft.of("sigmoid", entry), draft.of("tanh", new)))
-    return [draft.both("mul", draft.of("sigmoid", output), draft.of("tanh", cell)), cell]
+    made = draft.both("mul", draft.of("sigmoid", output), draft.of("tanh", cell))
+    draft.confine(1.0)
+    return [made, cell]
 
 
-def _gru(draft: _Draft, ours: str, theirs: str, state: Sequence[str]) -> list[str]:
+def _gru(draft: _Draft, ours: str, theirs: str, state: Sequence[str], within: float | None) -> list[str]:
     (reset, update, new), (own_reset, own_update, own_new) = draft.parts(ours, 3), draft.parts(theirs, 3)
     share = draft.both("mul", draft.of("sigmoid", draft.both("add", reset, own_reset)), own_new)
     candidate = draft.of("tanh", draft.both("add", new, share))
     stays = draft.of("sigmoid", draft.both("add", update, own_update))
-    return [draft.both("add", candidate, draft.both("mul", stays, draft.both("sub", state[0], candidate)))]
+    made = draft.call("lerp", ("self", "end", "weight"), (candidate, state[0], stays))
+    # Between the candidate and the state before, which is so, too.
+    draft.confine(within)
+    return [made]
 
 
-def _rnn(function: str) -> Callable[[_Draft, str, str, Sequence[str]], list[str]]:
-    return lambda draft, ours, theirs, state: [draft.of(function, draft.both("add", ours, theirs))]
+_Step = Callable[[_Draft, str, str, Sequence[str], float | None], list[str]]
+"""The next state from both parts of the gates, the state, and a number that no hidden state is beyond, if known."""
 
 
-_STEPS: Mapping[str, Callable[[_Draft, str, str, Sequence[str]], list[str]]] = {
+def _rnn(function: str) -> _Step:
+    return lambda draft, ours, theirs, state, within: [draft.of(function, draft.both("add", ours, theirs))]
+
+
+_STEPS: Mapping[str, _Step] = {
     "lstm": _lstm,
     "gru": _gru,
     "rnn_tanh": _rnn("tanh"),
@@ -161,7 +203,7 @@ _STEPS: Mapping[str, Callable[[_Draft, str, str, Sequence[str]], list[str]]] = {
 }
 Rule = Callable[[_Draft], bool]
 LAYERS: Mapping[str, Rule] = {"recurrent": _recurrent}
-FUNCTIONS: Mapping[str, Rule] = {"scaled_dot_product_attention": _attention, "glu": _gate}
+FUNCTIONS: Mapping[str, Rule] = {"scaled_dot_product_attention": _attention, "glu": _gate, "lerp": _mixture}
 """By operation and by function; each says whether it wrote it out."""
 
 
@@ -172,7 +214,7 @@ def unrolled(target: Target) -> Target:
 
 def expanded(target: Target) -> Target:
     """The same network with all written out that has rules of its own in parts."""
-    return _written_out(target, lambda node: LAYERS.get(node.op) or FUNCTIONS.get(node.attributes.get("function", "")))
+    return _written_out(unrolled(target), lambda node: FUNCTIONS.get(node.attributes.get("function", "")))
 
 
 def _written_out(target: Target, rule_of: Callable[[Node], Rule | None]) -> Target:

@@ -30,7 +30,7 @@ from slth.certify.backward import Objective, both_ways, one_each, through_weight
 from slth.certify.carry import Analysis, carry, finite, without_copies
 from slth.certify.copied import copied
 from slth.certify.directions import Forms, least_deviations
-from slth.certify.expand import expanded
+from slth.certify.expand import expanded, unrolled
 from slth.certify.factors import Factors
 from slth.certify.follow import follow
 from slth.certify.functions import Call
@@ -68,7 +68,11 @@ class LinearBounds:
 
     def __init__(self, target: Target, realised: Mapping[str, RealisedLayer]) -> None:
         target, self._given = unfold(target, realised)
-        self.target = expanded(target)
+        parts = unrolled(target)
+        self.target = expanded(parts)
+        # What is written out in parts has rules as a whole too.
+        own = self.target.graph.by_name
+        self._whole = {node.name: node for node in parts.graph if node.attributes != own[node.name].attributes}
         self.realised = dict(self._given)
         self.layers = {layer.name: layer for layer in self.target}
         self.nodes = {node.name: node for node in self.target.graph}
@@ -94,6 +98,9 @@ class LinearBounds:
             return self._weighted(known, region, node, sources)
         floor = self._floor(known, region, node, sources)
         after = self.steps(node, sources if node.sources else [], floor=floor)
+        whole = self._whole.get(node.name)
+        if whole is not None:
+            after = _least(after, self.steps(whole, [known.states[source] for source in whole.sources]))
         if not all(map(finite, [*sources, after])):
             return after
         if node.op in RULES:
@@ -239,6 +246,14 @@ class LinearBounds:
             return False
         before = self.nodes.get(node.source)
         return before is not None and before.shape[1:] == node.shape[1:] and self._is_map(before)
+
+
+def _least(one: State, other: State) -> State:
+    """What two rules say together; where one of them says nothing, the other."""
+    lower, upper = torch.fmax(one.lower, other.lower), torch.fmin(one.upper, other.upper)
+    error = torch.fmin(one.error, other.error)
+    signs = one.nonnegative or other.nonnegative, one.nonpositive or other.nonpositive
+    return State(lower, upper, error, *signs) if other.copies is None and one.copies is None else one
 
 
 def _chunks(n: int, size: int) -> Iterator[range]:

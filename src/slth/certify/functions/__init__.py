@@ -45,7 +45,16 @@ def through_function(call: Call, states: Sequence[State]) -> State:
     found = None if rule is None else rule(call, states)
     if found is None:
         return unknown(call.node.layout.whole(call.batch))
-    return _signed(call, states, found).sound()
+    return _confined(call, _signed(call, states, found).sound())
+
+
+def _confined(call: Call, made: State) -> State:
+    """Between two numbers that values of both networks never leave, but for the rounding of very many steps."""
+    if call.within is None:
+        return made
+    most = call.within * (1 + 2.0**20 * call.unit)
+    lower, upper = made.lower.clamp(min=-most), made.upper.clamp(max=most)
+    return replace(made, lower=lower, upper=upper, error=made.error.clamp(max=2 * most))
 
 
 def _signed(call: Call, states: Sequence[State], made: State) -> State:

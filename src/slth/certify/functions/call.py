@@ -44,6 +44,12 @@ class Call:
         return str(self.node.attributes["function"]) if self.node.op == "function" else self.node.op
 
     @property
+    def within(self) -> float | None:
+        """A number that no state of a recurrent layer is beyond, in either network; weights are shares then."""
+        found: float | None = self.node.attributes.get("within")
+        return found
+
+    @property
     def arguments(self) -> Mapping[str, Any]:
         """By name."""
         found: Mapping[str, Any] = self.node.attributes.get("arguments", {})

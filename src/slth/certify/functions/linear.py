@@ -71,6 +71,30 @@ def reciprocal(call: Call, states: Sequence[State]) -> State | None:
     return inverse(states[0], call.unit)
 
 
+def mixed(call: Call, states: Sequence[State]) -> State | None:
+    """(1 - w) x + w y: with w between 0 and 1 no larger, and no farther off, than the larger of both.
+
+    It changes by (1 - w') e_x + w' e_y + e_w (y - x), whose first part is largest at an end of the ticket's w'.
+    """
+    one, other, weight = call.state(states, "self", "input"), call.state(states, "end"), call.state(states, "weight")
+    if one is None or other is None or weight is None:
+        return None
+    low, high, apart = [], [], torch.maximum(other.upper - one.lower, one.upper - other.lower).clamp(min=0)
+    for w in (weight.lower, weight.upper):
+        parts = ((1 - w) * one.lower, (1 - w) * one.upper), (w * other.lower, w * other.upper)
+        low.append(torch.minimum(*parts[0]) + torch.minimum(*parts[1]))
+        high.append(torch.maximum(*parts[0]) + torch.maximum(*parts[1]))
+    errors = [inflate(state.error, 2) for state in (one, other, weight)]
+    ends = [weight.lower - errors[2], weight.upper + errors[2]]
+    if call.within is not None:
+        ends = [end.clamp(-64 * call.unit, 1 + 64 * call.unit) for end in ends]
+    moved = torch.maximum(*((1 - w).abs() * errors[0] + w.abs() * errors[1] for w in ends))
+    reach = sum((state.magnitude + state.error for state in (one, other)), torch.zeros(()))
+    rounding = 8 * call.unit * reach * (1 + weight.magnitude + weight.error) + TINY
+    error = inflate(moved + inflate(apart, 4) * errors[2], 8)
+    return outward(torch.minimum(*low), torch.maximum(*high), rounding, error)
+
+
 def averaged(call: Call, states: Sequence[State]) -> State | None:
     """A mean or a sum, of numbers that are summed up with weights of 0 and 1, or weights that add up to 1."""
     if call.arguments.get("divisor_override") is not None or not call.is_none("dtype"):
@@ -115,6 +139,7 @@ RULES: dict[str, Rule] = {
     "mul": multiply,
     **dict.fromkeys(("div", "true_divide"), divide),
     "reciprocal": reciprocal,
+    "lerp": mixed,
     **dict.fromkeys(("sum", "mean", "cumsum", *POOLS), averaged),
     **dict.fromkeys(INTERPOLATIONS, interpolated),
 }
