@@ -183,6 +183,29 @@ def test_its_ticket_computes_what_torch_does(build: Callable[[], Made], tmp_path
     assert slth.verify(slth.load(tmp_path / "net.ticket"), trace(model, example)).holds
 
 
+class Padded(nn.Module):
+    """An encoder whose padding is told by a mask of truth values."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layer = nn.TransformerEncoderLayer(8, 2, 8, batch_first=True)
+        self.body, self.out = nn.TransformerEncoder(layer, 1, enable_nested_tensor=False), nn.Linear(8, 3)
+
+    def forward(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        return self.out(self.body(x, src_key_padding_mask=mask).mean(1))
+
+
+@_seeded
+def padded() -> Made:
+    return Padded(), (torch.randn(2, 4, 8), torch.tensor([[False, False, False, True]] * 2))
+
+
+def test_a_mask_of_truth_values_is_a_constant_of_the_target_and_of_its_certificate() -> None:
+    target = trace(*padded())
+    result = slth.verify(slth.find_ticket(target, base_set_size=16), target, domain=(-1, 1))
+    assert result.holds and result.observed_error <= result.certified_error < math.inf
+
+
 @pytest.mark.parametrize("suffix", [".pt2", ""], ids=["program", "folder"])
 def test_several_results_are_exported_in_their_order_and_shapes(suffix: str, tmp_path: Path) -> None:
     model, example = heads()

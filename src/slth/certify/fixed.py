@@ -67,7 +67,7 @@ def move_of(call: Call, sources: Sequence[str], states: Sequence[State], layouts
     plain = call(
         [torch.zeros_like(state.lower) if part is None else part for state, part in zip(whole, fixed, strict=True)]
     )
-    if bool((torch.isnan(plain) | (plain == math.inf)).any()):
+    if not plain.is_floating_point() or bool((torch.isnan(plain) | (plain == math.inf)).any()):
         return None
     pieces = []
     for number, (source, state, own) in enumerate(zip(sources, states, fixed, strict=True)):
