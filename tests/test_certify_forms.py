@@ -250,7 +250,8 @@ def test_no_deviation_is_below_the_least(name: str, seed: int, width: float, apa
         least = (rows_ - middle).square().mean(dim=1).sqrt()
         assert bool((floor.flatten() <= least).all())
         if width == apart == 0.0:
-            assert bool((floor.flatten() >= least * (1 - 1e-12)).all())
+            # But for rounding, which goes by the size of the entries.
+            assert bool((floor.flatten() >= least - 1e-11 * (1 + point.abs().max())).all())
 
 
 def taken(name: str, layers: dict[str, Pair], source: str) -> Pair:

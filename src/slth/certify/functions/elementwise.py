@@ -31,7 +31,8 @@ def _elu(alpha: float, scale: float, rate: float) -> Curve:
     return Curve(
         lambda x: torch.where(x > 0, scale * x, scale * alpha * torch.expm1(rate * x)),
         lambda x: torch.where(x > 0, scale, scale * alpha * rate * torch.exp(rate * x.clamp(max=0))),
-        bends=((0.0, 0.0, min(kink), max(kink)),),
+        # The product of three numbers is rounded twice.
+        bends=((0.0, 0.0, min(kink) * (1 - 4 * UNIT), max(kink) * (1 + 4 * UNIT)),),
         margin=lambda low, high: 16 * UNIT * scale * (alpha + high.clamp(min=0)),
     )
 
