@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,9 +12,12 @@ from hypothesis import strategies as st
 from torch import nn
 
 from slth.network.graph import Sign
+from slth.network.intervals import value_signs
+from slth.network.module import target_module
 from slth.network.operators.function import FunctionModule
 from slth.network.operators.signs import SIGNS
 from slth.network.trace import trace
+from zoo import ZOO
 
 X, Y = {"source": 0}, {"source": 1}
 NUMBERS = (-1.5, -1, 0, 0.0, 2, 0.25)
@@ -92,3 +96,58 @@ def test_a_layer_behind_knows(function: Any, sign: Sign) -> None:
             return self.last(function(self.first(x)))
 
     assert trace(Net(), torch.zeros(1, 3)).input_signs(Sign.SIGNED)["last"] is sign
+
+
+class Between(nn.Module):
+    """Two layers, and something between that only intervals know the sign of."""
+
+    def __init__(self, between: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.first, self.last, self.between = nn.Linear(3, 4), nn.Linear(4, 2), between
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = self.last(self.between(self.first(x)))
+        return y
+
+
+@pytest.mark.parametrize(
+    ("between", "sign"),
+    [
+        (lambda x: torch.sigmoid(x) - 1, Sign.NONPOSITIVE),
+        (lambda x: torch.tanh(x) + 1, Sign.NONNEGATIVE),
+        (lambda x: 2 - torch.tanh(x) * 2, Sign.NONNEGATIVE),
+        (lambda x: nn.functional.relu6(x) - 6, Sign.NONPOSITIVE),
+        (lambda x: nn.functional.hardtanh(x) - 0.5, Sign.SIGNED),
+        (lambda x: torch.sigmoid(x) - 0.99, Sign.SIGNED),
+        (lambda x: torch.softmax(x, -1) - 1, Sign.NONPOSITIVE),
+        (lambda x: torch.relu(x) + 0.5, Sign.NONNEGATIVE),
+        (lambda x: torch.relu(x) - 0.5, Sign.SIGNED),
+        # In other sums the bound is on the other side of 0 by rounding.
+        (lambda x: (torch.sigmoid(x) * 0.1 + 0.2) - 0.3, Sign.SIGNED),
+        (lambda x: torch.cos(x) + torch.sin(x) + 2, Sign.NONNEGATIVE),
+    ],
+)
+def test_intervals_prove_signs(between: Callable[[torch.Tensor], torch.Tensor], sign: Sign) -> None:
+    target = trace(Between(between), torch.zeros(1, 3))
+    assert target.input_signs(Sign.SIGNED)["last"] is sign
+    x = torch.linspace(-30, 30, 3000).reshape(-1, 3)
+    with torch.no_grad():
+        found = between(x)
+    assert sign is not Sign.NONNEGATIVE or bool((found >= 0).all())
+    assert sign is not Sign.NONPOSITIVE or bool((found <= 0).all())
+
+
+@pytest.mark.parametrize("domain_sign", list(Sign))
+def test_no_value_of_the_zoo_has_another_sign(domain_sign: Sign) -> None:
+    """Every node of every network of the zoo that reads real numbers, on inputs of that sign."""
+    for make in list(ZOO.values())[::3]:
+        model, example = make()
+        if not isinstance(example, torch.Tensor) or not example.is_floating_point():
+            continue
+        target = trace(model, example)
+        signs = value_signs(target.graph, target.kept, domain_sign)
+        x = OF[domain_sign](torch.randn(3, *target.graph.input_shape, dtype=torch.float64))
+        for name, value in target_module(target, torch.float64).steps(x):
+            if isinstance(value, torch.Tensor) and value.is_floating_point():
+                assert signs[name] is not Sign.NONNEGATIVE or bool((value >= 0).all()), name
+                assert signs[name] is not Sign.NONPOSITIVE or bool((value <= 0).all()), name

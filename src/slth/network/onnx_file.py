@@ -152,7 +152,9 @@ def _example(path: Path, model: onnx.ModelProto, input_shape: tuple[int, ...] | 
     inputs = [entry for entry in model.graph.input if entry.name not in constants]
     if len(inputs) != 1 or not model.graph.output:
         got = f"{len(inputs)} inputs ({', '.join(entry.name for entry in inputs)}), {len(model.graph.output)} outputs"
-        raise UnsupportedError(str(path), got, "one input tensor, and outputs")
+        name = inputs[1].name if len(inputs) > 1 else ""
+        remedy = f"a value for {name!r} and the others in graph.initializer, which makes them constants" if name else ""
+        raise UnsupportedError(str(path), got, "one input tensor, and outputs", remedy)
     kind = inputs[0].type.tensor_type
     if kind.elem_type not in DTYPES:
         raise UnsupportedError(str(path), f"an input of element type {kind.elem_type}", "numbers")

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from slth.errors import TargetError
 from slth.network.accounts import Account
 from slth.network.graph import Graph, Node, Sign
+from slth.network.intervals import value_signs
 from slth.network.operators import OPERATORS, WeightOperator
 from slth.network.selection import EVERYTHING, Selection
 
@@ -122,15 +123,11 @@ class Target:
     def input_signs(self, domain_sign: Sign) -> dict[str, Sign]:
         """Sign of each weight layer's input, given the sign of the network's input."""
         found: dict[str, Sign] = {}
-        signs = {"input": domain_sign}
+        signs = value_signs(self.graph, self.kept, domain_sign)
         for node in self.graph:
-            read = [signs[source] for source in node.sources]
             operator = OPERATORS[node.op]
-            signs[node.name] = operator.signs(node.attributes, read)
-            if node.name in self.kept:
-                signs[node.name] = _sign(self.kept[node.name])
             if isinstance(operator, WeightOperator):
-                own = operator.core_sign(node.attributes, read)
+                own = operator.core_sign(node.attributes, [signs[source] for source in node.sources])
                 found[node.weights] = found.get(node.weights, own) | own
         return found
 
@@ -145,13 +142,6 @@ class Target:
             if node.name in self.kept:
                 sha.update(self.kept[node.name].to(torch.float64).contiguous().numpy().tobytes())
         return sha.hexdigest()
-
-
-def _sign(tensor: torch.Tensor) -> Sign:
-    """Of all entries of a tensor that is in every ticket as it is."""
-    if bool((tensor >= 0).all()):
-        return Sign.NONNEGATIVE
-    return Sign.NONPOSITIVE if bool((tensor <= 0).all()) else Sign.SIGNED
 
 
 def _plain(tensor: torch.Tensor) -> torch.Tensor:
