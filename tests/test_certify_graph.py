@@ -99,7 +99,7 @@ def graphs(draw: st.DrawFn) -> RandomGraph:
     return shake(RandomGraph(nodes), draw(st.integers(0, 2**32)), draw(st.sampled_from([0.2, 0.5, 1.0])))
 
 
-@settings(max_examples=max(40, settings.default.max_examples))
+@settings(max_examples=max(16, settings.default.max_examples // 2))
 @given(graphs(), st.sampled_from([0.0, 1e-6, 0.01, 0.1, 1.0]), st.integers(4, 10), st.integers(0, 1000))
 def test_no_node_of_a_random_graph_leaves_its_bounds(
     model: RandomGraph, radius: float, base_set_size: int, seed: int

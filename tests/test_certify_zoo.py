@@ -19,7 +19,7 @@ from zoo import ZOO
 SLOW = {
     *("prelu_residual", "mobilenet", "efficientnet", "separable", "densenet", "unet", "convnext", "resnet"),
     *("preact_resnet", "dilated_1d", "vit", "albert", "bert_like", "lstm_classifier", "gru_bidirectional"),
-    *("relu_before_bn", "tall_kernels", "transformer_encoder", "transformer_positions_first"),
+    *("relu_before_bn", "tall_kernels", "transformer_encoder", "transformer_positions_first", "mixer", "inception"),
 }
 """Networks on which linear bounds take the better part of a second or more: they get those of the profile explore."""
 EXPLORES = os.environ.get("HYPOTHESIS_PROFILE") == "explore"
@@ -42,8 +42,9 @@ def test_no_node_of_any_network_leaves_its_bounds(name: str) -> None:
         return
     around = Box((centre - 0.01).clamp(-1, 1), (centre + 0.01).clamp(-1, 1))
     check(subject, around, points(subject, around, 16), linear)
-    whole = Box(*Domain.parse((-1, 1)).bounds(shape))
-    check(subject, whole, points(subject, whole, 16), linear=EXPLORES)
+    if linear:
+        whole = Box(*Domain.parse((-1, 1)).bounds(shape))
+        check(subject, whole, points(subject, whole, 16), linear=EXPLORES)
 
 
 ENDS = {
