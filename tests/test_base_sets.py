@@ -12,6 +12,10 @@ from hypothesis import strategies as st
 from slth.bounds.base_sets import (
     ALLOWED_MISSES,
     ALLOWED_SHARE,
+    LEFT_OUT,
+    LEFT_OUT_SHARES,
+    LEFT_OUT_SIZE,
+    WORTH,
     choose_scale,
     covering_size,
     expected_misses,
@@ -138,3 +142,21 @@ def test_the_chosen_scale_does_about_as_well_as_the_best_tried() -> None:
     assert tried[1.0] <= 2 * min(tried.values())
     assert tried[0.125] > tried[1.0]
     assert math.isfinite(tried[8.0])
+
+
+@pytest.mark.parametrize("n", [30, 5_000, 40_000])
+@pytest.mark.parametrize("m", [20, 22, 24, 30])
+def test_no_scale_lets_the_same_few_weights_exceed_a_smaller_error(m: int, n: int) -> None:
+    """By trying errors one after the other at this scale and at others."""
+    weights = np.abs(np.random.default_rng(n).normal(0, 0.1, n))
+    (many, first), (_, rest) = LEFT_OUT_SHARES
+    few = (LEFT_OUT + first * min(n, many) + rest * max(0, n - many)) / 2.0 ** max(0, m - LEFT_OUT_SIZE)
+    errors = np.geomspace(1e-13, WORTH, 200) * weights.max()
+
+    def reached(scale: float) -> float:
+        missed = expected_misses(weights, m, True, np.array([scale]), errors)[0]
+        return float(errors[np.flatnonzero(missed <= few)[0]]) if (missed <= few).any() else math.inf
+
+    chosen = choose_scale(weights, m, every=True)
+    assert reached(chosen) < math.inf
+    assert reached(chosen) <= 1.4 * min(reached(chosen * factor) for factor in (0.25, 0.5, 0.7, 1.4, 2.0, 4.0))

@@ -25,10 +25,11 @@ scale s (fitted to simulated base sets of 10 to 30 elements)."""
 ALLOWED_MISSES, ALLOWED_SHARE = 0.3, 1e-4
 """A size is enough for a tolerance that this many weights, and this share, are expected to miss (chosen)."""
 
-LEFT_OUT, LEFT_OUT_SHARE = 0.03, 2e-5
-"""Without a tolerance the scale makes that error least which this many weights, and this share, exceed with 20
-elements, and a tenth as many with every ten elements more, where a larger scale costs less (chosen, by the outputs of
-13 networks)."""
+LEFT_OUT, LEFT_OUT_SIZE = 0.03, 20
+LEFT_OUT_SHARES = ((25_000, 1e-4), (math.inf, 2e-5))
+"""Without a tolerance the scale makes that error least which LEFT_OUT weights, and these shares of the first 25,000 and
+of the others, exceed with LEFT_OUT_SIZE elements or fewer; and half as many with every element more, as base sets with
+hardly an element of one sign become rarer (chosen, by the outputs of 9 trained networks)."""
 
 WORTH = 0.1
 """If that error is above this share of the largest weight, the scale makes the mean error least instead (chosen)."""
@@ -135,9 +136,9 @@ def choose_scale(
     """Scale of a layer's base sets, from their law and the distribution of the layer's weights.
 
     Every error is proportional to the scale, but a scale too small leaves large weights out of reach. The scale
-    returned makes :func:`expected_misses` least at the tolerance; without one it makes that error least which LEFT_OUT
-    and a share of LEFT_OUT_SHARE of the weights are expected to exceed, or where base sets are too small for that, the
-    mean error. So it is not the largest weight alone that decides, nor anything that was drawn.
+    returned makes :func:`expected_misses` least at the tolerance; without one it makes that error least which a few
+    weights (LEFT_OUT, LEFT_OUT_SHARES) are expected to exceed, or where base sets are too small for that, the mean
+    error. So it is not the largest weight alone that decides, nor anything that was drawn.
 
     Parameters
     ----------
@@ -159,8 +160,7 @@ def choose_scale(
     errors = top * np.geomspace(1e-13, 1.0, num=_ERRORS) if tolerance is None else _relative(tolerance, power)
     missed = expected_misses(values, base_set_size, every, scales, errors)
     if tolerance is None:
-        share = 10.0 ** -((base_set_size - 20) / 10)
-        left_out = share * (LEFT_OUT + LEFT_OUT_SHARE * np.count_nonzero(values))
+        left_out = _left_out(int(np.count_nonzero(values)), base_set_size)
         reached = np.flatnonzero((missed.min(axis=0) <= left_out) & (errors <= WORTH * top))
         best = (
             _smallest(missed[:, reached[0]], 0.01 * left_out)
@@ -171,6 +171,15 @@ def choose_scale(
         best = _smallest(missed[:, 0], 0.01)
     with np.errstate(over="ignore"):
         return float(np.float32(np.ldexp(scales[best], power)))
+
+
+def _left_out(n_weights: int, base_set_size: int) -> float:
+    """How many weights of a layer the error is not made least for."""
+    left_out, before = LEFT_OUT, 0.0
+    for upto, share in LEFT_OUT_SHARES:
+        left_out += share * (min(n_weights, upto) - before)
+        before = min(n_weights, upto)
+    return left_out * 2.0 ** -max(0, base_set_size - LEFT_OUT_SIZE)
 
 
 def _smallest(missed: NDArray[np.float64], tie: float) -> int:
