@@ -182,7 +182,7 @@ def test_what_a_program_must_not_be(tmp_path: Path) -> None:
     layer = nn.Conv1d(1, 1, 2)
     size = torch.export.Dim("size", min=4)
     programs = {
-        "by other axes": torch.export.export(layer, (torch.zeros(2, 1, 9),), dynamic_shapes=({2: size},)),
+        "another axis than the batch": torch.export.export(layer, (torch.zeros(2, 1, 9),), dynamic_shapes=({2: size},)),
         "2 inputs": torch.export.export(nn.Bilinear(2, 2, 2), (torch.zeros(1, 2), torch.zeros(1, 2))),
         "control flow|branch|cond": program(
             Forward(lambda m, x: torch.cond(x.sum() > 0, m.a, lambda y: y * 2, (x,)), a=nn.Linear(3, 3)),

@@ -40,6 +40,7 @@ from slth.learn.training import (
     find_device,
     load_state,
     machine,
+    make_seeded,
 )
 from slth.network.inputs import input_dtype
 from slth.threads import fitting_threads
@@ -217,9 +218,7 @@ def imp(
         input_shape = (flat,)
         model = partial(perceptron, [flat, *hidden, data.n_classes])
     if not isinstance(model, torch.nn.Module):
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derive(settings.seed, "weights"))
-            model = model()
+        model = make_seeded(model, derive(settings.seed, "weights"))
     network, masks = plain_copy(model)
     network.to(where)
     train, test = examples(data, where, input_shape, input_dtype(network))

@@ -8,7 +8,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 
@@ -16,6 +16,7 @@ from slth.errors import ArgumentError, DataError, TrainingError
 from slth.learn.checkpoint import below, rng_state, set_rng_state, under
 from slth.learn.datasets import Dataset
 
+Network = TypeVar("Network", bound=torch.nn.Module)
 OptimiserFactory = Callable[[list[torch.nn.Parameter]], torch.optim.Optimizer]
 
 OPTIMISERS = ("adam", "adamw", "sgd")
@@ -202,6 +203,13 @@ def derive(seed: int, *path: str | int) -> int:
     """A seed of 63 bits of its own for every use: what a seed and a path of names and numbers hash to."""
     text = "/".join(["slth.learn", str(seed), *map(str, path)])
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1
+
+
+def make_seeded(factory: Callable[[], Network], seed: int) -> Network:
+    """What a function makes with torch's generator seeded, which is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return factory()
 
 
 class Training:

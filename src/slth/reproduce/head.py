@@ -112,14 +112,10 @@ def _positions(data: Data, seed: int, stream: int, images: int | None) -> Data:
 
 
 def _train(run: Run, activation: str, widths: Sequence[int], part: Data, epochs: int) -> torch.nn.Sequential:
-    import torch
-
-    from slth.learn.training import Examples, Recipe, Training
+    from slth.learn.training import Examples, Recipe, Training, make_seeded
 
     assert part.labels is not None
-    with torch.random.fork_rng():
-        torch.manual_seed(run.seed)
-        network = perceptron(activation, widths)
+    network = make_seeded(lambda: perceptron(activation, widths), run.seed)
     recipe = Recipe(epochs=epochs, learning_rate=run.settings["rate"])
     Training(network, Examples(part.inputs.flatten(1).float(), part.labels), recipe, run.seed).run()
     return network.eval()
