@@ -9,7 +9,7 @@ import typer
 
 from slth.commands.options import Json, Quiet, Threads, check_seed, set_threads
 from slth.commands.screen import print_json, print_table, progress_bar
-from slth.errors import ArgumentError
+from slth.errors import ArgumentError, SlthError
 
 if TYPE_CHECKING:
     from slth.reproduce.perform import Report
@@ -46,20 +46,33 @@ def reproduce(
     from slth.reproduce.perform import reproduce as perform
 
     reports: list[Report] = []
+    failed: list[str] = []
     for each in names:
-        with progress_bar(not quiet) as bar:
-            found = perform(
-                each, output, scale=scale, seed=seed, data=data, again=again,
-                progress=lambda what, done, total, each=each: bar.update(f"{each}, {what}", done, total),  # type: ignore[misc]
-            )  # fmt: skip
+        try:
+            with progress_bar(not quiet) as bar:
+                found = perform(
+                    each, output, scale=scale, seed=seed, data=data, again=again,
+                    progress=lambda what, done, total, each=each: bar.update(f"{each}, {what}", done, total),  # type: ignore[misc]
+                )  # fmt: skip
+        except SlthError as error:
+            if not every:
+                raise
+            typer.echo(f"error: {each}: {error}", err=True)
+            failed.append(each)
+            continue
         reports.append(found)
         if not json and not quiet:
             _show(found)
+    if not reports:
+        raise ArgumentError("--all", "no experiment that could be run", "what the errors above name")
     path = page.write(output)
     if json:
         print_json({"results": [report.result | {"cached": report.cached} for report in reports], "page": str(path)})
     elif not quiet:
         typer.echo(f"page: {path}")
+    if failed:
+        got = f"{len(failed)} of {len(names)} experiments that could not be run: {', '.join(failed)}"
+        raise ArgumentError("--all", got, "what the errors above name", "the same command then, which keeps the others")
 
 
 def _list(json: bool) -> None:

@@ -293,8 +293,8 @@ def _check_fit(samples: Samples, masks: Tensor, how: Descent) -> None:
         raise ArgumentError("folds", f"{how.folds} of {n_samples} samples", "at least one sample a fold")
 
 
-def refuse_divergence(state: State, how: Descent, first_trial: int = 0) -> None:
-    """Make an error of a descent that diverged.
+def refuse_divergence(state: State, how: Descent, first_trial: int = 0, name: str = "trial") -> None:
+    """Make an error of a descent that diverged; ``name`` is what the trials are called.
 
     Raises
     ------
@@ -306,5 +306,5 @@ def refuse_divergence(state: State, how: Descent, first_trial: int = 0) -> None:
         trial = int(diverged[0, 0])
         step = int(state.steps[trial])
         loss, first = float(state.losses[trial, step]), float(state.losses[trial, 0])
-        got = f"{how.step_size:g}, with which trial {first_trial + trial} diverged: loss {loss:.3g} at step {step}"
+        got = f"{how.step_size:g}, with which {name} {first_trial + trial} diverged: loss {loss:.3g} at step {step}"
         raise ArgumentError("step_size", f"{got}, {first:.3g} at first", "a smaller step", f"{how.step_size / 10:g}")

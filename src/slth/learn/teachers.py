@@ -88,6 +88,7 @@ class Samples:
     inputs : (trial, sample, input)
         The trial axis may be 1: all trials share them.
     labels : (trial, sample)
+        So it may be here.
     signal : (trial,)
         E_y = √(mean g²); what a noise level is relative to.
     """
@@ -108,7 +109,8 @@ class Samples:
             got = f"shape {tuple(self.inputs.shape)}"
             raise DataError("inputs", got, "(trial, sample, input), none of them 0")
         n_trials, n_samples, _ = self.inputs.shape
-        if self.labels.ndim != 2 or self.labels.shape[1] != n_samples or len(self.labels) not in (1, n_trials):
+        fits = self.labels.ndim == 2 and self.labels.shape[1] == n_samples
+        if not fits or (n_trials > 1 and len(self.labels) not in (1, n_trials)):
             got = f"shape {tuple(self.labels.shape)}"
             raise DataError("labels", got, f"({n_trials} trials, {n_samples} samples), one label a sample")
         for name, values in (("inputs", self.inputs), ("labels", self.labels)):

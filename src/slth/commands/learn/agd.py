@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from slth.commands.learn.classes import Run, learn_data
 from slth.commands.learn.common import Device, Output, Resume, Seed, prepare, stoppable
 from slth.commands.options import Json, Quiet, Threads
 from slth.commands.screen import print_json, progress_bar
@@ -17,26 +18,51 @@ if TYPE_CHECKING:
     from slth.learn.descent import Descent
     from slth.learn.trials import Outcome, Setting
 
+TEACHERS_OPTIONS = {
+    "inputs": "--inputs",
+    "kept": "--kept",
+    "student_kept": "--student-kept",
+    "samples": "--samples",
+    "noise": "--noise",
+    "binary": "--binary",
+    "radius": "--radius",
+    "init": "--init",
+    "inside": "--inside",
+    "trials": "--trials",
+    "folds": "--folds",
+    "curvature": "--curvature",
+}
+"""What says something of teachers, which --data takes the place of."""
+
 Kept = Annotated[str, typer.Option("--kept", metavar="R", help="Of a teacher's neuron, or R,R of each.")]
-Wider = Annotated[str | None, typer.Option("--student-kept", metavar="R", help="Of a student's. Default: the same.")]
+Wider = Annotated[str | None, typer.Option("--student-kept", metavar="R", hidden=True)]
+Neurons = Annotated[int | None, typer.Option(metavar="K", help="Of teacher and student (3), or of each class (20).")]
+Classes = Annotated[str | None, typer.Option("--data", metavar="DATA", help="Labelled data instead of teachers.")]
+Density = Annotated[float | None, typer.Option("--density", metavar="D", help="With --data: kept by pruning (0.2).")]
+StepSize = Annotated[float | None, typer.Option(metavar="H", help="eta (0.5; with --data K).")]
+Momentum = Annotated[float | None, typer.Option(metavar="B", help="beta (0.2; with --data 0.95); 0: gradient descent.")]
+Iterations = Annotated[int | None, typer.Option(metavar="N", help="At most (10000; with --data 300).")]
 
 
 def agd(
+    context: typer.Context,
     output: Output,
-    neurons: Annotated[int, typer.Option(metavar="K", help="Of the teacher and the student.")] = 3,
+    data: Classes = None,
+    density: Density = None,
+    neurons: Neurons = None,
     inputs: Annotated[int, typer.Option(metavar="D", help="All of them.")] = 50,
     kept: Kept = "10",
     student_kept: Wider = None,
     samples: Annotated[int, typer.Option(metavar="N", help="Labelled.")] = 1000,
-    noise: Annotated[float, typer.Option(metavar="S", help="Of labels, relative to their size.")] = 0.0,
+    noise: Annotated[float, typer.Option(metavar="S", hidden=True)] = 0.0,
     binary: Annotated[bool, typer.Option("--binary", help="Labels 0 and 1, cross-entropy, sigmoids.")] = False,
     radius: Annotated[float, typer.Option(metavar="L", help="Of the start, relative; or --init tensor.")] = 0.5,
     init: Annotated[str, typer.Option(metavar="random|tensor", hidden=True)] = "random",
     inside: Annotated[bool, typer.Option("--inside", hidden=True)] = False,
     trials: Annotated[int, typer.Option(metavar="T", help="Independent runs.")] = 10,
-    step_size: Annotated[float, typer.Option(metavar="H", help="eta.")] = 0.5,
-    momentum: Annotated[float, typer.Option(metavar="B", help="beta; 0: gradient descent.")] = 0.2,
-    iterations: Annotated[int, typer.Option(metavar="N", help="At most.")] = 10_000,
+    step_size: StepSize = None,
+    momentum: Momentum = None,
+    iterations: Iterations = None,
     tolerance: Annotated[float, typer.Option(metavar="T", hidden=True)] = 1e-8,
     folds: Annotated[int, typer.Option(metavar="N", hidden=True)] = 1,
     curvature: Annotated[bool, typer.Option("--curvature", hidden=True)] = False,
@@ -47,17 +73,23 @@ def agd(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Learn sparse teachers by accelerated gradient descent, many at once."""
-    checkpoint = prepare(output, "", seed, threads)
-    from slth.files import write_atomically
-    from slth.learn.descent import Descent
-    from slth.learn.training import find_device
-    from slth.learn.trials import Setting, run_trials
-
+    """Learn sparse teachers, or labelled data, by accelerated gradient descent."""
+    checkpoint = prepare(output, data or "", seed, threads)
+    run = Run(output, checkpoint, seed, device, threads, resume, json, quiet)
+    asked = {"step_size": step_size, "momentum": momentum, "iterations": iterations, "neurons": neurons}
+    if data is not None:
+        _refuse_teachers(context)
+        learn_data(data, asked | {"density": density, "tolerance": tolerance}, run)
+        return
+    if density is not None:
+        raise ArgumentError("--density", f"{density:g} without --data", "data", "--kept, the inputs of a neuron")
     if curvature and binary:
         raise ArgumentError("--curvature", "--binary besides", "the square loss, whose Hessian it is of")
+    from slth.learn.descent import Descent
+    from slth.learn.trials import Setting
+
     setting = Setting(
-        neurons=neurons,
+        neurons=3 if neurons is None else neurons,
         inputs=inputs,
         kept=_sizes("--kept", kept),
         samples=samples,
@@ -68,30 +100,48 @@ def agd(
         binary=binary,
         init=init,
     )
-    how = Descent(step_size, momentum, iterations, tolerance, folds)
-    with stoppable(checkpoint), progress_bar(not quiet) as bar:
+    numbers: dict[str, Any] = {name: asked[name] for name in ("step_size", "momentum", "iterations")}
+    how = Descent(tolerance=tolerance, folds=folds, **{k: value for k, value in numbers.items() if value is not None})
+    _learn_teachers(setting, how, trials, curvature, run)
+
+
+def _refuse_teachers(context: typer.Context) -> None:
+    """Refuse what --data leaves no sense."""
+    for name, option in TEACHERS_OPTIONS.items():
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise ArgumentError(option, "--data besides", "one of them: data take the place of teachers")
+
+
+def _learn_teachers(setting: Setting, how: Descent, trials: int, curvature: bool, run: Run) -> None:
+    from slth.files import write_atomically
+    from slth.learn.training import find_device
+    from slth.learn.trials import run_trials
+
+    device = str(find_device(run.device))
+    with stoppable(run.checkpoint), progress_bar(not run.quiet) as bar:
         outcome = run_trials(
             setting,
             trials,
             how,
-            seed=seed,
-            device=str(find_device(device)),
-            threads=threads,
-            checkpoint=checkpoint,
-            resume=resume,
+            seed=run.seed,
+            device=device,
+            threads=run.threads,
+            checkpoint=run.checkpoint,
+            resume=run.resume,
             on_progress=lambda done, total: bar.update("steps", done, total),
         )
-    facts = _facts(outcome, setting, how, seed)
+    facts = _facts(outcome, setting, how, run.seed)
     if curvature:
-        facts |= _curvature(outcome, setting, str(find_device(device)))
-    size = write_atomically(output, _file(outcome, facts))
-    checkpoint.unlink(missing_ok=True)
-    if json:
-        print_json(facts | {"seconds": outcome.seconds, "output": str(output)})
-    elif not quiet:
+        facts |= _curvature(outcome, setting, device)
+    size = write_atomically(run.output, _file(outcome, facts))
+    run.checkpoint.unlink(missing_ok=True)
+    if run.json:
+        print_json(facts | {"seconds": outcome.seconds, "output": str(run.output)})
+    elif not run.quiet:
         for line in _lines(facts, outcome):
             typer.echo(line)
-        typer.echo(f"{outcome.seconds:.1f} s, {size:,} bytes in {output}")
+        typer.echo(f"{outcome.seconds:.1f} s, {size:,} bytes in {run.output}")
 
 
 def _sizes(where: str, text: str) -> int | tuple[int, ...]:
@@ -112,6 +162,7 @@ def _facts(outcome: Outcome, setting: Setting, how: Descent, seed: int) -> dict[
     return {
         "setting": asdict(setting) | {"trials": len(state.steps), "seed": seed},
         "descent": asdict(how),
+        "density": float(outcome.masks.double().mean()),
         "error": state.final_errors.tolist(),
         "success": float(outcome.successes.double().mean()),
         "rate": rates.rate.tolist(),
