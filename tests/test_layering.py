@@ -16,7 +16,7 @@ ROOT = Path(slth.__file__).parent
 
 ORDER = [
     *("errors", "imports", "files", "container", "threads", "memory", "activations"),
-    *("network", "domain", "data"),
+    *("network", "domain", "places", "data"),
     *("bounds", "source"),
     "plan",
     "mask",

@@ -11,15 +11,16 @@ from typing import Any
 
 import pytest
 
+from command_line import slth
 from conftest import SHARED
 from slth.errors import ArgumentError, DataError, OutputError
+from slth.places import DATA, locate
 from slth.reproduce import page
 from slth.reproduce.comparison import Comparison, Verdict, at_most, compare
 from slth.reproduce.experiment import SCALES, Experiment, Row, Scale
 from slth.reproduce.perform import reproduce
 from slth.reproduce.registry import EXPERIMENTS, find
 from slth.reproduce.run import Run
-from slth.reproduce.sources import DATA, locate
 
 TINY: dict[str, Mapping[str, Any]] = {
     "malach/widths": {"width": [5, 10], "eps": [0.1, 0.01]},
@@ -36,7 +37,7 @@ TINY: dict[str, Mapping[str, Any]] = {
     "burkholz/table-1": {
         "activations": ["tanh"],
         "rounds": 1,
-        "epochs": 1,
+        "recipe": {"epochs": 1},
         "base_set_size": 8,
         "eps": 1.0,
         "images": 600,
@@ -186,6 +187,30 @@ def test_a_folder_with_other_files_is_left_alone(tmp_path: Path, put: Callable[[
 def test_the_nearest_name_is_suggested(name: str, near: str) -> None:
     with pytest.raises(ArgumentError, match=near):
         find(name)
+
+
+def test_one_experiment_that_cannot_run_does_not_stop_the_others(
+    tmp_path: Path, put: Callable[[Experiment], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(counting([]))
+    keep = {name: one for name, one in EXPERIMENTS.items() if name in ("dacunha/fig-3", "test/counting")}
+    for name in set(EXPERIMENTS) - set(keep):
+        monkeypatch.delitem(EXPERIMENTS, name)
+    (tmp_path / "nothing").mkdir()
+    result = slth("reproduce", "--all", "-o", "out", "--data", "nothing", cwd=tmp_path)
+    assert result.status == 2 and (tmp_path / "out" / "report.html").exists()
+    assert result.err.count("\n") == 2 and "dacunha/fig-3" in result.err and "1 of 2 experiments" in result.err
+    assert "test/counting" in result.out and not (tmp_path / "out" / "dacunha").exists()
+    monkeypatch.delitem(EXPERIMENTS, "test/counting")
+    result = slth("reproduce", "--all", "-o", "none", "--data", "nothing", cwd=tmp_path)
+    assert result.status == 2 and result.out == "" and not (tmp_path / "none").exists()
+
+
+def test_the_setting_that_differs_is_named(tmp_path: Path, put: Callable[[Experiment], None]) -> None:
+    put(counting([]))
+    reproduce("test/counting", tmp_path)
+    with pytest.raises(OutputError, match="its factor is 1, not 2"):
+        reproduce("test/counting", tmp_path, settings={"factor": 2})
 
 
 def test_scales_and_settings_that_do_not_exist_are_refused(tmp_path: Path) -> None:

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from slth.data import Data
+from slth.places import sought
 from slth.reproduce import beyond, head
 from slth.reproduce.comparison import Verdict
 from slth.reproduce.experiment import Row
 from slth.reproduce.run import Run
-from slth.reproduce.sources import sought
 from slth.reproduce.statistics import share_margin
 
 

@@ -221,9 +221,10 @@ def scaled(path: Path, shape: tuple[int, ...], scaling: Scaling | None, limit: i
     """
     import torch
 
-    from slth.data import Data, load_data
+    from slth.data import Data
+    from slth.learn.datasets import load_test_part
 
-    read = load_data(path)
+    read = load_test_part(str(path))
     inputs = read.inputs_for(shape)[:limit]
     if scaling is not None:
         mean, std = (torch.tensor(part, dtype=torch.float64) for part in scaling.numbers)

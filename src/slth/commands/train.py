@@ -14,7 +14,9 @@ from slth.errors import ArgumentError
 
 def train(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="The .safetensors file to write.")],
-    data: Annotated[str, typer.Option(metavar="DATA", help="digits, a folder of IDX files, or an .npz.")] = "digits",
+    data: Annotated[
+        str, typer.Option(metavar="DATA", help="digits, mnist, a folder of IDX files, or an .npz.")
+    ] = "digits",
     hidden: Annotated[str, typer.Option(metavar="N,N", help="Widths of the hidden layers.")] = "300,100",
     epochs: Annotated[int, typer.Option(metavar="N", help="Passes over the training part.")] = 8,
     seed: Annotated[int, typer.Option(metavar="S", help="Of the training.")] = 0,

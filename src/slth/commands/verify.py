@@ -44,7 +44,7 @@ def verify(
     activation: Activation = "relu",
     input_shape: InputShape = None,
     data: Annotated[
-        Path | None, typer.Option(metavar="DIR|NPZ", help="IDX folder (test part) or .npz of x, y.")
+        Path | None, typer.Option(metavar="DATA", help="Test part of a folder or .npz, digits, mnist, PKG.MOD:FN.")
     ] = None,
     domain: DomainOption = None,
     eps: Annotated[float | None, typer.Option(metavar="E", help="Output error that must be proved.")] = None,
@@ -89,9 +89,9 @@ def verify(
         scaling = None if mean is None or std is None else Scaling(mean, std)
         return _check_again(certificate, loaded, examined or own_network(loaded), data, scaling, seed, json, quiet)
     from slth.certify.verify import verify as check
-    from slth.data import load_data
+    from slth.learn.datasets import load_test_part
 
-    labelled = None if data is None else load_data(data)
+    labelled = None if data is None else load_test_part(str(data))
     with progress_bar(not quiet) as bar:
         result = check(
             loaded, examined, domain, data=labelled, eps=eps, seed=seed, method=method, on_progress=bar.update

@@ -19,6 +19,7 @@ from slth.data import Data, has_parts, held_out, load_data, load_digits
 from slth.errors import DataError, SlthError
 from slth.files import reason
 from slth.imports import import_object
+from slth.places import resolve
 
 NAMES = ("x_train", "y_train", "x_test", "y_test")
 _NEED = "x_train, y_train, x_test and y_test, or x and y of which every fifth is a test input"
@@ -103,7 +104,8 @@ def load_dataset(reference: str) -> Dataset:
     Parameters
     ----------
     reference : str
-        ``digits`` (scikit-learn's), a folder of IDX files under MNIST's names, a folder of ``x_train.npy``,
+        ``digits`` (scikit-learn's), ``mnist`` or ``fashion-mnist`` where :mod:`slth.places` looks for them, a folder
+        of IDX files under MNIST's names, a folder of ``x_train.npy``,
         ``y_train.npy``, ``x_test.npy`` and ``y_test.npy`` (or ``x.npy`` and ``y.npy``), an ``.npz`` with such
         arrays, or ``package.module:function``, which returns them: four, two pairs, one pair, or a dict by those names.
 
@@ -116,10 +118,25 @@ def load_dataset(reference: str) -> Dataset:
     """
     if _is_function(reference):
         return _from_function(reference)
+    reference = resolve(reference)
     path = Path(reference)
     if reference != "digits" and path.is_dir() and any(path.glob("*.npy")):
         return from_arrays(_npy_folder(path), str(path))
     return Dataset.of(*split_data(reference))
+
+
+def load_test_part(reference: str) -> Data:
+    """The test part of data by name; all of an ``.npz`` of x and y, which may have no labels.
+
+    Raises
+    ------
+    DataError, ArgumentError
+        As :func:`load_dataset`.
+    """
+    reference = resolve(reference)
+    path = Path(reference)
+    named = reference == "digits" or _is_function(reference) or (path.is_dir() and any(path.glob("*.npy")))
+    return load_dataset(reference).test if named and not path.is_file() else load_data(path)
 
 
 def split_data(reference: str) -> tuple[Data, Data]:
@@ -134,6 +151,7 @@ def split_data(reference: str) -> tuple[Data, Data]:
     """
     if reference == "digits":
         return _hold_out(Data.build(*load_digits(), reference))
+    reference = resolve(reference)
     path = Path(reference)
     if has_parts(path):
         return load_data(path, "train"), load_data(path, "test")

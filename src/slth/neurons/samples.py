@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from slth.data import Data, has_parts, held_out, load_arrays, load_digits
 from slth.errors import ArgumentError, DataError
 from slth.neurons.classes import Label, class_numbers, from_one_hot, names_of
+from slth.places import resolve
 
 CLASSIFICATION, REGRESSION = "classification", "regression"
 TASKS = (CLASSIFICATION, REGRESSION)
@@ -148,6 +149,7 @@ def read_samples(
     DataError
         If they cannot be read, or have no labels.
     """
+    reference = resolve(reference)
     path = Path(reference)
     if reference != "digits" and has_parts(path):
         train = _build(*load_arrays(path, "train"), task, n_outputs, reference, names)

@@ -336,7 +336,7 @@ EXPERIMENTS = (
         name="beyond/calibration",
         shows="How large base sets must be: success against m for four laws, one target and all, and the constants.",
         scales={
-            "quick": Scale(1, _CALIBRATION | {"draws": 400, "largest": 24}),
+            "quick": Scale(0.2, _CALIBRATION | {"draws": 400, "largest": 24}),
             "paper": Scale(30, _CALIBRATION | {"draws": 10_000, "largest": 26}),
         },
         rows=_calibration,

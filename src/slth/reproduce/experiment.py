@@ -56,7 +56,7 @@ class Experiment:
     draw : callable, optional
         Draws the rows into a figure, with the paper's axes.
     data : tuple of str
-        Data sets that it needs: names of :data:`slth.reproduce.sources.DATA`.
+        Data sets that it needs: names of :data:`slth.places.DATA`.
     optional : tuple of str
         Data sets that it takes where they are at hand.
     version : int

@@ -94,7 +94,7 @@ EXPERIMENTS = (
         name="pensia/table",
         shows="A two-layer 784-500-10 network on MNIST, 21 variables a weight, each within 0.01: accuracy, size, time.",
         scales={
-            "quick": Scale(0.5, _SETTINGS | {"epochs": 3, "draws": 1}),
+            "quick": Scale(0.2, _SETTINGS | {"epochs": 3, "draws": 1}),
             "paper": Scale(5, _SETTINGS | {"epochs": 8, "draws": 5}),
         },
         rows=_table,

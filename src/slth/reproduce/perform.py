@@ -12,10 +12,10 @@ from typing import Any
 
 from slth.errors import ArgumentError
 from slth.files import write_atomically
+from slth.places import digest, locate, sought
 from slth.reproduce.experiment import SCALES, Experiment
 from slth.reproduce.registry import find
 from slth.reproduce.run import Progress, Run
-from slth.reproduce.sources import digest, locate, sought
 from slth.reproduce.store import Folder
 
 

@@ -135,7 +135,11 @@ def _read(path: Path) -> dict[str, Any]:
 def _differing(there: dict[str, Any], wanted: dict[str, Any]) -> str:
     """The first entry that differs, in words."""
     for key in wanted:
-        if there.get(key) != wanted[key]:
+        old, new = there.get(key), wanted[key]
+        if isinstance(old, dict) and isinstance(new, dict) and old != new:
+            inner = next(name for name in [*new, *old] if old.get(name) != new.get(name))
+            return f"its {inner} is {_short(old.get(inner))}, not {_short(new.get(inner))}"
+        if old != new:
             return f"its {key} is {_short(there.get(key))}, not {_short(wanted[key])}"
     return "another version"
 

@@ -15,7 +15,7 @@ from slth.files import check_writable
 
 Output = Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="The .safetensors file to write.")]
 DataOption = Annotated[
-    str, typer.Option("--data", metavar="DATA", help="digits, folder of IDX or .npy, .npz, or PKG.MOD:FN.")
+    str, typer.Option("--data", metavar="DATA", help="digits, mnist, folder (IDX, .npy), .npz, PKG.MOD:FN.")
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from OUT.checkpoint, if there is one.")]
 Device = Annotated[str | None, typer.Option(metavar="NAME", help="cpu or cuda. Default: cuda if there is one.")]

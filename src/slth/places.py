@@ -1,4 +1,4 @@
-"""The data sets and trained networks that experiments need: where they are looked for, and how to get them."""
+"""Data sets and trained networks that go by a name: where they are looked for, and how to get them."""
 
 from __future__ import annotations
 
@@ -49,6 +49,9 @@ DATA = {
 }
 """By name; the name is the folder or, with an ending, the file."""
 
+NAMES = ("mnist", "fashion-mnist")
+"""What stands for a folder wherever data are asked for."""
+
 VARIABLE = "SLTH_DATA"
 
 
@@ -59,6 +62,23 @@ def folders(given: Path | None) -> list[Path]:
     named = os.environ.get(VARIABLE)
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "slth"
     return [*([Path(named)] if named else []), Path("data"), Path("../shared/data"), cache]
+
+
+def resolve(reference: str) -> str:
+    """What was given as data; or the folder of the data set that it names, if there is no such file.
+
+    Raises
+    ------
+    DataError
+        If it is such a name, and the data are nowhere.
+    """
+    if reference not in NAMES or Path(reference).exists():
+        return reference
+    try:
+        return str(locate(reference))
+    except DataError as error:
+        remedy = f"--data FOLDER, which holds these files, or {VARIABLE}=FOLDER, which holds {reference}/"
+        raise DataError(error.where, error.got, error.need, remedy) from None
 
 
 def locate(name: str, given: Path | None = None) -> Path:
