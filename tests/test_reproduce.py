@@ -15,7 +15,7 @@ from command_line import slth
 from conftest import SHARED
 from slth.errors import ArgumentError, DataError, OutputError
 from slth.places import DATA, locate
-from slth.reproduce import page
+from slth.reproduce import markdown, page
 from slth.reproduce.comparison import Comparison, Verdict, at_most, compare
 from slth.reproduce.experiment import SCALES, Experiment, Row, Scale
 from slth.reproduce.perform import reproduce
@@ -248,6 +248,15 @@ def test_the_page_shows_every_number_and_loads_nothing(tmp_path: Path) -> None:
     assert text.count("<img") == 1 and not re.search(r'(src|href)="(?!data:|#)', text)
     for verdict in Verdict:
         assert verdict.value in text
+
+
+def test_the_markdown_has_every_comparison_with_the_paper(tmp_path: Path) -> None:
+    report = reproduce("orseau/examples", tmp_path)
+    text = markdown.write(tmp_path).read_text()
+    compared = [one for one in report.result["comparisons"] if one["verdict"] != "not comparable"]
+    rows = [line for line in text.splitlines() if line.startswith("| ") and line.count(" | ") == 4]
+    assert len(rows) == len(compared) + 1 and all(any(one["quantity"] in row for row in rows) for one in compared)
+    assert "| `orseau/examples` | quick, 0 | 5 | 0 | 4 |" in text and "4 numbers without" in text
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ def reproduce(
     names = list(EXPERIMENTS) if every else [find(name).name]
     check_seed(seed)
     set_threads(threads)
-    from slth.reproduce import page
+    from slth.reproduce import markdown, page
     from slth.reproduce.perform import reproduce as perform
 
     reports: list[Report] = []
@@ -66,6 +66,7 @@ def reproduce(
     if not reports:
         raise ArgumentError("--all", "no experiment that could be run", "what the errors above name")
     path = page.write(output)
+    markdown.write(output)
     if json:
         print_json({"results": [report.result | {"cached": report.cached} for report in reports], "page": str(path)})
     elif not quiet:

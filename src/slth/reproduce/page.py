@@ -22,11 +22,16 @@ _COLUMNS = ("quantity", "paper", "ours", "interval", "verdict")
 
 def write(root: Path) -> Path:
     """Write ``report.html`` of all finished experiments in a folder; returns its path."""
+    path = root / "report.html"
+    write_atomically(path, render(in_order(root)).encode())
+    return path
+
+
+def in_order(root: Path) -> list[tuple[dict[str, Any], Path]]:
+    """All finished results in a folder with their folders, in the order of the list of experiments."""
     results = {result["name"]: (result, path) for result, path in finished(root)}
     names = [name for name in EXPERIMENTS if name in results] + sorted(set(results) - set(EXPERIMENTS))
-    path = root / "report.html"
-    write_atomically(path, render([results[name] for name in names]).encode())
-    return path
+    return [results[name] for name in names]
 
 
 def render(results: list[tuple[dict[str, Any], Path]]) -> str:
