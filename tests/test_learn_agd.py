@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import fields, replace
 from pathlib import Path
@@ -9,13 +10,14 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
 from slth.bounds.zhang import folds
 from slth.errors import ArgumentError, CheckpointError, DataError, MismatchError
 from slth.learn.descent import Descent, State, descend, refuse_divergence
+from slth.learn.pruning import prune_to_teacher
 from slth.learn.rates import fit_rates
 from slth.learn.risk import risk
 from slth.learn.teachers import Samples, Teachers, draw_samples, draw_students, draw_teachers, random_starts
@@ -137,6 +139,8 @@ def test_gradient_is_the_difference_quotient(seed: int, kinds: tuple[str, str], 
     direction = torch.randn(start.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
     sums, moved = (torch.bmm(w, samples.inputs.transpose(1, 2)) for w in (start, direction))
     h = min(1e-4, 0.5 * float((sums / moved).abs().min()))
+    # Below, rounding of the risks alone is more than the tolerance.
+    assume(h > 1e-8)
 
     def value(t: float) -> float:
         args = (samples.inputs, samples.labels)
@@ -144,7 +148,7 @@ def test_gradient_is_the_difference_quotient(seed: int, kinds: tuple[str, str], 
 
     _, gradient = risk(start, samples.inputs, samples.labels, loss=loss, activation=activation)
     quotient = (value(h) - value(-h)) / (2 * h)
-    assert float((gradient * direction).sum()) == pytest.approx(quotient, abs=max(1e-6, 1e-14 / h))
+    assert float((gradient * direction).sum()) == pytest.approx(quotient, rel=0, abs=1e-6)
 
 
 @settings(max_examples=15)
@@ -194,6 +198,39 @@ def test_shared_inputs_are_those_of_every_trial(engine: str) -> None:
     state = descend(samples, twice[0], twice[1], Descent(iterations=9), truth=twice[2], engine=engine)
     alone = descend(samples, masks, start * 0.9, Descent(iterations=9), truth=teachers.weights, engine=engine)
     torch.testing.assert_close(state.weights, alone.weights.expand(2, -1, -1))
+    rows = Samples(samples.inputs, torch.cat([samples.labels, samples.labels**2]), samples.signal)
+    state = descend(rows, twice[0], twice[1], Descent(iterations=9, folds=9), engine=engine)
+    for trial in range(2):
+        one = Samples(samples.inputs, rows.labels[trial : trial + 1], samples.signal)
+        alone = descend(one, masks, start * 0.9, Descent(iterations=9, folds=9), engine=engine)
+        torch.testing.assert_close(state.weights[trial], alone.weights[0])
+        torch.testing.assert_close(state.losses[trial], alone.losses[0])
+    with pytest.raises(MismatchError, match="labels: got 2 rows for 3 trials"):
+        descend(rows, masks.expand(3, -1, -1), start.expand(3, -1, -1), engine=engine)
+
+
+@settings(max_examples=20)
+@given(
+    st.integers(0, 10**6),
+    st.integers(1, 40),
+    st.sampled_from([0.0, 0.5, 0.999]),
+    st.sampled_from([0.1, 5.0, 50.0, 1e5]),
+    st.booleans(),
+    st.booleans(),
+)
+def test_engines_agree_however_the_trials_end(
+    seed: int, n_samples: int, momentum: float, step: float, binary: bool, shared: bool
+) -> None:
+    teachers, masks, samples, start = problem(3, 2, 4, (1, 3), (2, 4), n_samples, seed, binary)
+    if shared:
+        samples = Samples(samples.inputs[:1], samples.labels, samples.signal)
+    kinds = ("cross-entropy", "sigmoid") if binary else ("square", "relu")
+    how = Descent(step, momentum, 6, 1e-3, 1, *kinds)
+    first, second = (descend(samples, masks, start, how, truth=teachers.weights, engine=name) for name in ENGINES)
+    assert first.states == second.states
+    for each in ("weights", "previous", "steps", "errors", "losses", "changes"):
+        one, other = getattr(first, each), getattr(second, each)
+        torch.testing.assert_close(one, other, rtol=1e-7, atol=1e-12, equal_nan=True)
 
 
 class KillError(Exception):
@@ -269,16 +306,49 @@ def test_noiseless_descent_is_linear_and_faster_with_momentum_and_fewer_weights(
 
 
 def test_error_is_proportional_to_the_noise_and_grows_with_the_weights() -> None:
-    """Z8."""
+    """Z8: over two decades of noise, to 5 percent."""
     ratios: dict[int, list[float]] = {}
-    for kept in (4, 16, 32):
-        for noise in (1e-3, 1e-2):
-            outcome = run_trials(Setting(3, 40, kept, 500, noise=noise), 6, Descent(5.0, tolerance=1e-6), seed=3)
+    for kept in (4, 12, 30):
+        for noise in (1e-3, 1e-2, 1e-1):
+            outcome = run_trials(Setting(3, 40, kept, 1000, noise=noise), 4, Descent(5.0, tolerance=1e-6), seed=3)
             ratios.setdefault(kept, []).append(float(outcome.errors.mean()) / noise)
-    for small, large in ratios.values():
-        assert small == pytest.approx(large, rel=0.1)
-    means = [sum(pair) for pair in ratios.values()]
-    assert means == sorted(means)
+    for each in ratios.values():
+        assert max(each) < 1.05 * min(each)
+    lists = list(ratios.values())
+    assert all(max(few) < min(many) for few, many in itertools.pairwise(lists))
+
+
+def test_samples_needed_are_proportional_to_the_weights() -> None:
+    """Z7: N with which half of the trials succeed is c r, to R² > 0.97."""
+    kept, thresholds = (4, 8, 16, 32), []
+    for r in kept:
+        sizes = [n * 3 * r // 8 for n in (9, 10, 11, 12, 14)]
+        shares = [
+            float(run_trials(Setting(3, 40, r, n), 20, Descent(5.0, iterations=2000), seed=1).successes.double().mean())
+            for n in sizes
+        ]
+        assert shares[0] < 0.5 < shares[-1]
+        above = next(i for i, share in enumerate(shares) if share >= 0.5)
+        part = (0.5 - shares[above - 1]) / (shares[above] - shares[above - 1])
+        thresholds.append(sizes[above - 1] + part * (sizes[above] - sizes[above - 1]))
+    x, y = torch.tensor(kept, dtype=torch.float64), torch.tensor(thresholds, dtype=torch.float64)
+    left = (y - x * (x @ y) / (x @ x)).square().sum() / (y - y.mean()).square().sum()
+    assert 1 - float(left) > 0.97
+
+
+def test_the_largest_weights_of_a_dense_student_are_the_teachers() -> None:
+    """Z9: once no weight is off by half the teacher's smallest, as many of the largest are its mask."""
+    setting, met, missed = Setting(3, 20, 5, 900, student_kept=20), 0, 0
+    for iterations in (3, 30, 300, 3000):
+        outcome = run_trials(setting, 4, Descent(1.0, iterations=iterations), seed=2)
+        for trial in range(4):
+            student, teacher = ({"w": each[trial]} for each in (outcome.state.weights, outcome.teachers.weights))
+            found = prune_to_teacher(student, teacher)
+            assert int(found.masks["w"].sum()) == 3 * 5
+            met, missed = met + found.holds, missed + (not found.equal)
+            if found.holds:
+                assert torch.equal(found.masks["w"], outcome.teachers.supports[trial])
+    assert met >= 4 and missed >= 4
 
 
 def test_binary_students_learn_more_from_more_labels() -> None:

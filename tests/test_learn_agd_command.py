@@ -50,6 +50,19 @@ def test_binary_and_noisy_runs(tmp_path: Path) -> None:
     assert facts_of(tmp_path / "a.safetensors")["iterations"] == [9, 9, 9]
 
 
+def test_what_speaks_against_a_result_is_said(tmp_path: Path) -> None:
+    words = ("learn", "agd", *SMALL, "--iterations", 2, "-o", "a.safetensors")
+    few = slth(*words, "--samples", 8, "--init", "tensor", cwd=tmp_path)
+    assert few.status == 0 and "warning: the K-th eigenvalue of M_2" in few.err
+    assert slth(*words, "--samples", 8, "--init", "tensor", "--quiet", cwd=tmp_path).err == ""
+    wide = (*words, "--neurons", 4, "--inputs", 300, "--kept", 300, "--curvature", "--trials", 1)
+    near = slth(*wide, "--samples", 1300, cwd=tmp_path)
+    assert near.status == 0 and "400 products leave eigenvalues of 1 of 1 trials unsettled" in near.err
+    facts = facts_of(tmp_path / "a.safetensors")
+    assert 0 < facts["smallest_residual_times_k2"][0] < 0.01
+    assert slth(*wide, "--samples", 4800, cwd=tmp_path).err == ""
+
+
 def test_resumed_run_writes_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from slth.learn import trials
 
@@ -97,6 +110,7 @@ def test_resumed_run_writes_the_same_bytes(tmp_path: Path, monkeypatch: pytest.M
         (("--folds", 3), "--iterations: got 10000 steps on 3 folds"),
         (("--seed", -1), "seed: got -1"),
         (("--device", "abacus"), "--device: got abacus"),
+        (("--init", "tensor", "--neurons", 4, "--inputs", 3), "--init: got tensor, for 4 neurons of 3 inputs"),
         (("--curvature", "--binary"), "--curvature: got --binary"),
         (("-o", "a.txt"), "--output: got a.txt"),
         (("-o", "missing/a.safetensors"), "a missing folder"),

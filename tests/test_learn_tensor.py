@@ -5,10 +5,13 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator
+from dataclasses import fields
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from slth.errors import ArgumentError, InformationLostError
@@ -16,7 +19,7 @@ from slth.learn import matching, moments
 from slth.learn.descent import Descent, descend
 from slth.learn.moments import ChunkedSamples
 from slth.learn.teachers import draw_samples, draw_teachers
-from slth.learn.tensor_initialisation import recover, tensor_initialisation
+from slth.learn.tensor_initialisation import Conditioning, recover, tensor_initialisation
 from slth.learn.trials import Setting, run_trials
 from slth.learn.views import METHODS, candidates, make_view
 from test_learn_moments import distance, labelled, numbers, sparse
@@ -77,6 +80,23 @@ def test_assignments_of_least_risk(n_neurons: int) -> None:
         outputs = sum(h[:, orders[:, j], j] for j in range(n_neurons)) / n_neurons
         risks = (outputs - samples[1][:, None]).square().mean(0)  # type: ignore[union-attr]
         assert orders[int(risks.argmin())].tolist() == order.tolist()
+
+
+@given(st.integers(0, 10**6), st.integers(1, 5))
+@settings(max_examples=20)
+def test_neurons_of_equal_masks_get_the_nearest_names_and_others_keep_theirs(seed: int, n_neurons: int) -> None:
+    """Beside all orders that leave the masks as they are."""
+    draws = np.random.default_rng(seed)
+    kinds = torch.from_numpy(draws.random((2, 4)) < 0.5)
+    masks = kinds[torch.from_numpy(draws.integers(2, size=(3, n_neurons)))]
+    weights, truth = (numbers(seed + i, 3, n_neurons, 4) * masks for i in (0, 1))
+    named = matching.name_alike(weights, masks, truth)
+    for trial in range(3):
+        orders = [list(order) for order in itertools.permutations(range(n_neurons))]
+        allowed = [order for order in orders if torch.equal(masks[trial][order], masks[trial])]
+        best = min(float((weights[trial][order] - truth[trial]).square().sum()) for order in allowed)
+        assert float((named[trial] - truth[trial]).square().sum()) == pytest.approx(best)
+        assert any(torch.equal(named[trial], weights[trial][order]) for order in allowed)
 
 
 # -- from moments to weights ----------------------------------------------------------------------------------------
@@ -279,10 +299,42 @@ def test_trials_start_from_their_samples() -> None:
     apart = run_trials(setting, 3, Descent(iterations=1), memory_bytes=1)
     torch.testing.assert_close(apart.state.errors, together.state.errors)
     assert float(together.state.errors[:, 0].max()) < 0.5
+    assert together.conditioning is not None and apart.conditioning is not None
+    for each in fields(Conditioning):
+        torch.testing.assert_close(getattr(apart.conditioning, each.name), getattr(together.conditioning, each.name))
+    with pytest.raises(ArgumentError, match=r"init: got tensor, for 4 neurons of 3 inputs"):
+        run_trials(Setting(4, 3, 2, init="tensor"), 1)
     with pytest.raises(ArgumentError, match=r"init.*random or tensor"):
         run_trials(Setting(init="best"), 1)
     with pytest.raises(ArgumentError, match="sigmoids"):
         run_trials(Setting(init="tensor", binary=True), 1)
+
+
+def test_students_of_equal_masks_start_near_their_teachers() -> None:
+    setting = Setting(neurons=3, inputs=8, kept=8, samples=20_000, init="tensor")
+    outcome = run_trials(setting, 3, Descent(iterations=1000))
+    assert float(outcome.state.errors[:, 0].max()) < 0.3 and float(outcome.errors.max()) < 0.01
+
+
+def test_one_neuron_and_one_input() -> None:
+    for n_inputs, kept in ((1, 1), (6, 1), (6, 6)):
+        weights, supports = sparse(1, 1, n_inputs, kept)
+        for support in (None, supports):
+            start = tensor_initialisation(labelled(weights, 20_000, 66), 1, support)
+            assert distance(start.weights, weights) < 0.1 and not start.conditioning.doubts()
+
+
+def test_directions_that_are_missing_are_said() -> None:
+    """Two neurons that read the same input alone: a direction fewer, and no eigenvalue of noise beside it."""
+    weights = torch.tensor([[0.4, 0, 0], [0.3, 0, 0], [0, 0, 0.2]], dtype=torch.float64)
+    start = tensor_initialisation(labelled(weights, 2000, 67), 3, weights != 0)
+    assert float(start.conditioning.gap) == 0.0
+    assert any("eigenvalue of M_2 is 0 times" in doubt for doubt in start.conditioning.doubts())
+    both = torch.stack([weights, torch.eye(3, dtype=torch.float64)])
+    x = numbers(68, 2, 2000, 3)
+    y = torch.stack([(x[n] @ both[n].mT).relu().mean(-1) for n in range(2)])
+    doubts = tensor_initialisation((x, y), 3, both != 0).conditioning.doubts()
+    assert any("(1 of 2 trials)" in doubt for doubt in doubts)
 
 
 def test_too_few_samples_are_said() -> None:

@@ -284,9 +284,11 @@ def _check_fit(samples: Samples, masks: Tensor, how: Descent) -> None:
     trials, n_samples, n_inputs = samples.inputs.shape
     if masks.ndim != 3 or masks.dtype != torch.bool:
         raise MismatchError("masks", f"{masks.dtype} of shape {tuple(masks.shape)}", "bool, (trial, neuron, input)")
-    if masks.shape[2] != n_inputs or trials not in (1, len(masks)) or len(samples.labels) not in (1, len(masks)):
+    if masks.shape[2] != n_inputs or trials not in (1, len(masks)):
         got = f"masks of shape {tuple(masks.shape)} for inputs of shape {tuple(samples.inputs.shape)}"
         raise MismatchError("masks", got, "as many trials and inputs")
+    if len(samples.labels) not in (1, len(masks)):
+        raise MismatchError("labels", f"{len(samples.labels)} rows for {len(masks)} trials", "one row, or one a trial")
     if not bool(masks.any(dim=(1, 2)).all()):
         raise MismatchError("masks", "a student without weights", "at least one in every trial")
     if how.folds > n_samples:

@@ -45,6 +45,11 @@ class Extremes:
     largest_residual: Tensor
     products: int
 
+    def unconverged(self, tolerance: float = TOLERANCE) -> Tensor:
+        """(trial,) bool: a residual is above the tolerance times the largest eigenvalue, so the search ran out."""
+        residual = torch.maximum(self.smallest_residual, self.largest_residual)
+        return residual > tolerance * self.largest.abs()
+
 
 def hessian_extremes(
     weights: Tensor,
@@ -125,8 +130,7 @@ def lanczos(
         basis[:, step + 1] = torch.where(alive[:, None], vector / length.clamp_min(1e-300)[:, None], 0.0)
         if (step + 1) % _LOOK_EVERY == 0 or step + 1 == most_steps or not bool(alive.any()):
             found = _ritz(diagonal[:, : step + 1], beside[:, : step + 1])
-            largest_residual = torch.maximum(found.smallest_residual, found.largest_residual)
-            if bool((largest_residual <= tolerance * found.largest.abs()).all()) or not bool(alive.any()):
+            if not bool(found.unconverged(tolerance).any()) or not bool(alive.any()):
                 break
     return found
 

@@ -1,4 +1,4 @@
-"""Which component is whose neuron's: the assignment of least empirical risk."""
+"""Which component is whose neuron's: the assignment of least empirical risk, and names where that leaves a tie."""
 
 from __future__ import annotations
 
@@ -69,6 +69,24 @@ def least_risk(products: Tensor, with_output: Tensor) -> Tensor:
     else:
         best = np.stack([_exchange(*problem) for problem in zip(quadratic, linear, strict=True)])
     return torch.from_numpy(best).to(with_output.device).reshape(*batch, n_neurons)
+
+
+def name_alike(weights: Tensor, masks: Tensor, truth: Tensor) -> Tensor:
+    """Neurons of equal masks in the order that is nearest to the teacher's, (trial, neuron, input).
+
+    Which of them is which no sample says: outputs and masks stay what they are, only names change, so that
+    ‖W - W*‖ measures the weights and not the names.
+
+    Parameters
+    ----------
+    weights, truth : Tensor (trial, neuron, input)
+        W, zero outside the masks, and W*.
+    masks : Tensor (trial, neuron, input), bool
+    """
+    alike = (masks[:, :, None] == masks[:, None]).all(-1)
+    costs = torch.cdist(weights, truth).square().where(alike, torch.inf).cpu().numpy()
+    order = np.stack([rows[np.argsort(columns)] for rows, columns in map(linear_sum_assignment, costs)])
+    return weights.gather(1, torch.from_numpy(order).to(weights.device)[:, :, None].expand_as(weights))
 
 
 def _risks(

@@ -9,8 +9,8 @@ Methods differ in how they look at x; see :mod:`slth.learn.views`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -25,7 +25,13 @@ from slth.learn.views import LARGEST_CONDITION, METHODS, View, candidates, make_
 
 CONTRACTIONS = ("all", "random")
 LEAST_GAP = 2.0
-"""Eigenvalues of M_2 that ought to be above noise by more than this are (chosen)."""
+"""The K-th eigenvalue of M_2 ought to be so many times the noise (chosen)."""
+
+LARGEST_RESIDUAL = 0.5
+"""Of the small tensor, rank-one terms ought to leave no more (chosen)."""
+
+LARGEST_VIEW = 1e3
+"""A condition number of G_j from which on errors are large (chosen)."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +41,8 @@ class Conditioning:
     Attributes
     ----------
     gap : Tensor (...)
-        K-th over next eigenvalue of M_2 in magnitude; the next is noise alone. Infinite where there is none.
+        K-th over next eigenvalue of M_2 in magnitude; the next is noise alone. Infinite where there is none, and 0
+        where the K-th is 0 as well: fewer than K directions.
     spread : Tensor (...)
         First over K-th eigenvalue of M_2.
     components : Tensor (...)
@@ -53,18 +60,25 @@ class Conditioning:
     views: Tensor
 
     def doubts(self) -> list[str]:
-        """What speaks against the result, in words; empty if nothing does."""
-        found = []
-        if float(self.gap.min()) < LEAST_GAP:
-            found.append(
-                f"the K-th eigenvalue of M_2 is {float(self.gap.min()):.3g} times the next one, which is noise: "
-                "more samples, fewer neurons, or a support"
-            )
-        if float(self.residual.max()) > 0.5:
-            found.append(f"rank-one terms leave {float(self.residual.max()):.3g} of the fourth moment: more samples")
-        if float(self.views.max()) > 1e3:
-            found.append(f"x-tilde's G_j has condition number {float(self.views.max()):.3g}: method='zhong'")
-        return found
+        """What speaks against the result, in words, of the worst trial; empty if nothing does."""
+        worst = (self.gap.min(), self.residual.max(), self.views.max())
+        gap, residual, view = (f"{float(value):.3g}" for value in worst)
+        noise = "which is noise: more samples, fewer neurons, or a support"
+        found = (
+            (self.gap < LEAST_GAP, f"the K-th eigenvalue of M_2 is {gap} times the next one, {noise}"),
+            (self.residual > LARGEST_RESIDUAL, f"rank-one terms leave {residual} of the fourth moment: more samples"),
+            ((self.views > LARGEST_VIEW).any(-1), f"x-tilde's G_j has condition number {view}: method='zhong'"),
+        )
+        return [
+            words if bad.numel() == 1 else f"{words} ({int(bad.sum())} of {bad.numel()} trials)"
+            for bad, words in found
+            if bool(bad.any())
+        ]
+
+    @classmethod
+    def joined(cls, parts: Sequence[Conditioning]) -> Conditioning:
+        """Of trials that were done part after part."""
+        return cls(**{each.name: torch.cat([getattr(part, each.name) for part in parts]) for each in fields(cls)})
 
 
 @dataclass(frozen=True)
@@ -254,7 +268,8 @@ def recover(
     return Recovered(
         vectors=(n_neurons / moments.RELU[1]) * (signs * lengths)[..., None] * directions,
         signs=signs,
-        gap=least / noise,
+        # Nothing over nothing: a direction that is missing.
+        gap=torch.where(least > 0, least / noise, 0.0),
         spread=values[..., :n_neurons].abs().amax(-1) / least,
         components=torch.linalg.cond(units),
         residual=small.residual.to(top.device),

@@ -15,8 +15,9 @@ from slth.errors import ArgumentError
 from slth.learn.checkpoint import EVERY_SECONDS, Checkpoints, Saved
 from slth.learn.descent import Descent, OnProgress, State, descend, first_state, refuse_divergence
 from slth.learn.hessian import MOST_STEPS, Extremes, hessian_extremes
+from slth.learn.matching import name_alike
 from slth.learn.teachers import Samples, Teachers, draw_samples, draw_students, draw_teachers, random_starts
-from slth.learn.tensor_initialisation import tensor_initialisation
+from slth.learn.tensor_initialisation import Conditioning, tensor_initialisation
 
 logger = logging.getLogger(__name__)
 
@@ -93,12 +94,15 @@ class Outcome:
         With weights, errors and all else after the last step.
     seconds : float
         Of the descent and of drawing data, parts before an interruption included.
+    conditioning : Conditioning or None
+        Of starts from moments, and what speaks against them; None of others, and of a run that was resumed.
     """
 
     teachers: Teachers
     masks: Tensor
     state: State
     seconds: float
+    conditioning: Conditioning | None = None
 
     @property
     def errors(self) -> Tensor:
@@ -170,8 +174,9 @@ def run_trials(
     del settings["iterations"]
     keeper = Checkpoints(checkpoint, {**settings, "device": device, "engine": engine or "own"}, every_seconds)
     saved = keeper.load() if resume else None
+    conditioning = None
     if saved is None:
-        starts = _starts(setting, teachers, masks, memory_bytes, device)
+        starts, conditioning = _starts(setting, teachers, masks, memory_bytes, device)
         state = first_state(masks, starts, teachers.weights, how.iterations)
     else:
         state = State.from_tensors(saved.tensors, how.iterations)
@@ -193,28 +198,36 @@ def run_trials(
                 _of_all(on_progress, part, trials, how.iterations),
             )  # fmt: skip
     keeper.save(kept())
-    return Outcome(teachers, masks, state, time.perf_counter() - begin)
+    return Outcome(teachers, masks, state, time.perf_counter() - begin, conditioning)
 
 
-def _starts(setting: Setting, teachers: Teachers, masks: Tensor, memory_bytes: int, device: str) -> Tensor:
+def _starts(
+    setting: Setting, teachers: Teachers, masks: Tensor, memory_bytes: int, device: str
+) -> tuple[Tensor, Conditioning | None]:
     if setting.init == "random":
-        return random_starts(teachers, masks, setting.radius, inside=setting.inside)
+        return random_starts(teachers, masks, setting.radius, inside=setting.inside), None
     if setting.init != "tensor":
         raise ArgumentError("init", repr(setting.init), "random or tensor")
     if setting.binary:
         raise ArgumentError(
             "init", "tensor, of labels 0 and 1 of sigmoids", "labels of ReLUs, whose moments it reads", "random"
         )
-    starts = torch.empty_like(teachers.weights)
+    if setting.neurons > setting.inputs:
+        got = f"tensor, for {setting.neurons} neurons of {setting.inputs} inputs"
+        need = "no more neurons than inputs, as their directions are to be independent"
+        raise ArgumentError("init", got, need, "random")
+    starts, conditions = torch.empty_like(teachers.weights), []
     for part in _parts(setting, teachers.n_trials, memory_bytes):
         _, samples = setting.samples_of(teachers, part)
         found = tensor_initialisation(
             (samples.inputs, samples.labels), setting.neurons, masks[part], device=device, seed=teachers.seed
         )
-        starts[part] = found.weights.to(starts.device)
-        for doubt in found.conditioning.doubts():
-            logger.warning("tensor initialisation: %s", doubt)
-    return starts
+        starts[part] = name_alike(found.weights.to(starts.device), masks[part], teachers.weights[part])
+        conditions.append(found.conditioning)
+    conditioning = Conditioning.joined(conditions)
+    for doubt in conditioning.doubts():
+        logger.warning("tensor initialisation: %s", doubt)
+    return starts, conditioning
 
 
 def _fit(how: Descent, setting: Setting) -> Descent:

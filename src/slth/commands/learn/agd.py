@@ -132,8 +132,10 @@ def _learn_teachers(setting: Setting, how: Descent, trials: int, curvature: bool
             on_progress=lambda done, total: bar.update("steps", done, total),
         )
     facts = _facts(outcome, setting, how, run.seed)
+    doubts = [] if outcome.conditioning is None else outcome.conditioning.doubts()
     if curvature:
-        facts |= _curvature(outcome, setting, device)
+        more, doubt = _curvature(outcome, setting, device)
+        facts, doubts = facts | more, doubts + doubt
     size = write_atomically(run.output, _file(outcome, facts))
     run.checkpoint.unlink(missing_ok=True)
     if run.json:
@@ -142,6 +144,9 @@ def _learn_teachers(setting: Setting, how: Descent, trials: int, curvature: bool
         for line in _lines(facts, outcome):
             typer.echo(line)
         typer.echo(f"{outcome.seconds:.1f} s, {size:,} bytes in {run.output}")
+    if not run.quiet:
+        for doubt in doubts:
+            typer.echo(f"warning: {doubt}", err=True)
 
 
 def _sizes(where: str, text: str) -> int | tuple[int, ...]:
@@ -172,16 +177,24 @@ def _facts(outcome: Outcome, setting: Setting, how: Descent, seed: int) -> dict[
     }
 
 
-def _curvature(outcome: Outcome, setting: Setting, device: str) -> dict[str, Any]:
-    """Extreme eigenvalues of the Hessian at the teachers, times the powers of K of theorem 1."""
+def _curvature(outcome: Outcome, setting: Setting, device: str) -> tuple[dict[str, Any], list[str]]:
+    """Extreme eigenvalues of the Hessian at the teachers, times the powers of K of theorem 1, and doubts."""
     from slth.learn.trials import curvature_at_teachers
 
     found = curvature_at_teachers(setting, outcome, device=device)
     k = setting.neurons
-    return {
+    facts = {
         "smallest_eigenvalue_times_k2": (found.smallest * k**2).tolist(),
         "largest_eigenvalue_times_k": (found.largest * k).tolist(),
+        "smallest_residual_times_k2": (found.smallest_residual * k**2).tolist(),
+        "largest_residual_times_k": (found.largest_residual * k).tolist(),
     }
+    vague = int(found.unconverged().sum())
+    if not vague:
+        return facts, []
+    within = max(facts["smallest_residual_times_k2"])
+    words = f"{found.products} products leave eigenvalues of {vague} of {len(found.smallest)} trials unsettled"
+    return facts, [f"{words}: K² times the smallest is within {within:.2g} of one; more samples separate them better"]
 
 
 def _file(outcome: Outcome, facts: dict[str, Any]) -> bytes:
