@@ -13,8 +13,8 @@ import torch
 from safetensors.torch import load_file
 
 from command_line import files_in, slth
-from slth.errors import ArgumentError
-from slth.learn import one_vs_rest
+from slth.errors import ArgumentError, DataError
+from slth.learn import kernel, one_vs_rest
 from slth.learn.datasets import Dataset
 from slth.learn.one_vs_rest import ClassSettings, learn_classes
 from slth.learn.result import load_sparse
@@ -105,9 +105,32 @@ def test_bad_numbers_are_refused(changed: dict[str, Any], told: str, sectors: Da
 
 
 def test_inputs_that_are_all_the_same_are_refused() -> None:
-    x = np.ones((20, 3))
-    with pytest.raises(ArgumentError, match="all the same"):
-        learn_classes(Dataset.build(x, np.arange(20) % 2, x, np.arange(20) % 2), SMALL)
+    # The mean of so many thirds is no third, so that their differences from it are not 0.
+    x = np.full((23, 3), 1.0 / 3.0)
+    assert (x.mean(axis=0) != x[0]).any()
+    with pytest.raises(DataError, match="here: got training inputs that are all the same"):
+        learn_classes(Dataset.build(x, np.arange(23) % 2, x, np.arange(23) % 2, "here"), SMALL)
+
+
+def test_large_data_are_worked_on_a_trial_at_a_time_to_the_same_bits(
+    sectors: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = learn_classes(sectors, SMALL)
+    calls: list[tuple[int, int]] = []
+    real = kernel.descend_trials
+
+    def counted(trials: Any, steps: int, *rest: Any) -> None:
+        calls.append((len(trials), steps))
+        real(trials, steps, *rest)
+
+    monkeypatch.setattr("slth.learn.kernel.descend_trials", counted)
+    monkeypatch.setattr("slth.learn.engines._CALL", 1.0)
+    for threads in (1, 2):
+        parts = learn_classes(sectors, SMALL, threads=threads)
+        assert torch.equal(parts.file.state["0.weight"], whole.file.state["0.weight"]) and parts.losses.equal(
+            whole.losses
+        )
+    assert set(calls) == {(1, 1)}
 
 
 def test_on_the_command_line(tmp_path: Path) -> None:

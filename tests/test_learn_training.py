@@ -166,6 +166,40 @@ def test_recipes_are_checked(change: dict[str, Any], words: str) -> None:
         Training(small(), tensors_of(), Recipe(**change), 0)
 
 
+class Told(nn.Module):
+    def __init__(self, what: Any) -> None:
+        super().__init__()
+        self.layer, self.what = nn.Linear(6, 3), what
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return self.what(x)
+
+
+def test_a_network_that_fails_on_the_way_is_named_with_the_step() -> None:
+    net = Told(None)
+    net.what = lambda x: net.layer(x) if len(x) == 40 else net.layer(x).reshape(7, 7)
+    with pytest.raises(ArgumentError, match=r"fails at step 1 on 24 inputs \(RuntimeError"):
+        Training(net, tensors_of(), Recipe(epochs=1, batch_size=40), 0).run()
+
+
+def test_an_example_that_is_left_over_joins_the_batch_before_it() -> None:
+    sizes: list[int] = []
+    net = nn.Sequential(nn.Linear(6, 4), nn.BatchNorm1d(4), nn.Linear(4, 3), nn.Unflatten(1, (3, 1, 1)))
+    net.register_forward_pre_hook(lambda _, x: sizes.append(len(x[0])))
+    recipe = Recipe(epochs=2, batch_size=21)
+    assert recipe.steps(64) == (3, 6) and Recipe(epochs=2, batch_size=1).steps(64) == (64, 128)
+    assert Recipe(epochs=1, batch_size=64).steps(1) == (1, 1) and Recipe(epochs=1, batch_size=20).steps(64) == (4, 4)
+    Training(net, tensors_of(), recipe, 0).run()
+    assert sizes == [21, 21, 22, 21, 21, 22]
+
+
+def test_short_trainings_diverge_as_well() -> None:
+    with pytest.raises(TrainingError, match=r"at step 3: got a loss of .* in the mean of 4 steps"):
+        Training(small(), tensors_of(), Recipe(1, 16, "sgd", 1e3, "constant"), 0).run()
+    with pytest.raises(TrainingError, match="after the last step, weights that are not finite"):
+        Training(small(), tensors_of(), Recipe(1, 64, "sgd", 1e38, "constant", weight_decay=1e10), 0).run()
+
+
 def test_networks_that_do_not_fit_the_data_are_refused() -> None:
     part = tensors_of()
     with pytest.raises(ArgumentError, match=r"refuses inputs of shape 6 .*--input-shape"):
@@ -174,6 +208,14 @@ def test_networks_that_do_not_fit_the_data_are_refused() -> None:
         check_fit(nn.Linear(6, 2), part, 3, "data")
     with pytest.raises(DataError, match="input shape"):
         examples(DATA, CPU, (7,))
+    for wrong, words in (
+        (Told(lambda x: (x,)), "an output of type tuple for 3 inputs"),
+        (Told(lambda x: x.T), r"an output of shape \(6, 3\) for 3 inputs"),
+        (Told(lambda x: x / 0.0), "not finite before any training"),
+        (Told(lambda x: {}[0]), r"refuses inputs of shape 6 \(KeyError: 0\)"),
+    ):
+        with pytest.raises(ArgumentError, match=words):
+            check_fit(wrong, part, 3, "data")
     for name in ("cuda:99", "tpu", "meta", "nonsense"):
         with pytest.raises(ArgumentError, match="device"):
             find_device(name)

@@ -56,7 +56,7 @@ class Data:
             raise DataError(where, "inputs that are not finite", "finite numbers")
         if y is not None:
             if y.dim() == 2 and y.shape[1] > 1:
-                y = y.argmax(dim=1)
+                y = _classes_of_rows(y, where)
             if y.numel() != len(x):
                 raise DataError(where, f"labels of shape {tuple(y.shape)} for {len(x)} inputs", "one label an input")
             given, y = y.reshape(-1), y.reshape(-1).to(torch.int64)
@@ -192,13 +192,28 @@ def held_out(n: int) -> NDArray[np.bool_]:
     return which
 
 
+def _classes_of_rows(rows: torch.Tensor, where: str) -> torch.Tensor:
+    wrong = (((rows != 0) & (rows != 1)).any(dim=1) | (rows.sum(dim=1) != 1)).nonzero()
+    if len(wrong):
+        got = f"labels of {rows.shape[1]} numbers an input that are not one 1 and else 0, at index {int(wrong[0])}"
+        raise DataError(where, got, "class numbers from 0 up, or one-hot rows")
+    return rows.argmax(dim=1)
+
+
 def _numbers(values: Any, where: str) -> torch.Tensor:
+    if not isinstance(values, np.ndarray | torch.Tensor):
+        try:
+            values = np.asarray(values)
+        except (ValueError, TypeError, OverflowError) as error:
+            raise DataError(where, f"no array ({error})", "whole or real numbers") from error
     if isinstance(values, np.ndarray):
         if values.dtype.kind not in "buif":
             raise DataError(where, f"an array of type {values.dtype}", "whole or real numbers")
         # Not every type of numpy's, nor the other byte order, has a counterpart in torch.
         values = values.astype(np.float64)
     tensor = torch.as_tensor(values).detach().to("cpu")
+    if tensor.layout != torch.strided:
+        raise DataError(where, f"a tensor of layout {tensor.layout}", "a dense one", ".to_dense()")
     if tensor.is_complex():
         raise DataError(where, "complex numbers", "whole or real numbers")
     return tensor.to(torch.float64)

@@ -78,8 +78,8 @@ class Dataset:
         Raises
         ------
         DataError
-            If one has no labels, their inputs differ in shape, the training part has only one class, or the test part
-            has one that the training part lacks.
+            If one has no labels, their inputs differ in shape or are beyond what float32 holds, the training part has
+            only one class or labels above the number of its inputs, or the test part a class that the other lacks.
         """
         for part in (train, test):
             if part.labels is None:
@@ -88,14 +88,26 @@ class Dataset:
         if train.inputs.shape[1:] != test.inputs.shape[1:]:
             got = f"test inputs of shape {tuple(test.inputs.shape[1:])}"
             raise DataError(train.where, got, f"that of the training inputs, {tuple(train.inputs.shape[1:])}")
-        n_classes = int(train.labels.max()) + 1
-        if int(train.labels.min()) + 1 == n_classes:
-            raise DataError(train.where, f"only the label {n_classes - 1} in the training part", "at least two classes")
-        if int(test.labels.max()) >= n_classes:
-            wrong = int((test.labels >= n_classes).nonzero()[0])
-            got = f"the label {int(test.labels[wrong])} at index {wrong} of the test part"
-            raise DataError(train.where, got, f"labels that the training part has, 0 to {n_classes - 1}")
+        _check_classes(train.labels, test.labels, train.where)
+        for part in (train, test):
+            low, high = part.inputs.aminmax()
+            if max(-float(low), float(high)) > torch.finfo(torch.float32).max:
+                raise DataError(part.where, "inputs that float32 cannot hold", "smaller numbers", "divide them")
         return cls(train, test)
+
+
+def _check_classes(train: torch.Tensor, test: torch.Tensor, where: str) -> None:
+    known, largest = train.unique(), int(train.max())
+    if len(known) == 1:
+        raise DataError(where, f"only the label {largest} in the training part", "at least two classes")
+    # An output for each number up to the largest would be made, most of them for nothing.
+    if largest > len(train):
+        got = f"the label {largest:,} among {len(known):,} classes of {len(train):,} training inputs"
+        raise DataError(where, got, "class numbers from 0 up", "numpy.unique(y, return_inverse=True) numbers them")
+    unseen = (~torch.isin(test, known)).nonzero()
+    if len(unseen):
+        got = f"the label {int(test[unseen[0]])} at index {int(unseen[0])} of the test part"
+        raise DataError(where, got, f"labels that the training part has, 0 to {largest}")
 
 
 def load_dataset(reference: str) -> Dataset:
@@ -195,7 +207,7 @@ def _from_function(reference: str) -> Dataset:
         return returned
     if isinstance(returned, Mapping):
         return from_arrays(returned, reference)
-    flat = _flat(returned)
+    flat = _flat(returned, top=True)
     if len(flat) == 4:
         return from_arrays(dict(zip(NAMES, flat, strict=True)), reference)
     if len(flat) == 2:
@@ -203,13 +215,21 @@ def _from_function(reference: str) -> Dataset:
     raise DataError(reference, f"{len(flat)} arrays" if flat else f"an object of type {type(returned).__name__}", _NEED)
 
 
-def _flat(value: Any) -> list[Any]:
-    """Arrays in tuples and lists of them, in order."""
+def _flat(value: Any, top: bool = False) -> list[Any]:
+    """Arrays in tuples and lists of them, in order; beside arrays a list of numbers is one as well."""
     if isinstance(value, np.ndarray | torch.Tensor):
         return [value]
-    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
-        return [array for part in value for array in _flat(part)]
-    return []
+    if not isinstance(value, Sequence) or isinstance(value, str | bytes):
+        return []
+    parts = [_flat(part) for part in value]
+    if not any(parts):
+        # At the top these are the arrays; below it, what one of them has.
+        return [*value] if top else []
+    return [
+        array
+        for part, own in zip(parts, value, strict=True)
+        for array in (part or ([own] if isinstance(own, Sequence) else []))
+    ]
 
 
 def _npy_folder(path: Path) -> dict[str, NDArray[Any]]:

@@ -22,7 +22,7 @@ _CALL = 2e9
 """Operations between two looks at progress, about a third of a second (chosen)."""
 
 _LEAST_STEPS = 8
-"""Steps that a trial does while its inputs are in the cache (chosen)."""
+"""Steps that a trial does while its inputs are in the cache, where a call has time for them (chosen)."""
 
 _LOOK_EVERY = 32
 """Steps of all trials between two looks at which still run; each look waits for the device (chosen)."""
@@ -32,7 +32,7 @@ class Engine(Protocol):
     """Advances a state by some steps at a time."""
 
     def advance(self) -> None:
-        """Some steps of every trial that still runs."""
+        """Some steps of trials that still run, those that are behind among them."""
 
 
 class KernelEngine:
@@ -64,10 +64,12 @@ class KernelEngine:
         return (dense.gather(2, self.index) * self.valid).contiguous().numpy()
 
     def advance(self) -> None:
-        """About a third of a second's work."""
+        """About a third of a second's work, or one step of one trial a thread if that takes longer."""
         state = self.state
         running = (state.status == RUNNING).nonzero()[:, 0].numpy()
-        steps = max(_LEAST_STEPS, int(_CALL * self.threads / (self.cost * len(running))))
+        steps, n_trials = _share(self.cost, len(running), self.threads)
+        # Those that are behind; a call that did all of them would keep Ctrl-C waiting on large data.
+        running = running[np.argsort(state.steps.numpy()[running], kind="stable")[:n_trials]]
         packed = [self._pack(state.weights), self._pack(state.previous)]
         histories = [getattr(state, name).numpy() for name in ("steps", "status", "errors", "losses", "changes")]
         arguments = (
@@ -82,6 +84,13 @@ class KernelEngine:
                 list(pool.map(lambda part: kernel.descend_trials(part, *arguments), parts))
         for dense, values in zip((state.weights, state.previous), packed, strict=True):
             dense.scatter_(2, self.index, torch.from_numpy(values))
+
+
+def _share(cost: float, n_running: int, threads: int) -> tuple[int, int]:
+    """Steps of one call, and of how many trials, when a step of one takes so many operations."""
+    least = min(_LEAST_STEPS, max(1, int(_CALL / cost)))
+    n_trials = min(n_running, max(threads, int(_CALL * threads / (cost * least))))
+    return max(least, int(_CALL * threads / (cost * n_trials))), n_trials
 
 
 class TensorEngine:

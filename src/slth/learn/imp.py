@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -262,6 +263,8 @@ class _Run:
         self.n_rounds = 1 if settings.one_shot else settings.rounds
         self.total = steps + self.n_rounds * (steps - settings.rewind_step)
         check_survivors(self.prunable_masks, settings.amount, settings.scope, settings.rounds)
+        if settings.after == "reinitialise":
+            reinitialise(copy.deepcopy(network), settings.seed)
 
     @property
     def prunable_masks(self) -> Masks:
@@ -346,7 +349,7 @@ class _Run:
 
 
 def reinitialise(network: torch.nn.Module, seed: int) -> None:
-    """Draw all parameters anew as their modules do when they are made, from a seed.
+    """Draw parameters anew as their modules do when they are made, from a seed; those that need no gradient stay.
 
     Raises
     ------
@@ -355,14 +358,25 @@ def reinitialise(network: torch.nn.Module, seed: int) -> None:
     """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        for name, part in network.named_modules():
-            if not any(True for _ in part.parameters(recurse=False)):
+        frozen = [(one, one.detach().clone()) for one in network.parameters() if not one.requires_grad]
+        for name, part in _inside_out(network):
+            if not any(one.requires_grad for one in part.parameters(recurse=False)):
                 continue
             reset = getattr(part, "reset_parameters", None) or getattr(part, "_reset_parameters", None)
             if not callable(reset):
                 got = f"{type(part).__name__} without reset_parameters"
                 raise ArgumentError(f"module {name!r}", got, "a module that can be initialised anew", "--after rewind")
             reset()
+        with torch.no_grad():
+            for one, before in frozen:
+                one.copy_(before)
+
+
+def _inside_out(module: torch.nn.Module, name: str = "") -> Iterator[tuple[str, torch.nn.Module]]:
+    """Modules in the order in which they are made: what attention draws comes after what its projections draw."""
+    for own, child in module.named_children():
+        yield from _inside_out(child, f"{name}.{own}" if name else own)
+    yield name, module
 
 
 def _digest(network: torch.nn.Module, masks: Masks) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from slth.errors import ArgumentError
+from slth.errors import ArgumentError, DataError
 from slth.learn.checkpoint import EVERY_SECONDS, Checkpoints, Saved, below, under
 from slth.learn.datasets import Dataset
 from slth.learn.descent import Descent, OnProgress, State, descend, first_state, refuse_divergence
@@ -23,6 +23,7 @@ from slth.learn.draws import Stream
 from slth.learn.pruning import prune_smallest
 from slth.learn.result import SparseNetwork
 from slth.learn.teachers import Samples
+from slth.threads import fitting_threads
 
 _POWER_STEPS = 30
 """Of the power iteration that finds the inputs' scale (chosen: its error only changes the step size a little)."""
@@ -128,7 +129,16 @@ class _Scaled:
     scale: float
 
     @classmethod
-    def of(cls, inputs: Tensor, seed: int) -> _Scaled:
+    def of(cls, inputs: Tensor, seed: int, where: str = "data") -> _Scaled:
+        # On one thread sums have the same order, whatever the number of threads besides.
+        with fitting_threads(0):
+            return cls._of(inputs, seed, where)
+
+    @classmethod
+    def _of(cls, inputs: Tensor, seed: int, where: str) -> _Scaled:
+        # Not by their variance: the mean of equal numbers may be rounded.
+        if bool((inputs == inputs[0]).all()):
+            raise DataError(where, "training inputs that are all the same", "inputs that differ")
         centre = inputs.mean(dim=0)
         centred = inputs - centre
         vector = torch.from_numpy(Stream(seed, 0, "hessian").normals(inputs.shape[1]))
@@ -136,11 +146,10 @@ class _Scaled:
         for _ in range(_POWER_STEPS):
             vector = centred.T @ (centred @ (vector / vector.norm())) / len(inputs)
             size = float(vector.norm())
-            if size == 0.0:
-                raise ArgumentError("data", "training inputs that are all the same", "inputs that differ")
         scale = math.sqrt(size)
-        one = torch.ones(len(inputs), 1, dtype=torch.float64)
-        return cls(torch.cat([centred / scale, one], dim=1).to(torch.float32), centre, scale)
+        scaled = torch.ones(len(inputs), inputs.shape[1] + 1, dtype=torch.float32)
+        scaled[:, :-1] = centred.div_(scale)
+        return cls(scaled, centre, scale)
 
     def network(self, weights: Tensor) -> torch.nn.Sequential:
         """Linear, ReLU, Linear on inputs as they were given, with the outputs of (class, neuron, input + 1) weights."""
@@ -187,6 +196,8 @@ def learn_classes(
     ------
     ArgumentError
         If a number is out of range, or the step size such that a descent diverges: with the step and the loss.
+    DataError
+        If all training inputs are the same.
     CheckpointError, MismatchError
         If the checkpoint is damaged, or of another run.
 
@@ -217,7 +228,7 @@ class _Run:
     ) -> None:
         self.data, self.settings, self.keeper, self.on_progress = data, settings, keeper, on_progress
         assert data.train.labels is not None
-        self.scaled = _Scaled.of(data.train.inputs.flatten(1), settings.seed)
+        self.scaled = _Scaled.of(data.train.inputs.flatten(1), settings.seed, data.where)
         classes = torch.arange(data.n_classes)[:, None]
         labels = (data.train.labels[None, :] == classes).to(torch.float32)
         signal = labels.square().mean(dim=1).sqrt()

@@ -19,7 +19,10 @@ Masks = dict[str, torch.Tensor]
 
 
 def prunable(module: torch.nn.Module, exclude: Iterable[str] = ()) -> dict[str, torch.nn.Parameter]:
-    """The weights that are pruned: parameters of two axes or more called weight, by name; biases and scales are not.
+    """The weights that are pruned, by name; biases and scales are not.
+
+    These are parameters of two axes or more with weight in their name (``weight``, ``weight_hh_l0``,
+    ``in_proj_weight``) that training may change.
 
     Parameters
     ----------
@@ -38,7 +41,8 @@ def prunable(module: torch.nn.Module, exclude: Iterable[str] = ()) -> dict[str, 
         name: parameter
         for name, parameter in module.named_parameters()
         if parameter.dim() >= 2
-        and name.rpartition(".")[2].startswith("weight")
+        and parameter.requires_grad
+        and "weight" in name.rpartition(".")[2]
         and not any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
     }
     if not found:
@@ -80,8 +84,13 @@ def n_left(n: int, amount: float | int, rounds: int = 1) -> int:
         As :func:`check_amount`.
     """
     check_amount(amount)
+    if isinstance(amount, int):
+        return n - rounds * amount
     for _ in range(rounds):
-        n -= amount if isinstance(amount, int) else round(amount * n)
+        gone = round(amount * n)
+        if gone == 0:
+            break
+        n -= gone
     return n
 
 

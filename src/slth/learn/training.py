@@ -84,8 +84,13 @@ class Recipe:
             raise ArgumentError("optimiser", repr(self.optimiser), f"one of {', '.join(OPTIMISERS)}")
 
     def steps(self, n: int) -> tuple[int, int]:
-        """Steps a pass over so many examples, and steps in all."""
+        """Steps a pass over so many examples, and steps in all.
+
+        A single example that is left over joins the batch before it: normalisation has no variance of one.
+        """
         one_pass = -(-n // self.batch_size)
+        if one_pass > 1 and n % self.batch_size == 1 and self.batch_size > 1:
+            one_pass -= 1
         epochs = max(PASSES, -(-FEWEST_STEPS // one_pass)) if self.epochs is None else self.epochs
         return one_pass, epochs * one_pass
 
@@ -172,31 +177,42 @@ def examples(
 
 
 def check_fit(network: torch.nn.Module, part: Examples, n_classes: int, where: str) -> None:
-    """Run a network on one input and see whether there is an output for every class.
+    """Run a network on some inputs and see whether there is an output for every class.
 
     Raises
     ------
     ArgumentError
-        If the network does not take the inputs.
+        If the network does not take the inputs, or gives something else than a row of numbers for each.
     DataError
         If there is a label without an output.
     """
     modes = [(module, module.training) for module in network.modules()]
     network.eval()
+    tried = part.inputs[:3]
     try:
         with torch.no_grad():
-            outputs = network(part.inputs[:1])
-    except (RuntimeError, ValueError, IndexError, TypeError) as error:
+            outputs = network(tried)
+    except Exception as error:
         shape = ",".join(map(str, part.inputs.shape[1:]))
-        got = f"a network that refuses inputs of shape {shape} ({' '.join(str(error).split())[:200]})"
+        got = f"a network that refuses inputs of shape {shape} ({_said(error)})"
         raise ArgumentError("model", got, "a network for these inputs", "--input-shape") from error
     finally:
         for module, mode in modes:
             module.training = mode
-    if not isinstance(outputs, torch.Tensor) or outputs.dim() < 2 or outputs.flatten(1).shape[1] < n_classes:
-        n = outputs.flatten(1).shape[1] if isinstance(outputs, torch.Tensor) and outputs.dim() > 1 else 0
+    if not isinstance(outputs, torch.Tensor) or outputs.dim() < 2 or len(outputs) != len(tried):
+        got = f"shape {tuple(outputs.shape)}" if isinstance(outputs, torch.Tensor) else f"type {type(outputs).__name__}"
+        need = "one row for each input, one output for each class"
+        raise ArgumentError("model", f"an output of {got} for {len(tried)} inputs", need)
+    if not bool(outputs.isfinite().all()):
+        raise ArgumentError("model", "outputs that are not finite before any training", "finite numbers")
+    n = outputs.flatten(1).shape[1]
+    if n < n_classes:
         got = f"the label {n_classes - 1} for a network of {n} outputs"
         raise DataError(where, got, "labels from 0 up to below the number of outputs")
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}".rstrip(": ")
 
 
 def derive(seed: int, *path: str | int) -> int:
@@ -259,8 +275,10 @@ class Training:
         self.parameters = list(named.values())
         self.optimiser = recipe.build(self.parameters)
         self._rates = [group["lr"] for group in self.optimiser.param_groups]
+        # A frozen parameter may have a mask too, which the module came with.
+        whole = dict(network.named_parameters())
         self._pruned = [
-            (named[name], mask.to(named[name].dtype)) for name, mask in (masks or {}).items() if not bool(mask.all())
+            (whole[name], mask.to(whole[name].dtype)) for name, mask in (masks or {}).items() if not bool(mask.all())
         ]
         self._order: tuple[int, torch.Tensor] = (-1, torch.empty(0))
         self._recent: list[float] = []
@@ -289,6 +307,8 @@ class Training:
                     self._one_step()
                     if after_step is not None:
                         after_step()
+                if self.step == self.total:
+                    self._watch_end()
         finally:
             for module, mode in modes:
                 module.training = mode
@@ -299,16 +319,25 @@ class Training:
             group["lr"] = rate * share
         chosen = self._batch(self.step)
         self.optimiser.zero_grad()
-        loss = self.loss(self.network(self.part.inputs.index_select(0, chosen)), self.part.labels[chosen])
+        loss = self.loss(self._outputs(chosen), self.part.labels[chosen])
         self._watch(float(loss.detach()))
         loss.backward()
-        if self._pruned:
-            pruned = [(parameter.grad, mask) for parameter, mask in self._pruned if parameter.grad is not None]
+        pruned = [(parameter.grad, mask) for parameter, mask in self._pruned if parameter.grad is not None]
+        if pruned:
             torch._foreach_mul_([gradient for gradient, _ in pruned], [mask for _, mask in pruned])
         self.optimiser.step()
         # Momentum from before and weight decay decoupled from the gradient would move what is pruned.
         self._zero_pruned()
         self.step += 1
+
+    def _outputs(self, chosen: torch.Tensor) -> torch.Tensor:
+        """Of some examples, (example, output)."""
+        try:
+            outputs: torch.Tensor = self.network(self.part.inputs.index_select(0, chosen)).flatten(1)
+        except Exception as error:
+            got = f"a network that fails at step {self.step} on {len(chosen)} inputs ({_said(error)})"
+            raise ArgumentError("model", got, "one that can be trained on these inputs") from error
+        return outputs
 
     def _zero_pruned(self) -> None:
         if self._pruned:
@@ -322,7 +351,8 @@ class Training:
             generator = torch.Generator().manual_seed(derive(self.seed, "order", self.stream, epoch))
             self._order = (epoch, torch.randperm(len(self.part), generator=generator).to(self.device))
         size = self.recipe.batch_size
-        return self._order[1][number * size : (number + 1) * size]
+        end = None if number + 1 == self.steps_an_epoch else (number + 1) * size
+        return self._order[1][number * size : end]
 
     def _watch(self, loss: float) -> None:
         if self._first is None and math.isfinite(loss):
@@ -330,13 +360,25 @@ class Training:
         self._recent = [*self._recent[1 - WINDOW :], loss]
         mean = sum(self._recent) / len(self._recent)
         limit = BLOW_UP * max(self._first or 0.0, self._guessing)
-        if not math.isfinite(loss) or (len(self._recent) == WINDOW and mean > limit):
-            rate = self.optimiser.param_groups[0]["lr"]
+        # A short training is over before there are so many steps.
+        enough = len(self._recent) == WINDOW or self.step + 1 == self.total
+        if not math.isfinite(loss) or (enough and mean > limit):
             got = f"a loss of {loss:.4g}"
             if math.isfinite(loss):
-                got += f", {mean:.4g} in the mean of {WINDOW} steps, {self._first:.4g} at first"
-            remedy = f"a smaller learning rate than {self._rates[0]:g} (now {rate:.3g})"
-            raise TrainingError(f"training diverged at step {self.step}", got, "a loss that falls", remedy)
+                got += f", {mean:.4g} in the mean of {len(self._recent)} steps, {self._first:.4g} at first"
+            raise self._diverged(got)
+
+    def _watch_end(self) -> None:
+        """The loss never sees what the last step did."""
+        if not all(bool(one.isfinite().all()) for one in self.parameters):
+            raise self._diverged(
+                f"a loss of {self._recent[-1]:.4g} and, after the last step, weights that are not finite"
+            )
+
+    def _diverged(self, got: str) -> TrainingError:
+        rate = self.optimiser.param_groups[0]["lr"]
+        remedy = f"a smaller learning rate than {self._rates[0]:g} (now {rate:.3g})"
+        return TrainingError(f"training diverged at step {self.step}", got, "a loss that falls", remedy)
 
     # What the run needs to go on.
 
