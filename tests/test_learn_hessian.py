@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from slth.errors import ArgumentError
+from slth.errors import ArgumentError, MismatchError
 from slth.learn.descent import Descent
 from slth.learn.hessian import hessian_extremes, lanczos
 from slth.learn.risk import active, hessian_product, risk
@@ -103,6 +103,9 @@ def test_shared_inputs_are_those_of_every_trial() -> None:
         values = torch.linalg.eigvalsh(whole)
         found = torch.stack([shared.smallest[trial], shared.largest[trial]])
         torch.testing.assert_close(found, values[[0, -1]], rtol=1e-8, atol=1e-12)
+    for wrong in (x[:, :, :5], x.expand(2, -1, -1), x[0]):
+        with pytest.raises(MismatchError, match="weights"):
+            hessian_extremes(teachers.weights, wrong, teachers.supports)
 
 
 def test_matrix_of_known_eigenvalues_in_few_products() -> None:

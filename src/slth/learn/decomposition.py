@@ -75,7 +75,13 @@ def decompose(tensor: Tensor, metric: Tensor | None = None, *, seed: int = 0, dr
 def decompose_order(
     tensor: Tensor, order: int, metric: Tensor | None = None, *, seed: int = 0, draws: int = DRAWS
 ) -> Decomposition:
-    """:func:`decompose` for tensors of ``order`` 3 or 4 behind any number of batch axes."""
+    """:func:`decompose` for tensors of ``order`` 3 or 4 behind any number of batch axes.
+
+    Raises
+    ------
+    ArgumentError
+        For a tensor of another shape, or one that is not finite.
+    """
     shape = tensor.shape[-order:]
     if order not in (3, 4) or tensor.ndim < order or len(set(shape)) != 1:
         raise ArgumentError("tensor", f"shape {tuple(tensor.shape)}, order {order}", "k x k x k or k x k x k x k")

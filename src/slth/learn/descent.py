@@ -56,7 +56,16 @@ class Descent:
 
     @classmethod
     def of_theorem_2(cls, neurons: int, eps: float, momentum: float = 0.2) -> Descent:
-        """η = K / 14 and T = ⌈log(1 / eps)⌉ steps on as many disjoint folds.
+        """η = K / 14 and T = ⌈log(1 / eps)⌉ steps on as many disjoint folds (theorem 2, algorithm 1).
+
+        Parameters
+        ----------
+        neurons : int
+            K.
+        eps : float
+            Asked relative error of the weights, between 0 and 1.
+        momentum : float
+            β.
 
         Notes
         -----
@@ -157,6 +166,15 @@ class State:
 def first_state(masks: Tensor, start: Tensor, truth: Tensor | None, iterations: int) -> State:
     """Before the first step.
 
+    Parameters
+    ----------
+    masks : (trial, neuron, input) bool
+    start : (trial, neuron, input)
+    truth : (trial, neuron, input), optional
+        W*, for the errors.
+    iterations : int
+        Steps that the histories have room for.
+
     Raises
     ------
     MismatchError
@@ -233,8 +251,10 @@ def descend(
 
     Notes
     -----
-    A trial whose loss grows a millionfold, or is no number, has status ``diverged``; its weights are those at which
-    that loss was found, ``losses[trial, steps]``. :func:`refuse_divergence` makes an error of it.
+    Zhang et al. 2021, algorithm 1. Differs: the gradient of a ReLU at 0 is 0, which the paper leaves open, and descents
+    that diverge end early. A trial whose loss grows a millionfold, or is no number, has status ``diverged``; its
+    weights are those at which that loss was found, ``losses[trial, steps]``. :func:`refuse_divergence` makes an error
+    of it.
     """
     how = how or Descent()
     how.check()
@@ -296,7 +316,16 @@ def _check_fit(samples: Samples, masks: Tensor, how: Descent) -> None:
 
 
 def refuse_divergence(state: State, how: Descent, first_trial: int = 0, name: str = "trial") -> None:
-    """Make an error of a descent that diverged; ``name`` is what the trials are called.
+    """Make an error of a descent that diverged.
+
+    Parameters
+    ----------
+    state : State
+    how : Descent
+    first_trial : int
+        Number of the first trial of the state.
+    name : str
+        What the trials are called.
 
     Raises
     ------

@@ -69,5 +69,5 @@ class Stream:
         return both.reshape(-1)[:n].reshape(shape)
 
     def order(self, rows: int, columns: int) -> NDArray[np.int64]:
-        """A random order of the columns for every row."""
+        """(row, column) A random order of the columns for every row, ties of equal uniforms by column."""
         return np.asarray(np.argsort(self.uniforms(rows, columns), axis=1, kind="stable"), dtype=np.int64)

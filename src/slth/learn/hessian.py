@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from slth.errors import ArgumentError
+from slth.errors import ArgumentError, MismatchError
 from slth.learn.draws import Stream
 from slth.learn.risk import active, hessian_product
 
@@ -63,10 +63,13 @@ def hessian_extremes(
 ) -> Extremes:
     """Extreme eigenvalues of ∇²f̂(W) on the students' supports (square loss, ReLU).
 
+    Zhang et al. 2021, theorem 1, has those at W near W* between Θ((1 - ε_0 - ε_1) / K²) and Θ(1 / K).
+
     Parameters
     ----------
     weights : (trial, neuron, input)
     inputs : (trial, sample, input)
+        The trial axis may be 1: all trials share the inputs then.
     masks : (trial, neuron, input) bool
     tolerance : float
         Of the residuals, relative to the largest eigenvalue.
@@ -75,7 +78,20 @@ def hessian_extremes(
     seed : int
         Of the first vector.
     device : str
+
+    Raises
+    ------
+    MismatchError
+        If shapes do not fit.
+
+    Notes
+    -----
+    A step takes two products with the inputs; it holds ``most_steps`` vectors of K d numbers for each trial.
     """
+    fits = weights.shape == masks.shape and weights.ndim == inputs.ndim == 3 and weights.shape[2] == inputs.shape[2]
+    if not fits or len(inputs) not in (1, len(weights)):
+        got = f"weights {tuple(weights.shape)}, inputs {tuple(inputs.shape)}, masks {tuple(masks.shape)}"
+        raise MismatchError("weights", got, "as many trials, neurons and inputs")
     kind = inputs.dtype
     x, kept = inputs.to(device), masks.to(device, kind)
     pattern = active(weights.to(device, kind) * kept, x)

@@ -68,7 +68,7 @@ def blocks(inputs: NDArray[Any], labels: NDArray[Any], n_folds: int) -> tuple[ND
 
 
 def fold_edges(n_samples: int, n_folds: int) -> NDArray[np.int64]:
-    """Where consecutive folds of nearly equal size begin, and the number of samples."""
+    """(fold + 1,) Where consecutive folds, of sizes that differ by at most 1, begin, and the number of samples."""
     return np.arange(n_folds + 1, dtype=np.int64) * n_samples // n_folds
 
 

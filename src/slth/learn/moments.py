@@ -57,7 +57,7 @@ class Fit:
     curvatures: Tensor | None = None
 
     def residual(self, x: Tensor, y: Tensor) -> Tensor:
-        """Y less the fit, (..., sample)."""
+        """(..., sample) y less the fit, for x (..., sample, input) and y (..., sample)."""
         left = y - self.constant[..., None] - (x @ self.linear[..., None])[..., 0]
         if self.directions is None or self.curvatures is None:
             return left
@@ -150,7 +150,7 @@ SampleSource = Pairs | ChunkedSamples
 
 
 def as_chunked(samples: SampleSource, device: str | torch.device | None = None) -> ChunkedSamples:
-    """``samples`` as a :class:`ChunkedSamples`."""
+    """``samples`` as a :class:`ChunkedSamples` on ``device``; one that is one already stays as it is."""
     return samples if isinstance(samples, ChunkedSamples) else ChunkedSamples(samples, device)
 
 

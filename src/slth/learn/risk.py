@@ -17,7 +17,7 @@ CLIP = 1e-6
 
 
 def spread(values: Tensor, trials: int) -> Tensor:
-    """A tensor that all trials share, once for every trial (without a copy)."""
+    """(trial, ...) of a tensor (trial or 1, ...): what all trials share once for each, without a copy."""
     return values.expand(trials, *values.shape[1:]) if len(values) == 1 < trials else values
 
 
@@ -65,7 +65,17 @@ def _losses(output: Tensor, labels: Tensor, loss: str) -> tuple[Tensor, Tensor]:
 
 
 def active(weights: Tensor, inputs: Tensor) -> Tensor:
-    """1 where a ReLU neuron is active, (trial, neuron, sample): the Hessian depends on the weights through it alone."""
+    """1 where a ReLU neuron is active: the Hessian depends on the weights through it alone.
+
+    Parameters
+    ----------
+    weights : (trial, neuron, input)
+    inputs : (trial or 1, sample, input)
+
+    Returns
+    -------
+    (trial, neuron, sample), of the weights' number type
+    """
     before = torch.bmm(weights, spread(inputs, len(weights)).transpose(1, 2))
     return (before > 0).to(before.dtype)
 

@@ -22,7 +22,7 @@ HALF_WIDTH = 0.5
 
 
 def activate(values: Tensor, activation: str) -> Tensor:
-    """φ, one of :data:`ACTIVATIONS`."""
+    """φ(values), entry by entry, of any shape; ``activation`` is one of :data:`ACTIVATIONS`."""
     return torch.relu(values) if activation == "relu" else torch.sigmoid(values)
 
 
@@ -175,6 +175,15 @@ def draw_teachers(
 def sizes(name: str, kept: int | Sequence[int], neurons: int, inputs: int) -> list[int]:
     """One size of a support for every neuron.
 
+    Parameters
+    ----------
+    name : str
+        What an error calls the sizes.
+    kept : int or sequence of int
+        For all neurons, or one for each.
+    neurons, inputs : int
+        K and d.
+
     Raises
     ------
     ArgumentError
@@ -191,6 +200,14 @@ def sizes(name: str, kept: int | Sequence[int], neurons: int, inputs: int) -> li
 
 def draw_students(teachers: Teachers, kept: int | Sequence[int]) -> Tensor:
     """Masks with r inputs a neuron: the teacher's and uniform others, so that a larger r gives a superset.
+
+    Zhang et al. 2021, section 2: Ω_j contains Ω*_j.
+
+    Parameters
+    ----------
+    teachers : Teachers
+    kept : int or sequence of int
+        r: inputs that a neuron of the student reads; one number for all or one a neuron.
 
     Returns
     -------
@@ -215,6 +232,11 @@ def draw_students(teachers: Teachers, kept: int | Sequence[int]) -> Tensor:
 
 def check_supersets(masks: Tensor, supports: Tensor) -> None:
     """Refuse students that cannot hold their teachers.
+
+    Parameters
+    ----------
+    masks, supports : (trial, neuron, input) bool
+        Ω and Ω*.
 
     Raises
     ------

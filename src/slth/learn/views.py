@@ -59,6 +59,17 @@ def make_view(
 ) -> View:
     """The linear map that a method looks through, after a check that it loses nothing.
 
+    Parameters
+    ----------
+    method : {"zhong", "x-tilde", "x-tilde-paper"}
+    support : Tensor (..., neuron, input), bool, or None
+        Which inputs a neuron reads; equally many for each unless the method is ``zhong``.
+    n_neurons, n_inputs : int
+        K and d.
+    largest_condition : float
+        Of S and G_j.
+    device : str or torch.device, optional
+
     Raises
     ------
     ArgumentError
@@ -90,7 +101,16 @@ def make_view(
 
 
 def candidates(vectors: Tensor, view: View, support: Tensor | None) -> Tensor:
-    """The weights of neuron j if component i is its own, (..., component, neuron, input)."""
+    """The weights of neuron j if component i is its own, (..., component, neuron, input).
+
+    Parameters
+    ----------
+    vectors : Tensor (..., component, feature)
+        E[(w . x) z] of each component.
+    view : View
+    support : Tensor (..., neuron, input), bool, or None
+        Weights outside are zero.
+    """
     if view.back is None:
         kept = torch.ones(1, device=vectors.device) if support is None else support.to(vectors.dtype)
         return vectors[..., :, None, :] * kept[..., None, :, :]

@@ -134,8 +134,8 @@ def _learn_teachers(setting: Setting, how: Descent, trials: int, curvature: bool
     facts = _facts(outcome, setting, how, run.seed)
     doubts = [] if outcome.conditioning is None else outcome.conditioning.doubts()
     if curvature:
-        more, doubt = _curvature(outcome, setting, device)
-        facts, doubts = facts | more, doubts + doubt
+        eigenvalues, vague = _curvature(outcome, setting, device)
+        facts, doubts = facts | eigenvalues, doubts + vague
     size = write_atomically(run.output, _file(outcome, facts))
     run.checkpoint.unlink(missing_ok=True)
     if run.json:
