@@ -6,6 +6,7 @@ import csv
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,9 @@ from command_line import slth
 from conftest import SHARED
 from slth.errors import ArgumentError, DataError, OutputError
 from slth.places import DATA, locate
-from slth.reproduce import markdown, page
-from slth.reproduce.comparison import Comparison, Verdict, at_most, compare
-from slth.reproduce.experiment import SCALES, Experiment, Row, Scale
+from slth.reproduce import figures, markdown, page, zhang
+from slth.reproduce.comparison import Comparison, Verdict, alone, at_most, compare
+from slth.reproduce.experiment import SCALES, Experiment, Row, Scale, Table
 from slth.reproduce.perform import reproduce
 from slth.reproduce.registry import EXPERIMENTS, find
 from slth.reproduce.run import Run
@@ -183,10 +184,60 @@ def test_a_folder_with_other_files_is_left_alone(tmp_path: Path, put: Callable[[
     assert [path.name for path in tmp_path.rglob("*.*")] == ["thesis.tex"]
 
 
-@pytest.mark.parametrize(("name", "near"), [("dacunha/fig3", "dacunha/fig-3"), ("orseau", "orseau/fig-2")])
-def test_the_nearest_name_is_suggested(name: str, near: str) -> None:
-    with pytest.raises(ArgumentError, match=near):
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("dacunha/fig3", "dacunha/fig-3"),
+        ("orseau", "orseau/examples or orseau/fig-2"),
+        ("dacunha", "dacunha/fig-3 or dacunha/fig-4"),
+        ("table1", "burkholz/table-1"),
+        ("fig-3", "zhang/fig-3 or dacunha/fig-3"),
+        ("DACUNHA/FIG-3", "dacunha/fig-3"),
+        ("pensia/tabel", "pensia/table"),
+    ],
+)
+def test_the_names_that_may_be_meant_are_suggested(name: str, near: str) -> None:
+    with pytest.raises(ArgumentError, match=f"try {near}$"):
         find(name)
+
+
+@pytest.mark.parametrize("damaged", ["", "[1]", '{"key": 1', "{}"])
+def test_damaged_parts_and_results_are_made_again(
+    damaged: str, tmp_path: Path, put: Callable[[Experiment], None]
+) -> None:
+    put(counting([]))
+    first = reproduce("test/counting", tmp_path)
+    (first.path / "result.json").write_text(damaged)
+    next(iter(sorted(first.path.parents[1].glob("parts/*/*.json")))).write_text(damaged)
+    again: list[Any] = []
+    put(counting(again))
+    second = reproduce("test/counting", tmp_path)
+    assert len(again) == 1 and not second.cached
+    assert second.result["comparisons"] == first.result["comparisons"]
+    # Another experiment's page needs it whole.
+    (first.path / "result.json").write_text(damaged)
+    with pytest.raises(OutputError, match="need a result of slth"):
+        page.write(tmp_path)
+
+
+def test_a_file_in_the_place_of_a_folder_is_refused(tmp_path: Path, put: Callable[[Experiment], None]) -> None:
+    put(counting([]))
+    for where in (tmp_path / "out", tmp_path / "other" / "test" / "counting"):
+        where.parent.mkdir(parents=True, exist_ok=True)
+        where.write_text("mine")
+        with pytest.raises(OutputError, match="a folder that can be written"):
+            reproduce("test/counting", tmp_path / where.relative_to(tmp_path).parts[0])
+        assert where.read_text() == "mine"
+
+
+def test_ctrl_c_says_that_the_same_command_goes_on(tmp_path: Path, put: Callable[[Experiment], None]) -> None:
+    from slth.commands.reproduce import reproduce as command
+    from slth.errors import StoppedError
+
+    put(counting([], fail_at=2))
+    with pytest.raises(StoppedError, match="stopped in test/counting; the same command goes on there"):
+        command("test/counting", output=tmp_path, quiet=True)
+    assert len(list(tmp_path.glob("parts/*/*.json"))) == 2
 
 
 def test_one_experiment_that_cannot_run_does_not_stop_the_others(
@@ -279,3 +330,60 @@ def test_at_most_is_one_sided() -> None:
     worse = at_most("q", 1.0, 5.0, reason="bad luck")
     assert worse.verdict is Verdict.DIFFERS and worse.note == "5 times the paper's: bad luck"
     assert at_most("q", 1.0, float("nan")).verdict is Verdict.DIFFERS
+
+
+def test_a_papers_number_is_written_in_the_digits_that_it_has() -> None:
+    written = [compare("q", paper, paper).paper for paper in (5.6e-4, 0.00105, 1e-4, 2133.0, -0.02, 0.0)]
+    assert written == [
+        "5.6 × 10⁻⁴".replace(" ", "\u202f"),
+        "0.00105",
+        "1 × 10⁻⁴".replace(" ", "\u202f"),
+        "2,133",
+        "−0.02",
+        "0",
+    ]
+
+
+def test_what_stands_alone_is_folded_away_and_tables_are_shown(
+    tmp_path: Path, put: Callable[[Experiment], None]
+) -> None:
+    def compared(rows: Sequence[Row], settings: Mapping[str, Any]) -> list[Comparison]:
+        return [compare("with <paper>", 1.0, 1.0), *(alone(f"number {k}", k, "none") for k in range(3))]
+
+    def tables(rows: Sequence[Row]) -> list[Table]:
+        return [Table("side <by> side", ("", "a"), (("line", 1234.5678), ("nothing", None)))]
+
+    put(replace(counting([]), compare=compared, tables=tables))
+    result = slth("reproduce", "test/counting", "-o", "out", cwd=tmp_path)
+    assert result.status == 0 and "number 0" not in result.out
+    assert "3 more numbers without a counterpart in the paper in table.csv" in result.out
+    assert "side <by> side" in result.out and "1,235" in result.out
+    text = (tmp_path / "out" / "report.html").read_text()
+    shown, _, folded = text.partition("<summary>3 numbers without a counterpart in the paper</summary>")
+    assert "with &lt;paper&gt;" in shown and "number 0" not in shown and "number 0" in folded and "1,235" in folded
+    assert len((tmp_path / "out" / "test" / "counting" / "table.csv").read_text().splitlines()) == 5
+    assert "| line | 1,235 |" in markdown.write(tmp_path / "out").read_text()
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_figure_4_has_a_line_for_every_number_of_kept_inputs(scale: str) -> None:
+    settings = EXPERIMENTS["zhang/fig-4"].scales[scale].settings
+    rows: list[Row] = [
+        {"kept": kept, "samples": round(kept * ratio), "trials": 100, "successes": 100 * (ratio >= 6)}
+        for kept in settings["kept"]
+        for ratio in settings["samples_a_weight"]
+    ]
+    found = zhang._compare_figure_4(rows, settings)
+    assert len(found) == len(settings["kept"]) + 1
+    assert [one.quantity for one in found if one.verdict is Verdict.NOT_COMPARABLE] == [
+        f"samples for half of the trials to succeed: r={kept}" for kept in settings["kept"] if kept in (50, 70)
+    ]
+
+
+def test_intervals_are_drawn_at_their_ends() -> None:
+    from matplotlib.figure import Figure
+
+    axes = Figure().subplots()
+    figures.plot_estimates(axes, [1.0, 2.0], [(3.0, (2.5, 4.0)), (5.0, (5.0, 5.0))], label="both")
+    (bars,) = axes.collections
+    assert [path.vertices.tolist() for path in bars.get_paths()] == [[[1, 2.5], [1, 4]], [[2, 5], [2, 5]]]

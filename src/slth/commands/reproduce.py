@@ -9,7 +9,7 @@ import typer
 
 from slth.commands.options import Json, Quiet, Threads, check_seed, set_threads
 from slth.commands.screen import print_json, print_table, progress_bar
-from slth.errors import ArgumentError, SlthError
+from slth.errors import ArgumentError, SlthError, StoppedError
 
 if TYPE_CHECKING:
     from slth.reproduce.perform import Report
@@ -60,6 +60,8 @@ def reproduce(
             typer.echo(f"error: {each}: {error}", err=True)
             failed.append(each)
             continue
+        except KeyboardInterrupt:
+            raise StoppedError(f"stopped in {each}; the same command goes on there") from None
         reports.append(found)
         if not json and not quiet:
             _show(found)
@@ -104,16 +106,29 @@ def _minutes(minutes: float) -> str:
 def _show(report: Report) -> None:
     from rich.table import Table
 
-    from slth.report.words import number
+    from slth.report.words import number, plural
+    from slth.reproduce.page import cell, divided
 
     result = report.result
+    compared, alone = divided(result["comparisons"])
     known = " (done before)" if report.cached else ""
     table = Table("quantity", "paper", "ours", "interval", "verdict", box=None, pad_edge=False)
     notes: list[str] = []
-    for entry in result["comparisons"]:
+    for entry in compared or alone:
         spread = f"{number(entry['low'])} to {number(entry['high'])}" if entry["interval"] else ""
         table.add_row(entry["quantity"], entry["paper"], number(entry["ours"], 4), spread, entry["verdict"])
         if entry["verdict"] == "differs":
             notes.append(f"differs: {entry['quantity']}: {entry['note']}")
     first = f"{result['name']}: {result['shows']}{known}"
-    print_table(table, [*notes, f"{result['seconds']:g} s; files in {report.path}", ""], first)
+    if compared and alone:
+        notes.append(f"{plural(len(alone), 'more number')} without a counterpart in the paper in table.csv")
+    listed = result.get("tables", ())
+    last = f"{result['seconds']:g} s; files in {report.path}"
+    print_table(table, notes if listed else [*notes, last, ""], first)
+    for one in listed:
+        table = Table(*one["columns"], box=None, pad_edge=False)
+        for column in table.columns[1:]:
+            column.justify = "right"
+        for row in one["rows"]:
+            table.add_row(*(cell(value) for value in row))
+        print_table(table, [last, ""] if one is listed[-1] else [], f"\n{one['title']}")

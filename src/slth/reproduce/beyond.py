@@ -7,8 +7,9 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from slth.report.words import number
 from slth.reproduce.comparison import Comparison, alone, compare
-from slth.reproduce.experiment import Experiment, Row, Scale
+from slth.reproduce.experiment import Cell, Experiment, Row, Scale, Table
 from slth.reproduce.statistics import UNKNOWN_DRAWS, share_and_interval, share_margin
 
 if TYPE_CHECKING:
@@ -158,6 +159,8 @@ def _draw_calibration(figure: Figure, rows: Sequence[Row]) -> None:
                 shares = [float(row["successes"] or 0) / float(row["draws"] or 1) for row in line]
                 label = _LAWS[str(law)] if eps == every[0] else None
                 axes.plot(at, shares, style, color=f"C{place}", label=label)
+                low, high = ([float(row[end] or 0) for row in line] for end in ("low", "high"))
+                axes.fill_between(at, low, high, color=f"C{place}", alpha=0.12, linewidth=0)
         axes.set_title(f"{_SAID[targets]} of [-1, 1]", fontsize=9)
         axes.set_xlabel("elements m")
     panels[0].set_ylabel("share of base sets within eps")
@@ -200,9 +203,9 @@ def _lenet5(run: Run) -> torch.nn.Module:
         nn.Linear(784, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU(), nn.Linear(84, 10),
     )  # fmt: skip
     state = load_file(run.places["networks/lenet5-mnist"])
-    weighted = [number for number, part in enumerate(network) if hasattr(part, "weight")]
-    for name, number in zip(("conv1", "conv2", "fc1", "fc2", "fc3"), weighted, strict=True):
-        network[number].load_state_dict({kind: state[f"{name}.{kind}"] for kind in ("weight", "bias")})
+    weighted = [part for part in network if hasattr(part, "weight")]
+    for name, part in zip(("conv1", "conv2", "fc1", "fc2", "fc3"), weighted, strict=True):
+        part.load_state_dict({kind: state[f"{name}.{kind}"] for kind in ("weight", "bias")})
     return network.eval()
 
 
@@ -274,7 +277,7 @@ def _measured(run: Run, ticket: Ticket, network: torch.nn.Module, test: Data, se
 _COLUMNS = (
     "source weights", "kept weights", "depth", "missed", "certified error", "observed error", "seconds", "file bytes",
 )  # fmt: skip
-_NO_PAPER = "no paper runs its construction on this network: here they stand side by side"
+_KINDS = ("int8", "float32")
 
 
 def _compare_constructions(rows: Sequence[Row], settings: Mapping[str, Any]) -> list[Comparison]:
@@ -284,11 +287,6 @@ def _compare_constructions(rows: Sequence[Row], settings: Mapping[str, Any]) -> 
         if row["refused"]:
             found.append(alone(f"tickets found: {name}", 0.0, f"refused: {row['refused']}"))
             continue
-        found += [
-            alone(f"{column}: {name}", float(row[column] or 0), _NO_PAPER)
-            for column in _COLUMNS
-            if row[column] is not None
-        ]
         if row["certified error"] is None:
             found.append(alone(f"certificates: {name}", 0.0, "nothing finite could be proved over [0, 1]"))
         whole, certified = bool(row["holds"]), row["certified error"]
@@ -297,14 +295,38 @@ def _compare_constructions(rows: Sequence[Row], settings: Mapping[str, Any]) -> 
         found.append(compare(f"claims that hold: {name}", 1.0, float(whole and sound), written="all", note=why))
         lost = float(row["ticket accuracy"] or 0) - float(row["target accuracy"] or 0)
         note = "no paper's number: the same accuracy is what a ticket is for; margin 0.1 points"
-        reason = f"{row['missed']:,} weights missed the tolerance, the worst by {row['largest weight error']:.2g}"
-        found.append(
-            compare(f"ticket less target, %: {name}", 0.0, lost, margin=0.1, reason=reason, note=note, written="none")
-        )
-        for kind in ("int8", "float32"):
-            ratio = float(row["file bytes"] or 0) / float(row[f"{kind} bytes"] or 1)
-            found.append(alone(f"file against {kind}: {name}", ratio, f"bytes of the file for one of {kind} weights"))
+        words = f"ticket less target, %: {name}"
+        found.append(compare(words, 0.0, lost, margin=0.1, reason=_lost(row, settings), note=note, written="none"))
     return found
+
+
+def _lost(row: Row, settings: Mapping[str, Any]) -> str:
+    """Where an accuracy goes: by how much outputs move, and how far weights are off."""
+    missed, worst = int(row["missed"] or 0), float(row["largest weight error"] or 0)
+    said = f"outputs move by up to {number(float(row['observed error'] or 0))}"
+    said += (
+        f", with {number(missed)} weights off by more than {settings['eps']:g}" if missed else ", with no weight missed"
+    )
+    return f"{said}, the worst off by {number(worst)}"
+
+
+def _tables(rows: Sequence[Row]) -> list[Table]:
+    """A table for each network, a column for each construction that takes it."""
+    found = []
+    for network in dict.fromkeys(str(row["network"]) for row in rows):
+        built = [row for row in rows if row["network"] == network and not row["refused"]]
+        if not built:
+            continue
+        lines: list[tuple[Cell, ...]] = [(column, *(row[column] for row in built)) for column in _COLUMNS]
+        for kind in _KINDS:
+            ratios = [float(row["file bytes"] or 0) / float(row[f"{kind} bytes"] or 1) for row in built]
+            lines.append((f"bytes for one of {kind}", *ratios))
+        title = f"{network}, {number(float(built[0]['target weights'] or 0), 9)} weights"
+        found.append(Table(title, ("", *(str(row["construction"]) for row in built)), tuple(lines)))
+    return found
+
+
+_SHAPES = ("o", "s", "^", "D")
 
 
 def _draw_constructions(figure: Figure, rows: Sequence[Row]) -> None:
@@ -314,12 +336,20 @@ def _draw_constructions(figure: Figure, rows: Sequence[Row]) -> None:
     for place, way in enumerate(ways):
         chosen = [row for row in built if row["construction"] == way]
         color = f"C{place % 10}"
-        left.loglog([row["source weights"] for row in chosen], [row["file bytes"] for row in chosen], "o", color=color)
+        for row in chosen:
+            shape = _SHAPES[networks.index(row["network"]) % len(_SHAPES)]
+            left.loglog(row["source weights"], row["file bytes"], shape, color=color)
         for column, marker in (("certified error", "_"), ("observed error", "o")):
             shown = [row for row in chosen if row[column]]
             at = [networks.index(row["network"]) + 0.12 * (place - (len(ways) - 1) / 2) for row in shown]
             label = str(way) if marker == "o" else None
-            right.semilogy(at, [row[column] for row in shown], marker, color=color, markersize=9, label=label)
+            size = 9 if marker == "_" else 5
+            right.semilogy(at, [row[column] for row in shown], marker, color=color, markersize=size, label=label)
+    for shape, name in zip(_SHAPES, networks, strict=False):
+        left.plot([], [], shape, color="#5b636d", label=str(name))
+    left.legend(fontsize=8)
+    left.yaxis.set_minor_formatter("")
+    left.set_ylim(top=3 * left.get_ylim()[1])
     left.set_xlabel("source weights")
     left.set_ylabel("bytes of the file")
     right.set_xticks(range(len(networks)), [str(name) for name in networks], fontsize=8)
@@ -365,6 +395,7 @@ EXPERIMENTS = (
         rows=_constructions,
         compare=_compare_constructions,
         draw=_draw_constructions,
+        tables=_tables,
         data=("mnist", "networks/lenet5-mnist"),
     ),
 )  # fmt: skip

@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from slth.reproduce.circle import THRESHOLDS, circle_network, circle_points
+from slth.report.words import number
+from slth.reproduce.circle import circle_network, circle_points
 from slth.reproduce.comparison import Comparison, alone, at_most, compare
 from slth.reproduce.experiment import Experiment, Row, Scale
 from slth.reproduce.statistics import mean_and_interval
@@ -48,12 +49,12 @@ def perceptron(activation: str, widths: Sequence[int]) -> torch.nn.Sequential:
     import torch
 
     parts: list[torch.nn.Module] = []
-    for number, (inputs, outputs) in enumerate(itertools.pairwise(widths)):
+    for place, (inputs, outputs) in enumerate(itertools.pairwise(widths)):
         linear = torch.nn.Linear(inputs, outputs)
         start = torch.nn.init.kaiming_normal_ if "ReLU" in activation else torch.nn.init.xavier_normal_
         start(linear.weight)
         torch.nn.init.zeros_(linear.bias)
-        parts += ([_module(activation)] if number else []) + [linear]
+        parts += ([_module(activation)] if place else []) + [linear]
     return torch.nn.Sequential(*parts)
 
 
@@ -140,7 +141,8 @@ def _compare_table_1(rows: Sequence[Row], settings: Mapping[str, Any]) -> list[C
     found = []
     for activation in settings["activations"]:
         dense = _TABLE_1[activation]["target"][0]
-        own = next(float(row["accuracy"] or 0) for row in rows if row["activation"] == activation)
+        dense_row = next(row for row in rows if row["activation"] == activation)
+        own = float(dense_row["accuracy"] or 0)
         for network, (accuracy, parameters) in _TABLE_1[activation].items():
             chosen = [row for row in rows if (row["activation"], row["network"]) == (activation, network)]
             over = f"95 % over {len(chosen)} draws" if len(chosen) > 1 else ""
@@ -157,6 +159,12 @@ def _compare_table_1(rows: Sequence[Row], settings: Mapping[str, Any]) -> list[C
                 found.append(at_most(words, round(dense - accuracy, 2) + 0.01, lost, interval=span, over=over))
             ours, span = mean_and_interval([float(row["parameters"] or 0) / 1000 for row in chosen])
             words, why = f"parameters, thousands: {name}", _why(activation, network)
+            if why:
+                ratios = (
+                    1000 * ours / float(dense_row["parameters"] or 1),
+                    parameters / _TABLE_1[activation]["target"][1],
+                )
+                why = f"{ratios[0]:.3g} for a parameter of the target here, {ratios[1]:.3g} there: {why}"
             margin = 0.15 * parameters
             found.append(compare(words, parameters, ours, margin=margin, interval=span, over=over, reason=why))
             if network != "target":
@@ -173,21 +181,23 @@ def _why(activation: str, network: str) -> str:
     if activation == "sigmoid":
         return "a sigmoid is 1/2 at 0, so subsets are kept in mirrored pairs; the paper puts a surrogate in layer 1"
     if activation == "tanh":
-        return "the source's own tanh is evaluated in every layer; the paper puts a surrogate in layer 1"
+        return "subsets are smaller there: the paper's layer 1 is drawn from U[-2, 2], with a surrogate for tanh"
     return "pixels and ReLUs are never negative, so one subset a weight is enough here; the paper finds two"
 
 
 def _draw_table_1(figure: Figure, rows: Sequence[Row]) -> None:
+    from slth.reproduce.figures import plot_estimates
+
     left, right = figure.subplots(1, 2)
     activations = list(dict.fromkeys(str(row["activation"]) for row in rows))
     for place, network in enumerate(("target", *WAYS)):
         chosen = [[row for row in rows if (row["activation"], row["network"]) == (a, network)] for a in activations]
         at = [k + 0.25 * (place - 1) for k in range(len(activations))]
-        ours = [sum(float(row["accuracy"] or 0) for row in each) / len(each) for each in chosen]
-        left.plot(at, ours, "o", label=network)
+        ours = [mean_and_interval([float(row["accuracy"] or 0) for row in each]) for each in chosen]
+        plot_estimates(left, at, ours, "o", label=network)
         left.plot(at, [_TABLE_1[a][network][0] for a in activations], "_", color="#5b636d", markersize=14)
-        ours = [sum(float(row["parameters"] or 0) for row in each) / len(each) for each in chosen]
-        right.semilogy(at, ours, "o", label=network)
+        ours = [mean_and_interval([float(row["parameters"] or 0) for row in each]) for each in chosen]
+        plot_estimates(right, at, ours, "o", label=network)
         right.semilogy(at, [1000 * _TABLE_1[a][network][1] for a in activations], "_", color="#5b636d", markersize=14)
     for axes, label in ((left, "accuracy, %"), (right, "parameters")):
         axes.set_xticks(range(len(activations)), activations)
@@ -262,8 +272,14 @@ def _compare_circle(rows: Sequence[Row], settings: Mapping[str, Any]) -> list[Co
             }
             for column, (margin, why) in _SAID.items():
                 ours, span = values[column]
-                if column == "accuracy" and not values["missed"][0]:
-                    why = "no weight is missed: what differs is within the tolerance, which many layers enlarge"
+                if column == "accuracy":
+                    why = (
+                        f"{number(values['missed'][0])} weights are missed here, where the paper draws base sets again"
+                        if values["missed"][0]
+                        else "no weight is missed: what differs is within the tolerance, which many layers enlarge"
+                    )
+                if column == "parameters":
+                    why = _elements(way, size, ours / values["target parameters"][0])
                 words = f"{column}: {way}, m = {size}"
                 if column not in paper or (place and column == "width"):
                     found.append(alone(words, ours, why, interval=span, over=over))
@@ -273,9 +289,20 @@ def _compare_circle(rows: Sequence[Row], settings: Mapping[str, Any]) -> list[Co
     return found
 
 
+def _elements(way: str, size: int, ours: float) -> str:
+    """The likely reason for another number of parameters than the circle's: smaller subsets."""
+    paper = _CIRCLE[way]["parameters"] / {"L+1": 190, "2L": 2133}[way]
+    if way == "2L":
+        return f"smallest subsets keep {ours:.2g} for a parameter of the target here; the paper keeps {paper:.2g}"
+    return (
+        f"smallest subsets have {ours / size:.2g} elements for a parameter and a copy here, {size} copies of each; "
+        f"the paper's number is {paper / 10:.2g} of its 10 for each of 10 copies"
+    )
+
+
 _SAID: dict[str, tuple[float, str]] = {
-    "accuracy": (0.005, "where base sets are too small the paper draws them again, and here weights are missed"),
-    "parameters": (0.15, "another target, of depth and width of the paper's"),
+    "accuracy": (0.005, ""),
+    "parameters": (0.15, ""),
     "width": (0.0, "half of a block's neurons have the sign that is needed, so blocks are twice as wide"),
     "target accuracy": (0.0, "the targets are built here; the paper's have 99.76 % (L+1) and 99.86 % (2L)"),
     "target parameters": (0.0, "the targets are built here; the paper's have 190 (L+1) and 2,133 (2L)"),
@@ -290,12 +317,16 @@ def _draw_circle(figure: Figure, rows: Sequence[Row]) -> None:
     left, right = figure.subplots(1, 2)
     line = torch.linspace(-1, 1, 201)
     grid = torch.cartesian_prod(line, line)
-    for axes, (depth, knots) in ((left, (25, 8)), (right, (13, 512))):
+    for axes, way, (depth, knots) in ((left, "L+1", (25, 8)), (right, "2L", (13, 512))):
         with torch.no_grad():
             classes = circle_network(depth, knots)(grid).argmax(1).reshape(201, 201)
         axes.contourf(line.numpy(), line.numpy(), classes.numpy().T, levels=[-0.5, 0.5, 1.5, 2.5, 3.5], cmap="Blues")
         axes.set_aspect("equal")
-        axes.set_title(f"target of depth {depth}, width {2 * knots}; circles at {', '.join(map(str, THRESHOLDS))}")
+        axes.set_title(f"classes of the {way} target: depth {depth}, width {2 * knots}", fontsize=9)
+        axes.set_xticks([-1, 0, 1])
+        axes.set_yticks([-1, 0, 1])
+        axes.set_xlabel("$x_1$")
+    left.set_ylabel("$x_2$")
 
 
 _CIRCLES = {"L+1": (25, 8, ((10, 0.01), (24, 0.001))), "2L": (13, 512, ((15, 0.001), (24, 0.001))), "points": 10_000}

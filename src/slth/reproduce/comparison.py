@@ -83,7 +83,7 @@ def compare(
     fits = low - margin <= paper <= high + margin
     return Comparison(
         quantity,
-        written or number(paper, 6),
+        written or _printed(paper),
         ours,
         low,
         high,
@@ -118,6 +118,12 @@ def alone(
     """A number that nothing can be compared with, and why."""
     low, high = interval if interval is not None else (ours, ours)
     return Comparison(quantity, paper, ours, low, high, over, Verdict.NOT_COMPARABLE, why)
+
+
+def _printed(value: float) -> str:
+    """In as many digits as it has, six at most."""
+    digits = f"{abs(value):.5e}".partition("e")[0].replace(".", "").rstrip("0")
+    return number(value, max(1, len(digits)) if 0 < abs(value) < 1e-3 else 6)
 
 
 def _by(ours: float, paper: float) -> str:

@@ -25,6 +25,11 @@ if TYPE_CHECKING:
 
 _SETS = {"MNIST": "mnist", "Fashion-MNIST": "fashion-mnist"}
 _BATCH = 500
+_ALONE = {
+    "fresh": "the figure prints no number",
+    "source": "the paper draws fresh numbers for each weight, and no source",
+}
+"""Why a number stands alone, by the way of drawing."""
 _HOUR = 3600.0
 
 
@@ -123,7 +128,7 @@ def _compare_weights(rows: Sequence[Row], settings: Mapping[str, Any]) -> list[C
                         at_most(words, 1e-2, middle, interval=span, over=over, written="below 0.01 from n = 15 to 20")
                     )
                 else:
-                    found.append(alone(words, middle, "the figure prints no number", interval=span, over=over))
+                    found.append(alone(words, middle, _ALONE[way], interval=span, over=over))
     seconds = max(sum(_of(rows, data, "fresh", max(settings["n"]), "seconds")) for data in _SETS) / settings["draws"]
     found.append(
         at_most(
@@ -150,7 +155,7 @@ def _compare_outputs(rows: Sequence[Row], settings: Mapping[str, Any]) -> list[C
                         said = "close to 0.001"
                         found.append(compare(words, 1e-3, middle, margin=2e-3, interval=span, over=over, written=said))
                     else:
-                        found.append(alone(words, middle, "the figure prints no number", interval=span, over=over))
+                        found.append(alone(words, middle, _ALONE[way], interval=span, over=over))
     n = 20 if 20 in settings["n"] else max(settings["n"])
     overhead = _of(rows, "MNIST", "source", n, "source weights a weight")[0]
     found.append(
@@ -166,20 +171,28 @@ def _compare_outputs(rows: Sequence[Row], settings: Mapping[str, Any]) -> list[C
     return found
 
 
-def _draw(figure: Figure, rows: Sequence[Row], column: str, label: str) -> None:
+def _draw(figure: Figure, rows: Sequence[Row], column: str, label: str, dashed: str = "") -> None:
+    """Medians and ranges of a column by n, and the medians of another one as dashes."""
     panels = figure.subplots(1, 2, sharey=True)
     for axes, data in zip(panels, _SETS, strict=True):
         for way in ("fresh", "source"):
             sizes = sorted({int(row["n"] or 0) for row in rows})
             spans = [median_and_range(_of(rows, data, way, n, column)) for n in sizes]
             words = {"fresh": "fresh uniform numbers a weight (the paper)", "source": "products of one source"}[way]
-            axes.plot(sizes, [middle for middle, _ in spans], marker="o", markersize=3, label=words)
+            (line,) = axes.plot(sizes, [middle for middle, _ in spans], marker="o", markersize=3, label=words)
             axes.fill_between(sizes, [low for _, (low, _) in spans], [high for _, (_, high) in spans], alpha=0.2)
+            if dashed:
+                middles = [median_and_range(_of(rows, data, way, n, dashed))[0] for n in sizes]
+                axes.plot(sizes, middles, "--", color=line.get_color())
         axes.set_yscale("log")
         axes.set_title(data)
         axes.set_xlabel("sample size n")
     panels[0].set_ylabel(label)
     panels[0].legend()
+    if dashed:
+        styles = {column: "o-", dashed: "--"}
+        lines = [panels[1].plot([], [], style, markersize=3, color="#5b636d")[0] for style in styles.values()]
+        panels[1].legend(lines, [part.rpartition(", ")[2] for part in styles])
 
 
 def _draw_weights(figure: Figure, rows: Sequence[Row]) -> None:
@@ -187,7 +200,7 @@ def _draw_weights(figure: Figure, rows: Sequence[Row]) -> None:
 
 
 def _draw_outputs(figure: Figure, rows: Sequence[Row]) -> None:
-    _draw(figure, rows, "output error, test", "largest relative output error")
+    _draw(figure, rows, "output error, test", "largest relative output error", "output error, train")
 
 
 _SCALES = {

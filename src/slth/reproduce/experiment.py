@@ -38,6 +38,23 @@ class Scale:
 
 
 @dataclass(frozen=True)
+class Table:
+    """Rows as a person reads them, for numbers that stand side by side and beside no paper's.
+
+    Attributes
+    ----------
+    title : str
+    columns : tuple of str
+    rows : tuple of tuples
+        Of one cell for each column, the first a name; None where there is nothing.
+    """
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+
+
+@dataclass(frozen=True)
 class Experiment:
     """A table or a figure of a paper.
 
@@ -59,6 +76,8 @@ class Experiment:
         Data sets that it needs: names of :data:`slth.places.DATA`.
     optional : tuple of str
         Data sets that it takes where they are at hand.
+    tables : callable, optional
+        From rows to tables shown below what is compared.
     version : int
         Counted up when the function changes what it computes: results of an older one are not shown as its own.
     """
@@ -72,3 +91,4 @@ class Experiment:
     data: tuple[str, ...] = field(default=())
     version: int = 1
     optional: tuple[str, ...] = field(default=())
+    tables: Callable[[Sequence[Row]], list[Table]] | None = None

@@ -134,19 +134,22 @@ def _compare_pairs(rows: Sequence[Row], settings: Mapping[str, Any]) -> list[Com
 
 
 def _draw_pairs(figure: Figure, rows: Sequence[Row]) -> None:
+    from slth.reproduce.figures import plot_estimates
+
     left, right = figure.subplots(1, 2)
     lemmas = sorted({(float(row["eps"] or 0), float(row["delta"] or 0)) for row in rows})
     for place, (eps, delta) in enumerate(lemmas):
         chosen = [row for row in rows if (row["eps"], row["delta"]) == (eps, delta)]
-        share = sum(int(row["failed"] or 0) for row in chosen) / sum(int(row["weights"] or 0) for row in chosen)
-        left.bar(place - 0.2, delta, 0.4, color="#e3e5e8", label="allowed" if not place else None)
-        left.bar(place + 0.2, share, 0.4, color="#1f6fb2", label="found" if not place else None)
+        share = share_and_interval(*(sum(int(row[key] or 0) for row in chosen) for key in ("failed", "weights")))
+        left.bar(place, delta, 0.4, color="#e3e5e8", label="allowed" if not place else None)
+        plot_estimates(left, [place], [share], "o", color="C0", label="found, 95 %" if not place else None)
         errors = [float(row["largest error"] or 0) / (2 * eps) for row in chosen]
         right.plot([place] * len(errors), errors, "o", markersize=3, color="#1f6fb2")
     names = [f"eps {eps:g}\ndelta {delta:g}" for eps, delta in lemmas]
     for axes, label in ((left, "share of pools that fail"), (right, "largest error / 2 eps")):
         axes.set_xticks(range(len(lemmas)), names)
         axes.set_ylabel(label)
+        axes.set_xlim(-0.6, len(lemmas) - 0.4)
     left.legend()
 
 
@@ -200,6 +203,7 @@ def _best_single(w: NDArray[np.float64], x: NDArray[np.float64], wanted: NDArray
     return float(np.abs(features * scale - target).max(axis=0).min() / np.abs(target).max())
 
 
+_NO_NUMBER = "the paper prints no number"
 _REFERENCE = {100: 1.92, 1000: 0.63, 4000: 0.25}
 """Blocks -> error of the specification's own run, tau = 0.3 (M6)."""
 
@@ -210,7 +214,11 @@ def _compare_neurons(rows: Sequence[Row], settings: Mapping[str, Any]) -> list[C
     for blocks in settings["blocks"]:
         chosen = [row for row in rows if row["blocks"] == blocks]
         middles[blocks], span = mean_and_interval([float(row["error"] or 0) for row in chosen])
-        why = f"of another function than the specification's {_REFERENCE[blocks]:g}" if blocks in _REFERENCE else "none"
+        why = (
+            f"of another function than the specification's {_REFERENCE[blocks]:g}"
+            if blocks in _REFERENCE
+            else _NO_NUMBER
+        )
         found.append(alone(f"largest error, {blocks} blocks", middles[blocks], why, interval=span, over=over))
         bound = max(float(row["error"] or 0) / float(row["bound"] or 1) for row in chosen)
         found.append(at_most(f"largest error over the proved bound, {blocks} blocks", 1.0, bound))
@@ -233,11 +241,16 @@ def _compare_neurons(rows: Sequence[Row], settings: Mapping[str, Any]) -> list[C
 
 
 def _draw_neurons(figure: Figure, rows: Sequence[Row]) -> None:
+    from slth.reproduce.figures import plot_estimates
+
     axes = figure.subplots(1, 1)
     blocks = sorted({int(row["blocks"] or 0) for row in rows})
     for column, name in (("error", "found"), ("bound", "proved, with probability 95 %")):
-        values = [np.mean([float(row[column] or 0) for row in rows if row["blocks"] == each]) for each in blocks]
-        axes.loglog(blocks, values, marker="o", label=name)
+        values = [[float(row[column] or 0) for row in rows if row["blocks"] == each] for each in blocks]
+        middles = [float(np.mean(each)) for each in values]
+        # An interval by Student's t may reach below 0, which a logarithmic axis does not have.
+        plot_estimates(axes, blocks, [(m, (min(v), max(v))) for m, v in zip(middles, values, strict=True)], label=name)
+    axes.loglog()
     axes.set_xlabel("blocks m")
     axes.set_ylabel("largest error against the blocks' average")
     axes.legend()

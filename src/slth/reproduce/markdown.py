@@ -10,9 +10,7 @@ from typing import Any
 from slth.files import write_atomically
 from slth.report.words import number, plural
 from slth.reproduce.comparison import Verdict
-from slth.reproduce.page import in_order
-
-_ALONE = Verdict.NOT_COMPARABLE.value
+from slth.reproduce.page import cell, divided, in_order
 
 
 def write(root: Path) -> Path:
@@ -41,15 +39,18 @@ def render(results: Sequence[dict[str, Any]]) -> str:
 
 
 def _section(result: dict[str, Any]) -> str:
-    compared = [entry for entry in result["comparisons"] if entry["verdict"] != _ALONE]
-    rest = len(result["comparisons"]) - len(compared)
+    compared, alone = divided(result["comparisons"])
     where = f"{result['date']}, {result['machine']}"
     facts = [f"{where}, scale {result['scale']}, seed {result['seed']}, {result['seconds']:g} s"]
-    if rest:
-        facts.append(f"{plural(rest, 'number')} without one of the paper's: `{result['name']}/table.csv`")
+    if alone:
+        facts.append(f"{plural(len(alone), 'number')} without one of the paper's: `{result['name']}/table.csv`")
     notes = list(dict.fromkeys(entry["note"] for entry in compared if entry["note"]))
     lines = ["", f"### {result['name']}", "", result["shows"], "", *_table(compared, notes), ""]
     lines += [f"{place}. {_escaped(note)}" for place, note in enumerate(notes, 1)]
+    for one in result.get("tables", ()):
+        lines += ["", f"{one['title']}:", "", _row(*one["columns"]), "|---" * len(one["columns"]) + "|"]
+        lines += [_row(*(cell(value) for value in row)) for row in one["rows"]]
+        lines += [""] * (one is result["tables"][-1])
     lines += [*([""] if notes else []), "; ".join(facts)]
     return "\n".join(lines) + "\n"
 

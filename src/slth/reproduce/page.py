@@ -12,12 +12,13 @@ from slth.files import write_atomically
 from slth.report.frame import cards, foot, head, table
 from slth.report.words import escaped, number, plural
 from slth.reproduce.comparison import Verdict
+from slth.reproduce.experiment import Cell
 from slth.reproduce.registry import EXPERIMENTS
 from slth.reproduce.store import finished
 
 _CLASSES = {Verdict.REPRODUCED.value: "good", Verdict.DIFFERS.value: "bad", Verdict.NOT_COMPARABLE.value: ""}
-_WRAPPED = "white-space:normal;display:inline-block;min-width:15em"
-_COLUMNS = ("quantity", "paper", "ours", "interval", "verdict")
+_COLUMNS = ("quantity", "verdict", "paper", "ours", "interval")
+"""On a telephone the interval alone takes scrolling."""
 
 
 def write(root: Path) -> Path:
@@ -70,9 +71,37 @@ def _section(result: dict[str, Any], path: Path) -> str:
         picture = f'<img style="width:100%;height:auto" alt="{shows}" src="data:image/png;base64,{content}">'
     return (
         f'<section id="{html.escape(_anchor(result["name"]))}"><h2>{escaped(result["name"])}</h2>'
-        f'<p>{html.escape(result["shows"])}</p><div class="panel">{picture}{_table(result["comparisons"])}'
+        f'<p>{html.escape(result["shows"])}</p><div class="panel">{picture}{_verdicts(result["comparisons"])}'
+        f"{''.join(_listed(one) for one in result.get('tables', ()))}"
         f'<p class="note">{html.escape(facts)}; {html.escape(result["machine"])}</p></div></section>'
     )
+
+
+def _verdicts(comparisons: list[dict[str, Any]]) -> str:
+    """What is compared; the other numbers are folded away below it."""
+    compared, alone = divided(comparisons)
+    if not compared:
+        return _table(alone)
+    rest = f"{plural(len(alone), 'number')} without a counterpart in the paper"
+    folded = f'<details style="margin-top:8px"><summary>{rest}</summary>{_table(alone)}</details>'
+    return _table(compared) + (folded if alone else "")
+
+
+def divided(comparisons: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Those with a verdict, and those that nothing is compared with."""
+    alone = [entry for entry in comparisons if entry["verdict"] == Verdict.NOT_COMPARABLE.value]
+    return [entry for entry in comparisons if entry["verdict"] != Verdict.NOT_COMPARABLE.value], alone
+
+
+def cell(value: Cell) -> str:
+    """What stands in a cell: numbers in four digits."""
+    return "" if value is None else value if isinstance(value, str) else number(value, 4)
+
+
+def _listed(one: dict[str, Any]) -> str:
+    rows = [[html.escape(cell(value)) for value in row] for row in one["rows"]]
+    listed = table([html.escape(name) for name in one["columns"]], rows)
+    return f'<h3 style="margin-top:16px">{html.escape(one["title"])}</h3>{listed}'
 
 
 def _table(comparisons: list[dict[str, Any]]) -> str:
@@ -89,13 +118,23 @@ def _row(entry: dict[str, Any], notes: list[str]) -> list[str]:
         spread = f"{number(entry['low'])} to {number(entry['high'])}<br><small>{html.escape(entry['interval'])}</small>"
     verdict = f'<span class="{_CLASSES[entry["verdict"]]}">{html.escape(entry["verdict"])}</span>'
     mark = f"<sup>{notes.index(entry['note']) + 1}</sup>" if entry["note"] else ""
+    paper = entry["paper"]
     return [
-        html.escape(entry["quantity"]),
-        html.escape(entry["paper"]),
+        _wrapped(entry["quantity"], 8),
+        verdict + mark,
+        _wrapped(paper, 5) if len(paper) > _LONG else html.escape(paper),
         number(entry["ours"], 4),
         spread,
-        verdict + mark,
     ]
+
+
+_LONG = 12
+"""Letters in a cell that are broken over lines where the page is narrow."""
+
+
+def _wrapped(text: str, least: int) -> str:
+    """Text that takes several lines where there is no room for one, each of so many letters at least."""
+    return f'<span style="white-space:normal;display:inline-block;min-width:{least}em">{html.escape(text)}</span>'
 
 
 def _anchor(name: str) -> str:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import datetime
 import json
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from slth.errors import ArgumentError
 from slth.files import write_atomically
 from slth.places import digest, locate, sought
-from slth.reproduce.experiment import SCALES, Experiment
+from slth.reproduce.experiment import SCALES, Experiment, Row
 from slth.reproduce.registry import find
 from slth.reproduce.run import Progress, Run
 from slth.reproduce.store import Folder
@@ -26,7 +26,7 @@ class Report:
     Attributes
     ----------
     result : mapping
-        As in ``result.json``: name, shows, scale, seed, seconds, date, machine, comparisons.
+        As in ``result.json``: name, shows, scale, seed, seconds, date, machine, comparisons, tables.
     path : path
         Its folder.
     cached : bool
@@ -107,6 +107,7 @@ def reproduce(
         "date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
         "machine": _machine(),
         "comparisons": [comparison.to_json() for comparison in comparisons],
+        "tables": _tables(experiment, rows),
     }
     if experiment.draw is not None:
         from slth.reproduce.figures import draw
@@ -129,6 +130,13 @@ def _configuration(
         "seed": seed,
         "data": {name: digest(place) for name, place in places.items()},
     }
+
+
+def _tables(experiment: Experiment, rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """As they will be read again: no tuples."""
+    found = () if experiment.tables is None else experiment.tables(rows)
+    plain: list[dict[str, Any]] = json.loads(json.dumps([asdict(table) for table in found]))
+    return plain
 
 
 def _machine() -> str:

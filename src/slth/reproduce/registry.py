@@ -22,9 +22,17 @@ def find(name: str) -> Experiment:
     Raises
     ------
     ArgumentError
-        If there is none; it names the nearest.
+        If there is none; it names those that are meant, or else the nearest.
     """
     if name in EXPERIMENTS:
         return EXPERIMENTS[name]
-    near = difflib.get_close_matches(name, EXPERIMENTS, 1, 0.0)
-    raise ArgumentError("name", repr(name), "an experiment of the list that slth reproduce prints", f"{near[0]}")
+    letters = {_letters(each): each for each in EXPERIMENTS}
+    near = [each for key, each in letters.items() if _letters(name) and _letters(name) in key]
+    if not near:
+        near = [letters[key] for key in difflib.get_close_matches(_letters(name), letters, 1, 0.0)]
+    raise ArgumentError("name", repr(name), "an experiment of the list that slth reproduce prints", " or ".join(near))
+
+
+def _letters(name: str) -> str:
+    """Letters and digits alone: how a name is remembered."""
+    return "".join(letter for letter in name.lower() if letter.isalnum())

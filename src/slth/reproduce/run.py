@@ -60,12 +60,21 @@ class Run:
     def _part(self, key: Any, compute: Callable[[Any], list[Row]]) -> list[Row]:
         written = json.dumps(key, sort_keys=True)
         path = self.parts / f"{hashlib.sha256(written.encode()).hexdigest()[:24]}.json"
-        if path.is_file():
-            kept = json.loads(path.read_text())
-            if kept["key"] == json.loads(written):
-                found: list[Row] = kept["rows"]
-                return found
+        kept = _kept(path)
+        if kept is not None and kept["key"] == json.loads(written):
+            found: list[Row] = kept["rows"]
+            return found
         rows = compute(key)
         self.parts.mkdir(parents=True, exist_ok=True)
         write_atomically(path, json.dumps({"key": key, "rows": rows}).encode())
         return json.loads(json.dumps(rows))  # type: ignore[no-any-return]  # as it will be read again
+
+
+def _kept(path: Path) -> dict[str, Any] | None:
+    """A part that was done; None if there is none, or a damaged one, which is made again."""
+    try:
+        kept = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+    whole = isinstance(kept, dict) and "key" in kept and isinstance(kept.get("rows"), list)
+    return kept if whole else None

@@ -76,11 +76,10 @@ class Folder:
                 raise OutputError(
                     str(self.path), got, "a folder of its own", "another --output, or --again to replace it"
                 )
-            result = self.path / _RESULT
-            return _read(result) if result.is_file() else None
-        if self.path.exists() and any(self.path.iterdir()):
-            raise OutputError(str(self.path), "a folder with other files", "an empty one", "another --output")
+            return self._result()
         try:
+            if self.path.exists() and any(self.path.iterdir()):
+                raise OutputError(str(self.path), "a folder with other files", "an empty one", "another --output")
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputError(
@@ -88,6 +87,13 @@ class Folder:
             ) from error
         write_json(place, {"digest": self.digest, "configuration": self.configuration})
         return None
+
+    def _result(self) -> dict[str, Any] | None:
+        """The finished result; None if there is none, or a damaged one, which the parts give again."""
+        try:
+            return _checked(self.path / _RESULT)
+        except OutputError:
+            return None
 
     def close(self, result: dict[str, Any], rows: Sequence[Row], comparisons: Sequence[Comparison]) -> None:
         """Write data and table, then the result, which says that all is there."""
@@ -100,7 +106,19 @@ class Folder:
 def finished(root: Path) -> Iterable[tuple[dict[str, Any], Path]]:
     """The results of all experiments in a folder, with their folders, by name."""
     for path in sorted(root.glob(f"*/*/{_RESULT}")):
-        yield _read(path), path.parent
+        yield _checked(path), path.parent
+
+
+_KEYS = ("name", "shows", "scale", "seed", "seconds", "date", "machine", "comparisons")
+"""What a result has."""
+
+
+def _checked(path: Path) -> dict[str, Any]:
+    result = _read(path)
+    missing = [key for key in _KEYS if key not in result]
+    if missing:
+        raise OutputError(str(path), f"no {missing[0]}", "a result of slth", "its experiment again, which mends it")
+    return result
 
 
 def _digest(value: dict[str, Any]) -> str:
