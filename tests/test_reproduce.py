@@ -22,6 +22,7 @@ from slth.reproduce.experiment import SCALES, Experiment, Row, Scale, Table
 from slth.reproduce.perform import reproduce
 from slth.reproduce.registry import EXPERIMENTS, find
 from slth.reproduce.run import Run
+from slth.reproduce.statistics import mean_and_interval
 
 TINY: dict[str, Mapping[str, Any]] = {
     "malach/widths": {"width": [5, 10], "eps": [0.1, 0.01]},
@@ -387,3 +388,10 @@ def test_intervals_are_drawn_at_their_ends() -> None:
     figures.plot_estimates(axes, [1.0, 2.0], [(3.0, (2.5, 4.0)), (5.0, (5.0, 5.0))], label="both")
     (bars,) = axes.collections
     assert [path.vertices.tolist() for path in bars.get_paths()] == [[[1, 2.5], [1, 4]], [[2, 5], [2, 5]]]
+
+
+def test_intervals_end_where_values_do() -> None:
+    mean, (low, high) = mean_and_interval([99.0, 100.0, 20.0], within=(0, 100))
+    assert mean == 73 and (low, high) == (0, 100)
+    inside = mean_and_interval([40.0, 41.0], within=(0, 100))
+    assert inside == mean_and_interval([40.0, 41.0]) and inside[1][0] < 40 < 41 < inside[1][1]

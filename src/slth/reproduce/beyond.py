@@ -366,8 +366,8 @@ EXPERIMENTS = (
         name="beyond/calibration",
         shows="How large base sets must be: success against m for four laws, one target and all, and the constants.",
         scales={
-            "quick": Scale(0.2, _CALIBRATION | {"draws": 400, "largest": 24}),
-            "paper": Scale(30, _CALIBRATION | {"draws": 10_000, "largest": 26}),
+            "quick": Scale(0.15, _CALIBRATION | {"draws": 400, "largest": 24}),
+            "paper": Scale(6, _CALIBRATION | {"draws": 10_000, "largest": 26}),
         },
         rows=_calibration,
         compare=_compare_calibration,
@@ -378,7 +378,7 @@ EXPERIMENTS = (
         shows="Every construction on the same networks: size of source, ticket and file, time, proved and found error.",
         scales={
             "quick": Scale(
-                3,
+                1.5,
                 {
                     "hidden": [[60, 30], [100]], "lenet5": True, "epochs": 2, "eps": 0.01, "objective": "best",
                     "sizes": _SIZES, "images": 2000, "proof": "interval",

@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from slth.report.words import number
 from slth.reproduce.circle import circle_network, circle_points
 from slth.reproduce.comparison import Comparison, alone, at_most, compare
@@ -146,7 +148,7 @@ def _compare_table_1(rows: Sequence[Row], settings: Mapping[str, Any]) -> list[C
         for network, (accuracy, parameters) in _TABLE_1[activation].items():
             chosen = [row for row in rows if (row["activation"], row["network"]) == (activation, network)]
             over = f"95 % over {len(chosen)} draws" if len(chosen) > 1 else ""
-            ours, span = mean_and_interval([float(row["accuracy"] or 0) for row in chosen])
+            ours, span = mean_and_interval([float(row["accuracy"] or 0) for row in chosen], within=(0, 100))
             name, trained = f"{activation}, {network}", "another target, trained here, for another time"
             compared = compare(
                 f"accuracy, %: {name}", accuracy, ours, margin=0.3, interval=span, over=over, reason=trained
@@ -268,7 +270,9 @@ def _compare_circle(rows: Sequence[Row], settings: Mapping[str, Any]) -> list[Co
             chosen = [row for row in rows if (row["network"], row["base set size"]) == (way, size)]
             over = f"95 % over {len(chosen)} draws" if len(chosen) > 1 else ""
             values = {
-                key: mean_and_interval([float(row[key] or 0) for row in chosen]) for key in chosen[0] if key in _SAID
+                key: mean_and_interval([float(row[key] or 0) for row in chosen], within=_WITHIN.get(key, (0, np.inf)))
+                for key in chosen[0]
+                if key in _SAID
             }
             for column, (margin, why) in _SAID.items():
                 ours, span = values[column]
@@ -287,6 +291,9 @@ def _compare_circle(rows: Sequence[Row], settings: Mapping[str, Any]) -> list[Co
                     off = margin * paper[column]
                     found.append(compare(words, paper[column], ours, margin=off, interval=span, over=over, reason=why))
     return found
+
+
+_WITHIN = {"accuracy": (0.0, 100.0), "target accuracy": (0.0, 100.0)}
 
 
 def _elements(way: str, size: int, ours: float) -> str:
@@ -366,7 +373,7 @@ EXPERIMENTS = (
         shows="The circle: a deep narrow target by L+1 and a shallow wide one by 2L, their sizes, widths and accuracy.",
         scales={
             "quick": Scale(0.1, _CIRCLES | {"draws": 1}),
-            "paper": Scale(3, _CIRCLES | {"draws": 3}),
+            "paper": Scale(0.2, _CIRCLES | {"draws": 3}),
         },
         rows=_circle,
         compare=_compare_circle,

@@ -204,8 +204,8 @@ def _draw_outputs(figure: Figure, rows: Sequence[Row]) -> None:
 
 
 _SCALES = {
-    "quick": Scale(1.5, {"n": [5, 10, 15, 20, 25, 30], "draws": 5, "images": 500}),
-    "paper": Scale(240, {"n": list(range(5, 31)), "draws": 20, "images": None}),
+    "quick": Scale(0.8, {"n": [5, 10, 15, 20, 25, 30], "draws": 5, "images": 500}),
+    "paper": Scale(600, {"n": list(range(5, 31)), "draws": 20, "images": None}),
 }
 _NEEDED = ("mnist", "fashion-mnist", "networks/lenet5-mnist", "networks/lenet5-fashion-mnist")
 

@@ -333,12 +333,12 @@ EXPERIMENTS = (
         shows="Table 2: a 512-512-200 head for four activations at 0.001, whole tickets, and the share that misses.",
         scales={
             "quick": Scale(
-                1,
+                0.5,
                 _SETTINGS
                 | {"images": 20_000, "body": [512], "body epochs": 2, "epochs": 2, "problems": 20_000, "draws": 1},
             ),
             "paper": Scale(
-                20,
+                10,
                 _SETTINGS
                 | {
                     "images": None,

@@ -273,7 +273,7 @@ EXPERIMENTS = (
         scales={
             "quick": Scale(0.3, {"lemmas": [(0.3, 0.1), (0.2, 0.1), (0.1, 0.05)], "weights": 500, "draws": 4}),
             "paper": Scale(
-                5, {"lemmas": [(0.3, 0.1), (0.2, 0.1), (0.1, 0.05), (0.03, 0.01)], "weights": 2000, "draws": 10}
+                1, {"lemmas": [(0.3, 0.1), (0.2, 0.1), (0.1, 0.05), (0.03, 0.01)], "weights": 2000, "draws": 10}
             ),
         },
         rows=_pairs,
@@ -285,11 +285,11 @@ EXPERIMENTS = (
         shows="Theorem 3.2 and remark 3.5: a neuron-subnetwork against the random features that it follows, by blocks.",
         scales={
             "quick": Scale(
-                0.3,
+                0.03,
                 {"blocks": [100, 1000, 4000], "features": 5, "inputs": 3, "points": 300, "tau": 0.3, "draws": 6},
             ),
             "paper": Scale(
-                5,
+                1.5,
                 {
                     "blocks": [100, 1000, 4000, 16000],
                     "features": 20,

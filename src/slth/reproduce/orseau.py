@@ -191,7 +191,7 @@ EXPERIMENTS = (
         shows="Figure 2: gaps between neighbouring sub-sums of hyperbolic and of uniform samples, and uniform singles.",
         scales={
             "quick": Scale(0.01, {"samples": 15, "singles": 1000, "smallest": 1e-3, "draws": 20}),
-            "paper": Scale(0.5, {"samples": 15, "singles": 1000, "smallest": 1e-3, "draws": 200}),
+            "paper": Scale(0.1, {"samples": 15, "singles": 1000, "smallest": 1e-3, "draws": 200}),
         },
         rows=_figure_2,
         compare=_compare_figure_2,

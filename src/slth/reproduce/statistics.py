@@ -13,14 +13,19 @@ def median_and_range(values: Sequence[float]) -> tuple[float, tuple[float, float
     return float(np.median(values)), (float(np.min(values)), float(np.max(values)))
 
 
-def mean_and_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, tuple[float, float]]:
-    """The mean and its interval by Student's t; of one value, or equal ones, the value itself."""
+def mean_and_interval(
+    values: Sequence[float], confidence: float = 0.95, within: tuple[float, float] = (-np.inf, np.inf)
+) -> tuple[float, tuple[float, float]]:
+    """The mean and its interval by Student's t; of one value, or equal ones, the value itself.
+
+    The interval is cut at the ends of ``within``, beyond which no value can be.
+    """
     mean = float(np.mean(values))
     error = float(stats.sem(values)) if len(values) > 1 else 0.0
     if not error:
         return mean, (mean, mean)
     half = error * float(stats.t.ppf((1 + confidence) / 2, len(values) - 1))
-    return mean, (mean - half, mean + half)
+    return mean, (max(mean - half, within[0]), min(mean + half, within[1]))
 
 
 def share_and_interval(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, tuple[float, float]]:

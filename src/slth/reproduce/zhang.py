@@ -412,8 +412,8 @@ EXPERIMENTS = (
         name="zhang/fig-3",
         shows="Figure 3: rates of convergence by the inputs that a neuron reads, with momentum and without.",
         scales={
-            "quick": Scale(0.5, _SPEED | {"trials": 4, "iterations": 2000}),
-            "paper": Scale(45, _SPEED | {"trials": 100, "iterations": 10_000}),
+            "quick": Scale(0.4, _SPEED | {"trials": 4, "iterations": 2000}),
+            "paper": Scale(50, _SPEED | {"trials": 100, "iterations": 10_000}),
         },
         rows=_figure_3,
         compare=_compare_figure_3,
@@ -439,8 +439,8 @@ EXPERIMENTS = (
         name="zhang/fig-5",
         shows="Figure 5: the error that noise leaves, by its level and the inputs that a neuron reads.",
         scales={
-            "quick": Scale(0.5, _NOISE | {"kept": [10, 20, 40, 60], "trials": 5}),
-            "paper": Scale(20, _NOISE | {"kept": [10, 20, 30, 40, 50, 60, 70, 80], "trials": 100}),
+            "quick": Scale(0.6, _NOISE | {"kept": [10, 20, 40, 60], "trials": 5}),
+            "paper": Scale(25, _NOISE | {"kept": [10, 20, 30, 40, 50, 60, 70, 80], "trials": 100}),
         },
         rows=_figure_5,
         compare=_compare_figure_5,

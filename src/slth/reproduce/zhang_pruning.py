@@ -307,8 +307,8 @@ EXPERIMENTS = (
         name="zhang/fig-6",
         shows="Figure 6: test error of a student of a sparse teacher while its smallest weights are pruned.",
         scales={
-            "quick": Scale(0.6, _STUDENT | {"trials": 3}),
-            "paper": Scale(10, _STUDENT | {"trials": 50}),
+            "quick": Scale(0.9, _STUDENT | {"trials": 3}),
+            "paper": Scale(15, _STUDENT | {"trials": 50}),
         },
         rows=_figure_6,
         compare=_compare_figure_6,
