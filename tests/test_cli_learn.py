@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -16,6 +17,8 @@ from safetensors.torch import load_file
 
 from command_line import PROGRAM, Result, assert_refused, files_in, make_folder, slth
 from conftest import SHARED
+from slth.commands.learn.common import stoppable
+from slth.errors import StoppedError
 from slth.learn.result import load_sparse
 
 QUICK = ("learn", "imp", "--data", "data.npz", "--hidden", "9,5", "--rounds", 2, "--epochs", 3, "--batch-size", 10)
@@ -154,6 +157,18 @@ def test_ctrl_c_says_how_to_go_on(stopped: tuple[Path, Result, float]) -> None:
     assert result == Result(130, "", "stopped; --resume goes on from new.safetensors.checkpoint\n")
     # A second is what is promised; a busy machine is given two.
     assert seconds < 2
+
+
+def test_ctrl_c_claims_no_checkpoint_that_the_run_did_not_write(tmp_path: Path) -> None:
+    place = tmp_path / "x.checkpoint"
+    with pytest.raises(KeyboardInterrupt), stoppable(place):
+        raise KeyboardInterrupt
+    place.write_bytes(b"of a run before")
+    with pytest.raises(StoppedError, match="stopped; nothing new was kept; --resume goes on"), stoppable(place):
+        raise KeyboardInterrupt
+    with pytest.raises(StoppedError, match="stopped; --resume goes on"), stoppable(place):
+        os.utime(place, ns=(1, 1))
+        raise KeyboardInterrupt
 
 
 BAD: list[tuple[tuple[object, ...], tuple[str, ...]]] = [

@@ -18,7 +18,7 @@ from slth.artifact import to_bytes
 from slth.data import Data
 from slth.errors import ArgumentError, MismatchError, TicketError
 from slth.learn.datasets import Dataset, load_dataset
-from slth.learn.edge_popup import RATES, PopupSettings, edge_popup
+from slth.learn.edge_popup import TRAINED, PopupSettings, edge_popup
 from slth.learn.networks import make_network
 from slth.learn.scored import WEIGHTS, ScoredNetwork, draw_source
 from slth.learn.scores import BernoulliScores, TopScores
@@ -188,7 +188,7 @@ def test_the_source_is_a_function_of_seed_and_shape_alone() -> None:
 
 @pytest.mark.parametrize(("method", "floor"), [("edge-popup", 88.0), ("multi-prize", 78.0), ("bernoulli", 78.0)])
 def test_untrained_digits_are_told_apart(method: str, floor: float, digits: Dataset) -> None:
-    recipe = Recipe(12, 32, "sgd", RATES[method], "cosine")
+    recipe = Recipe(12, 32, *TRAINED[method], "cosine")
     result = edge_popup("mlp", digits, PopupSettings(method, recipe=recipe), hidden=(128,), device="cpu")
     assert result.accuracy > floor
     assert result.accuracy_before < 50.0

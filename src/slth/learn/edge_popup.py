@@ -25,8 +25,12 @@ from slth.ticket import Ticket
 HALF = 0.5
 EPOCHS, BATCH, LEAST_STEPS = 6, 256, 600
 """Passes over the training part, inputs a step, and steps below which there are more passes (chosen)."""
-RATES = {"edge-popup": 1.0, "multi-prize": 5.0, "bernoulli": 500.0}
-"""Learning rates of scores, by method (chosen: by trial on MNIST). Scores are far from 0 only where gradients are."""
+TRAINED = {"edge-popup": ("sgd", 1.0), "multi-prize": ("sgd", 5.0), "bernoulli": ("adam", 0.1)}
+"""Optimiser and learning rate of scores, by method (chosen: by trial on MNIST).
+
+Only the order of scores decides among the largest, so that steps may be as large as gradients are. A probability has to
+leave 1/2, or the ticket is no draw that training saw: steps of one size for all scores take it there.
+"""
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,7 @@ class PopupSettings:
         Kept fraction of every layer. None is 1/2; of ``"bernoulli"``, whatever is likelier kept than not.
     recipe : Recipe or None
         Of the scores' training. None: :data:`EPOCHS` of batches of :data:`BATCH`, more where data are few, with
-        momentum, and the method's rate (:data:`RATES`), which falls as a cosine.
+        momentum or Adam, and the method's rate (:data:`TRAINED`), which falls as a cosine.
     seed : int
         Of the source, the first scores and the order; 64 bits.
     """
@@ -65,7 +69,8 @@ class PopupSettings:
         if self.recipe is not None:
             return self.recipe
         epochs = max(EPOCHS, -(-LEAST_STEPS // -(-n // BATCH)))
-        return Recipe(epochs, BATCH, "sgd", RATES[self.method], "cosine")
+        optimiser, rate = TRAINED[self.method]
+        return Recipe(epochs, BATCH, optimiser, rate, "cosine")
 
     def check(self) -> None:
         """Refuse numbers out of range and unknown names.

@@ -43,9 +43,21 @@ def prepare(output: Path, data: str, seed: int, threads: int | None, suffix: str
 @contextlib.contextmanager
 def stoppable(checkpoint: Path) -> Iterator[None]:
     """Say after Ctrl-C how to go on."""
+    before = _written(checkpoint)
     try:
         yield
     except KeyboardInterrupt as error:
-        if checkpoint.exists():
-            raise StoppedError(f"stopped; --resume goes on from {checkpoint}") from error
-        raise
+        now = _written(checkpoint)
+        if now is None:
+            raise
+        # What lies there may be of another run, whose settings --resume would refuse.
+        what = "" if now != before else "nothing new was kept; "
+        raise StoppedError(f"stopped; {what}--resume goes on from {checkpoint}") from error
+
+
+def _written(path: Path) -> int | None:
+    """When a file was written, in nanoseconds; None if there is none."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return None
