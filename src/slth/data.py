@@ -131,7 +131,9 @@ def load_arrays(path: Path, part: str = "test") -> tuple[NDArray[Any], NDArray[A
     if stat.S_ISDIR(mode):
         images = read_idx(_idx_file(path, f"{PARTS[part]}-images"))
         labels = read_idx(_idx_file(path, f"{PARTS[part]}-labels"))
-        scaled = images.astype(np.float64) / (255.0 if images.dtype == np.uint8 else 1.0)
+        # In place: another copy of 60,000 images takes half a second.
+        scaled = images.astype(np.float64)
+        scaled /= 255.0 if images.dtype == np.uint8 else 1.0
         return scaled, labels.astype(np.int64)
     if not zipfile.is_zipfile(path):
         empty = path.stat().st_size == 0

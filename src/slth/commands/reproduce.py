@@ -100,7 +100,7 @@ def _list(json: bool) -> None:
 def _minutes(minutes: float) -> str:
     if minutes < 1:
         return f"{max(1, round(60 * minutes))} s"
-    return f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.0f} h"
+    return f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.0f} h"
 
 
 def _show(report: Report) -> None:

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from slth.reproduce.run import Run
 
 _SETS = {"MNIST": "mnist", "Fashion-MNIST": "fashion-mnist"}
-_BATCH = 500
+_BATCH = 40
+"""Images at once: larger ones leave the cache, and take twice as long."""
 _ALONE = {
     "fresh": "the figure prints no number",
     "source": "the paper draws fresh numbers for each weight, and no source",
@@ -205,7 +206,7 @@ def _draw_outputs(figure: Figure, rows: Sequence[Row]) -> None:
 
 _SCALES = {
     "quick": Scale(0.8, {"n": [5, 10, 15, 20, 25, 30], "draws": 5, "images": 500}),
-    "paper": Scale(600, {"n": list(range(5, 31)), "draws": 20, "images": None}),
+    "paper": Scale(220, {"n": list(range(5, 31)), "draws": 20, "images": None}),
 }
 _NEEDED = ("mnist", "fashion-mnist", "networks/lenet5-mnist", "networks/lenet5-fashion-mnist")
 

@@ -252,10 +252,14 @@ def _why(activation: str, way: str, mean: float) -> str:
         )
     paper = _TABLE[activation]["2L"][1] / _TABLE[activation]["target"][1]
     theirs = f"one subset of {paper:.1f} elements" if activation == "tanh" else f"two subsets of {paper / 2:.1f}"
-    ours = "two for the sigmoid, in mirrored pairs" if activation == "sigmoid" else "one where inputs have one sign"
+    ours = (
+        "the sigmoid takes two, in mirrored pairs"
+        if activation == "sigmoid"
+        else "one is enough where inputs have one sign"
+    )
     return (
         f"the paper's number is {theirs} for each weight; smallest subsets for U[-1, 1] have {mean:.1f} here, "
-        f"fewer for trained weights, most of them near 0, and there is {ours}"
+        f"fewer for trained weights, most of them near 0, and {ours}"
     )
 
 
