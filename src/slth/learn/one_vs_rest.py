@@ -284,10 +284,10 @@ class _Run:
             if self.on_progress is not None:
                 self.on_progress(done + steps, self.total)
 
-        where = {"device": self.device, "threads": self.threads}
         return descend(
-            self.samples, masks, state.weights, how, state=state, **where, on_progress=progress, on_state=look
-        )
+            self.samples, masks, state.weights, how, state=state, device=self.device, threads=self.threads,
+            on_progress=progress, on_state=look,
+        )  # fmt: skip
 
     def result(self, identity: dict[str, Any]) -> ClassResult:
         network = self.scaled.network(self.state.weights)
