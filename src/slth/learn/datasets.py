@@ -132,7 +132,7 @@ def load_dataset(reference: str) -> Dataset:
         return _from_function(reference)
     reference = resolve(reference)
     path = Path(reference)
-    if reference != "digits" and path.is_dir() and any(path.glob("*.npy")):
+    if reference != "digits" and _is_npy_folder(path):
         return from_arrays(_npy_folder(path), str(path))
     return Dataset.of(*split_data(reference))
 
@@ -147,8 +147,9 @@ def load_test_part(reference: str) -> Data:
     """
     reference = resolve(reference)
     path = Path(reference)
-    named = reference == "digits" or _is_function(reference) or (path.is_dir() and any(path.glob("*.npy")))
-    return load_dataset(reference).test if named and not path.is_file() else load_data(path)
+    if not path.is_file() and (reference == "digits" or _is_function(reference) or _is_npy_folder(path)):
+        return load_dataset(reference).test
+    return load_data(path)
 
 
 def split_data(reference: str) -> tuple[Data, Data]:
@@ -230,6 +231,10 @@ def _flat(value: Any, top: bool = False) -> list[Any]:
         for part, own in zip(parts, value, strict=True)
         for array in (part or ([own] if isinstance(own, Sequence) else []))
     ]
+
+
+def _is_npy_folder(path: Path) -> bool:
+    return path.is_dir() and any(path.glob("*.npy"))
 
 
 def _npy_folder(path: Path) -> dict[str, NDArray[Any]]:

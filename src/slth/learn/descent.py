@@ -132,6 +132,11 @@ class State:
         return self.errors.gather(1, self.steps[:, None])[:, 0]
 
     @property
+    def final_losses(self) -> Tensor:
+        """(trial,) The loss before the last step."""
+        return self.losses.gather(1, (self.steps - 1).clamp(min=0)[:, None])[:, 0]
+
+    @property
     def states(self) -> list[str]:
         """What each trial came to, in words."""
         return [STATES[int(status)] for status in self.status]

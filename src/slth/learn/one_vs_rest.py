@@ -114,7 +114,7 @@ class ClassResult:
 
 @dataclass(frozen=True)
 class _Scaled:
-    """Inputs centred, divided by one number, and a last input that is 1 / scale: what a bias multiplies.
+    """Inputs centred and divided by one number, and a last one that is 1: what a bias multiplies.
 
     Attributes
     ----------
@@ -259,8 +259,7 @@ class _Run:
         names = [str(number) for number in range(len(weights))]
         own = {name: one[:, :-1] for name, one in zip(names, weights, strict=True)}
         full = {name: torch.ones_like(one, dtype=torch.bool) for name, one in own.items()}
-        gone = 1.0 - self.settings.density
-        pruned = prune_smallest(own, full, gone, "layer")
+        pruned = prune_smallest(own, full, 1.0 - self.settings.density, "layer")
         kept = torch.stack([pruned[name] for name in names])
         return torch.cat([kept, torch.ones_like(kept[:, :, :1])], dim=2)
 
@@ -293,8 +292,7 @@ class _Run:
         network = self.scaled.network(self.state.weights)
         accuracy, accuracy_dense = self._accuracy(network), self._accuracy(self.scaled.network(self.dense))
         masks = self.masks[:, :, :-1]
-        last = (self.state.steps - 1).clamp(min=0)
-        losses = self.state.losses.gather(1, last[:, None])[:, 0]
+        losses = self.state.final_losses
         facts: dict[str, Any] = {"accuracy_ticket": accuracy, "accuracy_dense": accuracy_dense}
         facts |= {"density": float(masks.double().mean()), "kept": int(masks.sum()), "state": self.state.states}
         facts |= {"iterations": self.state.steps.tolist(), "loss": losses.tolist(), "settings": identity}

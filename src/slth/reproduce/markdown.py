@@ -45,14 +45,13 @@ def _section(result: dict[str, Any]) -> str:
     if alone:
         facts.append(f"{plural(len(alone), 'number')} without one of the paper's: `{result['name']}/table.csv`")
     notes = list(dict.fromkeys(entry["note"] for entry in compared if entry["note"]))
-    lines = ["", f"### {result['name']}", "", result["shows"], "", *_table(compared, notes), ""]
-    lines += [f"{place}. {_escaped(note)}" for place, note in enumerate(notes, 1)]
+    blocks = [f"### {result['name']}", result["shows"], "\n".join(_table(compared, notes))]
+    blocks.append("\n".join(f"{place}. {_escaped(note)}" for place, note in enumerate(notes, 1)))
     for one in result.get("tables", ()):
-        lines += ["", f"{one['title']}:", "", _row(*one["columns"]), "|---" * len(one["columns"]) + "|"]
-        lines += [_row(*(cell(value) for value in row)) for row in one["rows"]]
-        lines += [""] * (one is result["tables"][-1])
-    lines += [*([""] if notes else []), "; ".join(facts)]
-    return "\n".join(lines) + "\n"
+        rows = [_row(*(cell(value) for value in row)) for row in one["rows"]]
+        head = [_row(*one["columns"]), "|---" * len(one["columns"]) + "|"]
+        blocks += [f"{one['title']}:", "\n".join([*head, *rows])]
+    return "\n" + "\n\n".join(block for block in [*blocks, "; ".join(facts)] if block) + "\n"
 
 
 def _table(compared: Sequence[dict[str, Any]], notes: Sequence[str]) -> list[str]:

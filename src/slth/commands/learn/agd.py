@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from slth.commands.learn.classes import Run, learn_data
-from slth.commands.learn.common import Device, Output, Resume, Seed, prepare, stoppable
+from slth.commands.learn.classes import learn_data
+from slth.commands.learn.common import Device, Output, Resume, Run, Seed, prepare, stoppable
 from slth.commands.options import Json, Quiet, Threads
 from slth.commands.screen import print_json, progress_bar
 from slth.errors import ArgumentError

@@ -2,31 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from slth.commands.learn.common import stoppable
+from slth.commands.learn.common import Run, stoppable
 from slth.commands.screen import print_json, progress_bar
 
 if TYPE_CHECKING:
     from slth.learn.one_vs_rest import ClassResult
-
-
-@dataclass(frozen=True)
-class Run:
-    """Where a run is kept and how it is shown: what every command of ``slth learn`` is told."""
-
-    output: Path
-    checkpoint: Path
-    seed: int
-    device: str | None
-    threads: int | None
-    resume: bool
-    json: bool
-    quiet: bool
 
 
 def learn_data(data: str, asked: dict[str, Any], run: Run) -> None:

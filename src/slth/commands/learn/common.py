@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -20,6 +21,20 @@ DataOption = Annotated[
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from OUT.checkpoint, if there is one.")]
 Device = Annotated[str | None, typer.Option(metavar="NAME", help="cpu or cuda. Default: cuda if there is one.")]
 Seed = Annotated[int, typer.Option(metavar="S", help="Of all that is random.")]
+
+
+@dataclass(frozen=True)
+class Run:
+    """Where a run is kept and how it is shown: what every command of ``slth learn`` is told."""
+
+    output: Path
+    checkpoint: Path
+    seed: int
+    device: str | None
+    threads: int | None
+    resume: bool
+    json: bool
+    quiet: bool
 
 
 def prepare(output: Path, data: str, seed: int, threads: int | None, suffix: str | None = ".safetensors") -> Path:
